@@ -1,0 +1,59 @@
+# Every target sets up its own virtual environment from the hash-locked requirements; python3 (3.11 or newer) is all it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench crash docs lock wheel clean
+
+help:
+	@echo "make demo    a support desk that survives kill -9, with a table of what was proven (TICKET=\"...\" for your own)"
+	@echo "make test    all tests"
+	@echo "make check   format, lint, types, imports"
+	@echo "make bench   benchmarks side by side with peers"
+	@echo "make crash   the crash campaign"
+	@echo "make docs    build the documentation pages into out/docs"
+	@echo "make lock    write requirements.lock again"
+
+$(STAMP): requirements.lock bootstrap.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Holdfast needs Python 3.11 or newer; say which with make PYTHON=python3.x"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bootstrap.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/holdfast demo $(if $(TICKET),--ticket "$$TICKET",)
+
+export TICKET
+
+test: $(STAMP)
+	$(BIN)/pytest -m "not crash"
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+wheel: $(STAMP)
+	$(BIN)/python tests/wheel.py
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+crash: $(STAMP)
+	$(BIN)/pytest -m crash tests/crash
+
+docs: $(STAMP)
+	$(BIN)/python docs/build.py
+
+lock:
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --all-extras --group dev --python-version 3.11 -o requirements.lock pyproject.toml
+	echo "uv==0.13.8" | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 -o bootstrap.lock -
+
+clean:
+	rm -rf $(VENV) .holdfast out dist

@@ -1,0 +1,86 @@
+"""Durable tool-using AI agents on Temporal: a crash never repeats a side effect.
+
+Declaring agents imports no Temporal and no database; `Client` and `Script` are imported when they are first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from holdfast.contracts.agent import Agent, ProposedCall
+from holdfast.contracts.context import ToolContext
+from holdfast.contracts.effects import Effect, Lane, Outcome, RunStatus, Tier
+from holdfast.contracts.errors import (
+    ContractError,
+    DecisionRefused,
+    EngineUnavailable,
+    HoldfastError,
+    LedgerUnavailable,
+    ModelError,
+    RunFailed,
+    RunIdTaken,
+    RunNotFound,
+    SettingsError,
+    ToolError,
+)
+from holdfast.contracts.limits import Limits
+from holdfast.contracts.model import Model
+from holdfast.contracts.price import Price
+from holdfast.contracts.results import Event, Operation, RunResult, RunSummary
+from holdfast.contracts.tool import Tool, tool
+
+if TYPE_CHECKING:
+    from holdfast.client import Client, Run
+    from holdfast.llm import Script, ask
+
+_LAZY = {
+    "Client": "holdfast.client",
+    "Run": "holdfast.client",
+    "Script": "holdfast.llm",
+    "ask": "holdfast.llm",
+}
+
+__all__ = [
+    "Agent",
+    "Client",
+    "ContractError",
+    "DecisionRefused",
+    "Effect",
+    "EngineUnavailable",
+    "Event",
+    "HoldfastError",
+    "Lane",
+    "LedgerUnavailable",
+    "Limits",
+    "Model",
+    "ModelError",
+    "Operation",
+    "Outcome",
+    "Price",
+    "ProposedCall",
+    "Run",
+    "RunFailed",
+    "RunIdTaken",
+    "RunNotFound",
+    "RunResult",
+    "RunStatus",
+    "RunSummary",
+    "Script",
+    "SettingsError",
+    "Tier",
+    "Tool",
+    "ToolContext",
+    "ToolError",
+    "ask",
+    "tool",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs Temporal or a provider's SDK when it is first used."""
+    if name not in _LAZY:
+        msg = f"module 'holdfast' has no attribute {name!r}"
+        raise AttributeError(msg)
+    from importlib import import_module
+
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value

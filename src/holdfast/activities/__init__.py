@@ -1,0 +1,1 @@
+"""What touches the world: opening a run, a model's turn, a tool call, decisions, fences, closing."""

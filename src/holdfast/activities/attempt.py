@@ -1,0 +1,109 @@
+"""Running a tool's function once: its time limit, its result as JSON, and every way it can fail as one value."""
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
+
+from holdfast.activities.context import EngineContext
+from holdfast.activities.watchdog import busy_with
+from holdfast.contracts.effects import Effect
+from holdfast.contracts.errors import RETRYABLE, ErrorCode, LedgerError, ToolError
+from holdfast.contracts.tool import Tool
+
+LONGEST_MESSAGE = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """The function returned. `content` is its result as JSON, or what to tell the model if it has none."""
+
+    content: Any
+    kept: bool = True
+    """The result could be kept; else only the fact that the function returned is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """The function did not return."""
+
+    code: str
+    message: str
+    hint: str = ""
+    fields: dict[str, str] | None = None
+    retryable: bool = False
+    surely_not: bool = False
+    """It surely had no effect."""
+    retry_after: float | None = None
+    cancelled: bool = False
+
+    def told(self, operation_id: str) -> dict[str, Any]:
+        """What the model is told."""
+        told: dict[str, Any] = {"code": self.code, "message": self.message, "operation": operation_id}
+        if self.hint:
+            told["hint"] = self.hint
+        if self.fields:
+            told["fields"] = self.fields
+        return told
+
+
+async def run_once(tool: Tool, arguments: BaseModel, context: EngineContext) -> Done | Failed:
+    """Run the tool's function once, within its time limit, whatever it does."""
+    seconds = tool.timeout.total_seconds()
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(seconds):
+            result = await _call(tool, arguments, context)
+    except TimeoutError as error:
+        if time.monotonic() - started >= seconds:
+            context.cancel()
+            return Failed(code=ErrorCode.TIMEOUT, message=f"{tool.name} did not end within {seconds:g} s", retryable=True)
+        return _bug(tool, error, context)
+    except asyncio.CancelledError:
+        context.cancel()
+        return Failed(code=ErrorCode.CANCELLED, message=f"{tool.name} was cancelled while it ran", cancelled=True)
+    except ToolError as error:
+        return Failed(
+            code=str(error.code),
+            message=str(error)[:LONGEST_MESSAGE],
+            hint=error.hint,
+            fields=error.fields,
+            retryable=error.retryable,
+            surely_not=error.happened == "no",
+            retry_after=error.retry_after,
+        )
+    except LedgerError:
+        raise
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - authors' code may raise anything
+        return _bug(tool, error, context)
+    return _as_json(tool, result)
+
+
+async def _call(tool: Tool, arguments: BaseModel, context: EngineContext) -> Any:
+    given = tool.signature.bind(arguments, context)
+    if tool.signature.threaded:
+        return await asyncio.to_thread(tool.function, **given)
+    with busy_with(tool.name):
+        return await tool.function(**given)
+
+
+def _bug(tool: Tool, error: BaseException, context: EngineContext) -> Failed:
+    context.log.warning("tool raised", error=type(error).__name__, exc_info=error)
+    message = f"{tool.name} failed: {type(error).__name__}: {error}"[:LONGEST_MESSAGE]
+    return Failed(code=ErrorCode.TOOL_FAILED, message=message, retryable=ErrorCode.TOOL_FAILED in RETRYABLE)
+
+
+def _as_json(tool: Tool, result: Any) -> Done | Failed:
+    try:
+        return Done(content=json.loads(tool.result_adapter.dump_json(result, warnings="error")))
+    except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+        message = f"{tool.name} returned a {type(result).__name__} that is no JSON: {error}"[:LONGEST_MESSAGE]
+        if tool.effect in {Effect.READ, Effect.TRANSACTIONAL}:
+            return Failed(code=ErrorCode.RESULT_NOT_SERIALISABLE, message=message, surely_not=True)
+        hint = "the call was carried out; only its result is lost, so do not call again"
+        told = {"code": ErrorCode.RESULT_NOT_SERIALISABLE, "message": message, "hint": hint}
+        return Done(content=told, kept=False)

@@ -1,0 +1,197 @@
+"""One tool call under the effect protocol: check, reserve, execute, settle. Any of it may die at any point."""
+
+import time
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from pydantic import BaseModel
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from holdfast.activities.attempt import Done, Failed, run_once
+from holdfast.activities.boundary import Boundary, run_id_of_this_activity
+from holdfast.activities.context import EngineContext
+from holdfast.activities.doubt import clear_doubt
+from holdfast.activities.gate import invalid_arguments, may_run, validate
+from holdfast.activities.heartbeat import beating
+from holdfast.activities.patience import patiently, uninterrupted
+from holdfast.contracts.effects import Effect, Outcome
+from holdfast.contracts.errors import ErrorCode, LedgerConflict, LedgerUnavailable
+from holdfast.contracts.tool import Tool
+from holdfast.contracts.wire import CallInput, CallResult
+from holdfast.ledger import Looked, NotAskedFor, Settlement, State
+from holdfast.ledger.operations import settle
+from holdfast.telemetry import ATTEMPT, OUTCOME, record_failure, step_span, tool_span
+
+LEASE_MARGIN = timedelta(seconds=1)
+"""Between an attempt's time limit and the end of its lease."""
+LONGEST_DELAY = timedelta(hours=1)
+log = structlog.get_logger()
+
+
+async def call_tool(boundary: Boundary, tool: Tool, call: CallInput) -> CallResult:
+    """Carry out one operation of a settled turn, once. Every attempt of it comes through here."""
+    run_id = run_id_of_this_activity()
+    with beating(), tool_span(tool.name, call.id, tool.effect) as span:
+        try:
+            looked = await patiently(lambda: boundary.ledger.look_up(run_id, call))
+        except NotAskedFor as error:
+            raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+        _require_same_contract(tool, looked)
+        if looked.settled is not None:
+            return looked.settled
+        agent = boundary.registry.agents.get(looked.agent)
+        allowed = may_run(agent, tool, looked.verdict, looked.arguments, looked.user, looked.tenant)
+        if looked.state is State.WAITING or not (looked.approved or allowed):
+            return CallResult(waiting=True)
+        result = await _Operation(boundary, tool, call, run_id, looked).carry_out()
+        span.set_attribute(OUTCOME, result.outcome)
+        span.set_attribute(ATTEMPT, activity.info().attempt)
+        if result.outcome is not Outcome.SUCCEEDED:
+            record_failure(span, result.outcome)
+        return result
+
+
+def _require_same_contract(tool: Tool, looked: Looked) -> None:
+    """The call was made against a major version; a worker that has another one leaves it to a worker that has it."""
+    if looked.tool != tool.name or int(looked.version.split(".")[0]) != tool.major:
+        message = f"the call is for {looked.tool} {looked.version}, this worker has {tool.name} {tool.version}"
+        code = ErrorCode.CONTRACT_VERSION_UNSUPPORTED
+        raise ApplicationError(message, type=code, next_retry_delay=timedelta(seconds=5))
+
+
+class _Operation:
+    """One attempt, from the reservation to the settlement."""
+
+    def __init__(self, boundary: Boundary, tool: Tool, call: CallInput, run_id: str, looked: Looked) -> None:
+        self._ledger = boundary.ledger
+        self._upstreams = boundary.upstreams
+        self._tool = tool
+        self._call = call
+        self._run_id = run_id
+        self._looked = looked
+        self._owner = str(uuid.uuid4())
+        self._reserved = False
+
+    async def carry_out(self) -> CallResult:
+        arguments = validate(self._tool, self._looked.arguments)
+        if isinstance(arguments, dict):
+            error = {**invalid_arguments(self._tool, arguments), "operation": self._call.id}
+            return await self._close(Outcome.FAILED, error)
+        if self._looked.state is State.RESERVED:
+            known = await clear_doubt(self._ledger, self._tool, self._run_id, self._call, self._looked, self._context(0))
+            if known is not None:
+                return known
+        if self._looked.attempts >= self._tool.attempts:
+            return await self._fence(f"{self._tool.name} was tried {self._looked.attempts} times")
+        attempt = await self._reserve()
+        if attempt is None:
+            return await self._fence("another attempt was faster")
+        if self._tool.effect is Effect.TRANSACTIONAL:
+            return await uninterrupted(self._in_transaction(arguments, attempt))
+        with step_span("holdfast.execute"):
+            end = await run_once(self._tool, arguments, self._context(attempt))
+        # From here on something is known, and it must be written down whatever else happens.
+        return await uninterrupted(self._record(end, attempt))
+
+    async def _reserve(self) -> int | None:
+        """The number of this attempt, None if it may not act. A first read needs no reservation: it has no effect."""
+        if self._tool.effect is Effect.READ and activity.info().attempt == 1:
+            return 1
+        lease = self._tool.timeout + LEASE_MARGIN
+        lease_ms = int(lease.total_seconds() * 1000)
+        asked_at = time.monotonic()
+        try:
+            with step_span("holdfast.reserve"):
+                attempt = await patiently(
+                    lambda: self._ledger.reserve(
+                        self._run_id, self._call, self._owner, lease_ms, self._tool.version
+                    )
+                )
+        except LedgerConflict:
+            return None
+        self._reserved = True
+        if time.monotonic() - asked_at > lease.total_seconds():
+            # It was frozen since: somebody else may have taken the operation over.
+            raise ApplicationError("the lease ran out before the call began", type=ErrorCode.TIMEOUT)
+        return attempt
+
+    def _context(self, attempt: int, connection: Any = None) -> EngineContext:
+        return EngineContext(
+            ledger=self._ledger,
+            upstreams=self._upstreams,
+            run_id=self._run_id,
+            operation_id=self._call.id,
+            owner=self._owner,
+            attempt=attempt,
+            user=self._looked.user,
+            tenant=self._looked.tenant,
+            tool=self._tool.name,
+            checkpoint=self._looked.checkpoint,
+            connection=connection,
+        )
+
+    async def _record(self, end: Done | Failed, attempt: int) -> CallResult:
+        if isinstance(end, Done):
+            return await self._close(Outcome.SUCCEEDED, end.content, attempt=attempt, kept=end.kept)
+        harmless = end.surely_not or self._tool.effect in {Effect.READ, Effect.TRANSACTIONAL}
+        told = end.told(self._call.id)
+        if end.cancelled and not _run_was_cancelled():
+            # The worker is going down: another one takes over by the rules of the effect class.
+            raise ApplicationError("the worker stopped during the call", type=ErrorCode.UNAVAILABLE)
+        if end.retryable and attempt < self._tool.attempts and (harmless or self._tool.effect is not Effect.ONCE):
+            await self._release(end, surely_not=harmless)
+            delay = timedelta(seconds=end.retry_after) if end.retry_after else None
+            raise ApplicationError(end.message, type=end.code, next_retry_delay=delay and min(delay, LONGEST_DELAY))
+        if harmless:
+            return await self._close(Outcome.FAILED, told, attempt=attempt, code=end.code)
+        told["message"] += "; it may or may not have happened"
+        return await self._close(Outcome.UNKNOWN, told, attempt=attempt, code=end.code)
+
+    async def _close(self, outcome: Outcome, content: Any, **meta: Any) -> CallResult:
+        new = Settlement(outcome=outcome, content=content, meta=meta)
+        owner = self._owner if self._reserved else ""
+        try:
+            with step_span("holdfast.settle"):
+                return await patiently(lambda: self._ledger.settle(self._run_id, self._call.id, owner, new))
+        except LedgerConflict as error:
+            raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
+
+    async def _release(self, end: Failed, *, surely_not: bool) -> None:
+        if self._reserved:
+            await patiently(
+                lambda: self._ledger.release(
+                    self._run_id, self._call.id, self._owner, end.code, surely_not=surely_not
+                )
+            )
+
+    async def _fence(self, reason: str) -> CallResult:
+        return await patiently(lambda: self._ledger.fence(self._run_id, self._call.id, reason))
+
+    async def _in_transaction(self, arguments: BaseModel, attempt: int) -> CallResult:
+        """The effect and its settlement commit together, or neither does."""
+        try:
+            async with self._ledger.open() as connection:
+                end = await run_once(self._tool, arguments, self._context(attempt, connection))
+                if isinstance(end, Failed):
+                    raise _RolledBack(end)
+                new = Settlement(outcome=Outcome.SUCCEEDED, content=end.content, meta={"attempt": attempt})
+                return await connection.run_sync(settle, self._run_id, self._call.id, self._owner, new)
+        except _RolledBack as rolled_back:
+            return await self._record(rolled_back.end, attempt)
+        except LedgerUnavailable as error:
+            # Whether it committed is not known; the next attempt finds the settlement, or runs again.
+            raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
+
+
+class _RolledBack(Exception):  # noqa: N818 - it is no error, it carries one out of the transaction
+    def __init__(self, end: Failed) -> None:
+        super().__init__(end.message)
+        self.end = end
+
+
+def _run_was_cancelled() -> bool:
+    details = activity.cancellation_details()
+    return details is not None and details.cancel_requested

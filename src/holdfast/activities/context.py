@@ -1,0 +1,97 @@
+"""The `ToolContext` of one attempt inside the engine."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import httpx
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from holdfast.activities.patience import patiently
+from holdfast.contracts.context import ToolContext
+from holdfast.contracts.identity import canonical_json
+from holdfast.ledger import Ledger
+from holdfast.tools.http import Upstreams
+
+
+class EngineContext(ToolContext):
+    """What one attempt of one operation may use."""
+
+    def __init__(  # noqa: PLR0913 - all by keyword, each a fact of the attempt
+        self,
+        *,
+        ledger: Ledger,
+        upstreams: Upstreams,
+        run_id: str,
+        operation_id: str,
+        owner: str,
+        attempt: int,
+        user: str,
+        tenant: str,
+        tool: str,
+        checkpoint: Any = None,
+        connection: AsyncConnection | None = None,
+    ) -> None:
+        self.ledger = ledger
+        self.run_id = run_id
+        self.operation_id = operation_id
+        self.attempt = attempt
+        self.user = user
+        self.tenant = tenant
+        self.log = structlog.get_logger().bind(run_id=run_id, operation_id=operation_id, tool=tool, attempt=attempt)
+        self._upstreams = upstreams
+        self._owner = owner
+        self._checkpoint = checkpoint
+        self._checkpoints = 0
+        self._requests = 0
+        self._connection = connection
+        self._cancelled = False
+
+    @property
+    def last_checkpoint(self) -> Any:
+        """What was kept last, by this attempt or an earlier one."""
+        return self._checkpoint
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the attempt was told to stop."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Tell the attempt to stop."""
+        self._cancelled = True
+
+    async def checkpoint(self, value: Any) -> None:
+        """Keep a JSON value durably."""
+        canonical_json(value)
+        self._checkpoints += 1
+        number = self._checkpoints
+        await patiently(
+            lambda: self.ledger.record_checkpoint(self.run_id, self.operation_id, self._owner, number, value)
+        )
+        self._checkpoint = value
+
+    def http(self, name: str) -> httpx.AsyncClient:
+        """A client of the upstream of that name, which puts the idempotency key on every unsafe request."""
+        return self._upstreams.client(name, self._next_key)
+
+    def _next_key(self) -> str:
+        """The operation id for the first unsafe request; a key of its own, the same in each attempt, for a further one."""
+        self._requests += 1
+        return self.operation_id if self._requests == 1 else f"{self.operation_id}-{self._requests}"
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """The connection whose writes commit with the settlement.
+
+        Raises:
+            RuntimeError: The tool is not TRANSACTIONAL.
+        """
+        return self._lend()
+
+    @asynccontextmanager
+    async def _lend(self) -> AsyncIterator[AsyncConnection]:
+        if self._connection is None:
+            msg = "ctx.transaction() is for tools with effect=Effect.TRANSACTIONAL: declare it, or use your own database"
+            raise RuntimeError(msg)
+        yield self._connection

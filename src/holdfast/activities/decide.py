@@ -1,0 +1,32 @@
+"""A person's word, and the closing of an operation that Temporal gave up on."""
+
+from temporalio.exceptions import ApplicationError
+
+from holdfast.activities.boundary import Boundary, run_id_of_this_activity
+from holdfast.activities.patience import patiently
+from holdfast.contracts.errors import DecisionRefused, ErrorCode, LedgerConflict
+from holdfast.contracts.wire import CallResult, FenceInput, RecordDecision
+
+
+async def record_decision(boundary: Boundary, record: RecordDecision) -> CallResult:
+    """Write down an approval, a rejection or a resolution."""
+    run_id = run_id_of_this_activity()
+    try:
+        if record.decision is not None:
+            decision = record.decision
+            return await patiently(lambda: boundary.ledger.record_decision(run_id, decision))
+        if record.resolution is not None:
+            resolution = record.resolution
+            return await patiently(lambda: boundary.ledger.record_resolution(run_id, resolution))
+    except (DecisionRefused, LedgerConflict) as error:
+        raise ApplicationError(str(error), type=ErrorCode.DENIED, non_retryable=True) from error
+    raise ApplicationError("neither a decision nor a resolution was given", type=ErrorCode.INTERNAL, non_retryable=True)
+
+
+async def fence(boundary: Boundary, fence_input: FenceInput) -> CallResult:
+    """Close an operation to late attempts; the ledger says what became of it."""
+    run_id = run_id_of_this_activity()
+    try:
+        return await patiently(lambda: boundary.ledger.fence(run_id, fence_input.id, fence_input.reason))
+    except LedgerConflict as error:
+        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error

@@ -1,0 +1,130 @@
+"""The gate: what may happen to each call a model asks for. Asked when a turn is settled, and again before the effect."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from holdfast.contracts.agent import Agent, ProposedCall
+from holdfast.contracts.effects import Verdict
+from holdfast.contracts.errors import ErrorCode
+from holdfast.contracts.identity import canonical_json, digest, operation_id
+from holdfast.contracts.messages import ToolCall
+from holdfast.contracts.tool import Tool
+from holdfast.contracts.wire import Head
+from holdfast.ledger import AskedCall, RunRow
+
+
+def validate(tool: Tool, arguments: Mapping[str, Any]) -> BaseModel | dict[str, str]:
+    """The arguments as the tool's model, or what is wrong with them by field."""
+    try:
+        return tool.signature.arguments.model_validate_json(canonical_json(dict(arguments)), strict=False)
+    except ValidationError as error:
+        return {".".join(str(step) for step in fault["loc"]) or "arguments": fault["msg"] for fault in error.errors()}
+
+
+def may_run(agent: Agent | None, tool: Tool, verdict: Verdict, arguments: dict[str, Any], user: str, tenant: str) -> bool:
+    """Whether a call may run without a person's approval, decided from what this worker knows now.
+
+    A worker without the agent (one that serves a tool's own queue) goes by the verdict in the ledger.
+    """
+    if verdict is not Verdict.RUN:
+        return False
+    return agent is None or agent.approves(_proposed(tool, arguments, user, tenant))
+
+
+def _proposed(tool: Tool, arguments: dict[str, Any], user: str, tenant: str) -> ProposedCall:
+    return ProposedCall(
+        tool=tool.name, version=tool.version, tier=tool.tier, arguments=arguments, user=user, tenant=tenant
+    )
+
+
+def intent_of(tool: Tool, arguments: Mapping[str, Any]) -> str:
+    """What two calls of one run share when they mean the same; empty where the contract names no such fields."""
+    if not tool.same_intent:
+        return ""
+    return digest(tool.name, tool.major, {name: arguments.get(name) for name in tool.same_intent})
+
+
+class Gate:
+    """Judges the calls of one answer, in order."""
+
+    def __init__(self, agent: Agent, tools: Mapping[str, Tool], run: RunRow, intents: set[str], *, closed: str) -> None:
+        self._agent = agent
+        self._tools = tools
+        self._run = run
+        self._intents = set(intents)
+        self._closed = closed
+        self._asked = 0
+
+    def judge(self, call: ToolCall) -> AskedCall:
+        """What becomes of the next call."""
+        self._asked += 1
+        counter = self._run.calls + self._asked
+        identity = operation_id(self._run.chain_id, counter)
+        tool = self._tools.get(call.tool)
+        error = self._objection(call, tool, counter)
+        if error is not None or tool is None:
+            return self._denied(call, tool, identity, {**(error or {}), "operation": identity})
+        intent = intent_of(tool, call.arguments)
+        verdict, reason = self._verdict(tool, call, intent)
+        if intent:
+            self._intents.add(intent)
+        head = Head(
+            id=identity,
+            tool=tool.name,
+            digest=tool.digest(call.arguments),
+            show=tool.preview(call.arguments),
+            verdict=verdict,
+            reason=reason,
+            effect=tool.effect,
+            lane=tool.lane,
+            queue=tool.queue or "",
+            timeout=tool.timeout.total_seconds(),
+            conflict=_conflict(tool, call.arguments),
+        )
+        return AskedCall(head=head, call_id=call.id, version=tool.version, tier=tool.tier, intent=intent)
+
+    def _objection(self, call: ToolCall, tool: Tool | None, counter: int) -> dict[str, Any] | None:
+        if self._closed:
+            return {"code": ErrorCode.LIMIT_REACHED, "message": self._closed, "hint": "answer with what you have"}
+        if tool is None:
+            names = ", ".join(sorted(self._tools)) or "none"
+            return {"code": ErrorCode.UNKNOWN_TOOL, "message": f"no tool is named {call.tool!r}", "hint": f"tools: {names}"}
+        if counter > self._agent.limits.calls:
+            message = f"this run may make {self._agent.limits.calls} tool calls, and they are used up"
+            return {"code": ErrorCode.LIMIT_REACHED, "message": message, "hint": "answer with what you have"}
+        checked = validate(tool, call.arguments)
+        return invalid_arguments(tool, checked) if isinstance(checked, dict) else None
+
+    def _verdict(self, tool: Tool, call: ToolCall, intent: str) -> tuple[Verdict, str]:
+        if intent and intent in self._intents:
+            fields = ", ".join(tool.same_intent)
+            return Verdict.ASK, f"{ErrorCode.DUPLICATE_SUSPECTED}: an earlier call of this run has the same {fields}"
+        if self._agent.approves(_proposed(tool, call.arguments, self._run.user, self._run.tenant)):
+            return Verdict.RUN, ""
+        return Verdict.ASK, f"tier {tool.tier}"
+
+    def _denied(self, call: ToolCall, tool: Tool | None, identity: str, error: dict[str, Any]) -> AskedCall:
+        bound = tool.digest(call.arguments) if tool else digest(call.tool, 0, call.arguments)
+        name = call.tool[:64]
+        head = Head(id=identity, tool=name, digest=bound, verdict=Verdict.DENY, reason=str(error["code"]))
+        version, tier = (tool.version, tool.tier) if tool else ("", None)
+        return AskedCall(head=head, call_id=call.id, version=version, tier=tier, error=error)
+
+
+def invalid_arguments(tool: Tool, fields: dict[str, str]) -> dict[str, Any]:
+    """What the model is told about arguments that don't fit."""
+    example = f"; a valid call: {canonical_json(tool.examples[0])}" if tool.examples else ""
+    return {
+        "code": ErrorCode.INVALID_ARGUMENTS,
+        "message": f"the arguments of {tool.name} don't fit its schema; it was not executed",
+        "hint": f"correct the fields and call again{example}",
+        "fields": fields,
+    }
+
+
+def _conflict(tool: Tool, arguments: Mapping[str, Any]) -> str:
+    if not tool.conflict:
+        return ""
+    return digest(tool.scope, 0, [arguments.get(name) for name in tool.conflict])[:8]

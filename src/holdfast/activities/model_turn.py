@@ -1,0 +1,182 @@
+"""One turn: read the transcript, ask the model, judge the calls it asks for, settle all of it at once."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from holdfast.activities.boundary import Boundary, run_id_of_this_activity
+from holdfast.activities.gate import Gate
+from holdfast.activities.heartbeat import beating
+from holdfast.activities.patience import patiently
+from holdfast.activities.read_result import read_result
+from holdfast.activities.transcripts import Kept, characters_of, conversation, heard_message
+from holdfast.contracts.agent import Agent
+from holdfast.contracts.errors import ErrorCode, ModelError
+from holdfast.contracts.messages import Message, ModelRequest, ModelResponse
+from holdfast.contracts.names import READ_RESULT
+from holdfast.contracts.tool import Tool
+from holdfast.contracts.wire import TurnInput, TurnResult
+from holdfast.ledger import NewTurn, TurnContext
+from holdfast.llm.pricing import cost_usd
+from holdfast.llm.script import CHARACTERS_PER_TOKEN
+from holdfast.telemetry import chat_span, record_response
+
+CUT_OFF = "Your last reply was cut off at max_tokens. Go on from where it ended, more briefly."
+CALLS_CUT_OFF = "your reply was cut off at max_tokens, so its calls may be incomplete and none was executed"
+ANSWER_NOW = (
+    "(from the engine) This run has nearly used up its limit of {limit}. "
+    "Give your final answer now from what you have, and say what is left undone. You can't call tools any more."
+)
+MISFIT = "(from the engine) Your answer does not fit the required JSON schema: {faults}. Give the whole answer again."
+NO_CALLS_NOW = "this run was asked for its final answer; no more calls are possible"
+
+
+async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
+    """Ask the model once, and settle its answer. A settled turn returns what it settled and asks nobody."""
+    run_id = run_id_of_this_activity()
+    with beating():
+        kept = boundary.transcripts.get(run_id, turn.turn)
+        context = await patiently(
+            lambda: boundary.ledger.read_context(
+                run_id, turn.turn, turn.said, known=kept.turn if kept else 0, intents=_has_intents(boundary)
+            )
+        )
+        if context.settled is not None:
+            return context.settled
+        agent = _agent_of(boundary, context)
+        tools = tools_of(agent)
+        heard = _heard(turn, context, kept)
+        messages = _messages(context, kept, heard, tools)
+        request = _request(agent, tools, messages, may_call=not turn.answer_now)
+        attempt = activity.info().attempt
+        if attempt > 1:
+            tokens = characters_of(messages) // CHARACTERS_PER_TOKEN
+            await patiently(lambda: boundary.ledger.record_repeat(run_id, turn.turn, attempt, tokens))
+        response = await _respond(boundary, agent, request, turn)
+        new = _settlement(agent, tools, context, turn, heard, response)
+        result = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
+    settled = (*messages, response.message)
+    boundary.transcripts.put(run_id, turn.turn, new.note, settled, characters_of(settled))
+    return result
+
+
+def tools_of(agent: Agent) -> dict[str, Tool]:
+    """The agent's tools by name, with the built-in one that reads long results on."""
+    tools = {tool.name: tool for tool in agent.tools}
+    return {**tools, READ_RESULT: read_result} if tools else {}
+
+
+def _has_intents(boundary: Boundary) -> bool:
+    return any(tool.same_intent for tool in boundary.registry.tools.values())
+
+
+def _agent_of(boundary: Boundary, context: TurnContext) -> Agent:
+    agent = boundary.registry.agents.get(context.run.agent)
+    if agent is None:
+        message = f"this worker does not serve agent {context.run.agent!r}: another one must take the turn"
+        raise ApplicationError(message, type=ErrorCode.AGENT_UNKNOWN, next_retry_delay=timedelta(seconds=2))
+    return agent
+
+
+def _heard(turn: TurnInput, context: TurnContext, kept: Kept | None) -> tuple[str, ...]:
+    """What is said to the model in this turn, besides the request and tool results."""
+    note = kept.note if kept else context.past[-1].note if context.past else ""
+    engine = ANSWER_NOW.format(limit=turn.answer_now) if turn.answer_now else ""
+    return tuple(text for text in (note, *context.said, engine) if text)
+
+
+def _messages(
+    context: TurnContext, kept: Kept | None, heard: tuple[str, ...], tools: Mapping[str, Tool]
+) -> tuple[Message, ...]:
+    def limit(name: str) -> int:
+        return tools[name].result_limit if name in tools else Tool.result_limit
+
+    if kept is not None:
+        return (*kept.messages, *heard_message(context.results, heard, limit))
+    said = heard if context.past else (context.request, *heard)
+    return (*conversation(context.request, context.past, limit), *heard_message(context.results, said, limit))
+
+
+def _request(agent: Agent, tools: Mapping[str, Tool], messages: tuple[Message, ...], *, may_call: bool) -> ModelRequest:
+    return ModelRequest(
+        model=agent.model_id,
+        instructions=agent.instructions,
+        messages=messages,
+        tools=tuple(tool.schema for tool in tools.values()),
+        may_call_tools=may_call,
+        output_schema=agent.output.model_json_schema() if agent.output else None,
+        max_tokens=agent.max_output_tokens,
+    )
+
+
+async def _respond(boundary: Boundary, agent: Agent, request: ModelRequest, turn: TurnInput) -> ModelResponse:
+    try:
+        with chat_span(agent.model_id, turn.turn) as span:
+            response = await boundary.models.of(agent).respond(request)
+            record_response(span, response)
+            return response
+    except ModelError as error:
+        waited = (datetime.now(UTC) - activity.info().scheduled_time).total_seconds()
+        if error.retryable and waited > turn.left > 0:
+            message = f"{error} (and the run's work time is used up)"
+            raise ApplicationError(message, type=ErrorCode.LIMIT_REACHED, non_retryable=True) from error
+        delay = timedelta(seconds=error.retry_after) if error.retry_after else None
+        raise ApplicationError(
+            str(error), type=error.code, non_retryable=not error.retryable, next_retry_delay=delay
+        ) from error
+
+
+def _settlement(
+    agent: Agent,
+    tools: Mapping[str, Tool],
+    context: TurnContext,
+    turn: TurnInput,
+    heard: tuple[str, ...],
+    response: ModelResponse,
+) -> NewTurn:
+    cut_off = response.stop_reason == "max_tokens"
+    closed = CALLS_CUT_OFF if cut_off else NO_CALLS_NOW if turn.answer_now else ""
+    gate = Gate(agent, tools, context.run, context.intents, closed=closed)
+    calls = tuple(gate.judge(call) for call in response.message.calls)
+    note, output = ("", None) if calls else _reading(agent, response)
+    usage = response.usage
+    full = response.stop_reason == "model_context_window_exceeded"
+    refused = response.stop_reason == "refusal"
+    result = TurnResult(
+        heads=tuple(asked.head for asked in calls),
+        answered=not (calls or note or full or refused) and response.stop_reason != "pause_turn",
+        refused=refused,
+        full=full,
+        calls=len(calls),
+        tokens=usage.total,
+        cost_usd=float(round(cost_usd(agent, usage), 6)),
+    )
+    meta = {
+        "model": response.model,
+        "stop": response.stop_reason,
+        "usage": usage.model_dump(),
+        "request_id": response.request_id,
+    }
+    return NewTurn(
+        turn=turn.turn, heard=heard, message=response.message, calls=calls, result=result, meta=meta, note=note,
+        output=output,
+    )
+
+
+def _reading(agent: Agent, response: ModelResponse) -> tuple[str, Any]:
+    """What the model is told if its words are no answer yet, and the answer as data if its type is declared."""
+    if response.stop_reason == "max_tokens":
+        return CUT_OFF, None
+    if agent.output is None or response.stop_reason not in {"end_turn", "stop_sequence"}:
+        return "", None
+    try:
+        return "", agent.output.model_validate_json(response.message.text).model_dump(mode="json")
+    except ValidationError as error:
+        faults = json.loads(error.json(include_url=False, include_context=False, include_input=False))
+        told = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'answer'}: {fault['msg']}" for fault in faults)
+        return MISFIT.format(faults=told), None

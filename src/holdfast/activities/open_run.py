@@ -1,0 +1,69 @@
+"""Opening and closing a run: where it enters the ledger with its model pinned, and where its end is written down."""
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from holdfast.activities.boundary import Boundary, run_id_of_this_activity
+from holdfast.activities.patience import patiently
+from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunIdTaken, RunNotFound
+from holdfast.contracts.wire import CloseInput, Opened, RunClosed, RunRequest
+from holdfast.ledger import NewRun
+from holdfast.telemetry import current_trace_id
+
+
+async def open_run(boundary: Boundary, request: RunRequest) -> Opened:
+    """Write down the request (unless our client already did), bind it to this execution, pin model and limits."""
+    run_id = run_id_of_this_activity()
+    agent = boundary.registry.agents.get(request.agent)
+    if agent is None:
+        known = ", ".join(sorted(boundary.registry.agents))
+        message = f"no agent is named {request.agent!r}; this worker serves: {known}"
+        raise ApplicationError(message, type=ErrorCode.AGENT_UNKNOWN, non_retryable=True)
+    execution = activity.info().workflow_run_id or ""
+    trace_id = current_trace_id()
+    try:
+        if not request.by_reference:
+            new = NewRun(
+                run_id=run_id,
+                agent=agent.name,
+                text=request.text,
+                user=request.user,
+                tenant=request.tenant,
+                trace_id=trace_id,
+            )
+            await patiently(lambda: boundary.ledger.request_run(new))
+        anchor = await patiently(
+            lambda: boundary.ledger.open_run(run_id, execution, agent.model_id, agent.version, trace_id)
+        )
+    except (RunIdTaken, LedgerConflict) as error:
+        raise ApplicationError(str(error), type=ErrorCode.RUN_ID_REUSED, non_retryable=True) from error
+    except RunNotFound as error:
+        message = f"{error}: this run was started by reference, and its text is not in this worker's ledger"
+        raise ApplicationError(message, type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+    return Opened(
+        model=agent.model_id,
+        agent_version=agent.version,
+        limits=agent.limits,
+        heartbeat_seconds=boundary.heartbeat_seconds,
+        anchor=anchor,
+    )
+
+
+async def close_run(boundary: Boundary, close: CloseInput) -> RunClosed:
+    """Write down how the run ended; the totals are the ledger's."""
+    run_id = run_id_of_this_activity()
+    boundary.transcripts.drop(run_id)
+    try:
+        run, anchor = await patiently(lambda: boundary.ledger.close_run(run_id, close))
+    except RunNotFound:
+        # It failed before it was opened: there is nothing to close.
+        return RunClosed(status=close.status, limit=close.limit)
+    return RunClosed(
+        status=run.status,
+        limit=close.limit,
+        turns=run.turns,
+        calls=run.calls,
+        tokens=run.tokens,
+        cost_usd=run.cost_micros / 1e6,
+        anchor=anchor,
+    )

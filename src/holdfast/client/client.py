@@ -1,0 +1,171 @@
+"""The way in for programs: connect, start runs, find them again."""
+
+import uuid
+from typing import Any
+
+from temporalio.client import Client as TemporalClient
+from temporalio.common import (
+    SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy,
+)  # fmt: skip
+from temporalio.common import SearchAttributeKey
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from holdfast.client.run import Run
+from holdfast.contracts import names
+from holdfast.contracts.effects import RunStatus
+from holdfast.contracts.errors import EngineUnavailable, RunError
+from holdfast.contracts.results import RunResult, RunSummary
+from holdfast.contracts.wire import RunRequest
+from holdfast.engine.connect import Engine, connect
+from holdfast.ledger import Ledger, NewRun
+from holdfast.settings import Settings, load_settings
+from holdfast.telemetry import agent_span, current_trace_id
+
+LONGEST_RUN_ID = 255
+MOST_TEXT = 10_000_000
+
+
+class Client:
+    """Starts runs and finds them again. Make one with `Client.connect`."""
+
+    def __init__(self, temporal: TemporalClient, ledger: Ledger, settings: Settings, engine: Engine) -> None:
+        self.temporal = temporal
+        self.ledger = ledger
+        self.settings = settings
+        self.engine = engine
+
+    @classmethod
+    async def connect(
+        cls, address: str = "", *, ledger_url: str = "", task_queue: str = "", settings: Settings | None = None
+    ) -> "Client":
+        """Connect to Temporal and to the ledger.
+
+        Args:
+            address: Temporal's `HOST:PORT`. Unless given, Temporal's environment configuration says it
+                (`TEMPORAL_ADDRESS` and so on), or the embedded engine that runs here.
+            ledger_url: The ledger. Unless given, `HOLDFAST_LEDGER_URL`, or the embedded engine's.
+            task_queue: Where runs are started. Unless given, `HOLDFAST_TASK_QUEUE`, or `holdfast`.
+            settings: Instead of the environment.
+
+        Raises:
+            EngineUnavailable: No Temporal server answers.
+            LedgerError: The ledger does not answer, or has other tables than this version needs.
+            SettingsError: A setting does not fit.
+        """
+        settings = settings or load_settings()
+        given = {"ledger_url": ledger_url, "task_queue": task_queue}
+        settings = settings.model_copy(update={name: value for name, value in given.items() if value})
+        temporal, engine = await connect(settings, address)
+        ledger = Ledger.connect(settings.ledger)
+        try:
+            await ledger.require_newest()
+        except BaseException:
+            await ledger.close()
+            raise
+        return cls(temporal, ledger, settings, engine)
+
+    async def __aenter__(self) -> "Client":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of the ledger."""
+        await self.ledger.close()
+
+    def run(self, run_id: str) -> Run:
+        """A handle on a run that was started before."""
+        return Run(self.temporal, self.ledger, run_id)
+
+    async def start(
+        self,
+        agent: str,
+        text: str,
+        *,
+        user: str = "",
+        tenant: str = "default",
+        id: str = "",  # noqa: A002 - the public name; a run's id is an id
+        continue_after_turns: int = 0,
+    ) -> Run:
+        """Start a run. The text goes into the ledger; Temporal gets a reference.
+
+        Args:
+            agent: The agent's name.
+            text: The request.
+            user: Who it is for.
+            tenant: The tenant it belongs to.
+            id: The run's id. The same id with the same request is the same run, however often it is started.
+            continue_after_turns: Continue as new after so many turns, for tests; else when Temporal suggests it.
+
+        Raises:
+            RunIdTaken: The id belongs to another request.
+            RunError: The request can't be started as it is.
+            EngineUnavailable: Temporal does not answer; the request is kept, and the same start again goes on.
+        """
+        run_id = id or f"{agent}-{uuid.uuid4().hex[:12]}"
+        _require_startable(run_id, text)
+        with agent_span(agent, run_id):
+            new = NewRun(
+                run_id=run_id, agent=agent, text=text, user=user, tenant=tenant, trace_id=current_trace_id()
+            )
+            row = await self.ledger.request_run(new)
+            if row.status is not RunStatus.REQUESTED:
+                return self.run(run_id)
+            request = RunRequest(
+                agent=agent,
+                user=user,
+                tenant=tenant,
+                by_reference=True,
+                continue_after_turns=continue_after_turns,
+            )
+            await self._start_workflow(run_id, request)
+        return self.run(run_id)
+
+    async def execute(self, agent: str, text: str, **options: Any) -> RunResult:
+        """Start a run and wait for its result; see `start` and `Run.result`."""
+        run = await self.start(agent, text, **options)
+        return await run.result()
+
+    async def runs(self, limit: int = 50, *, waiting: bool = False) -> list[RunSummary]:
+        """The newest runs first; with `waiting`, only those that wait for a person."""
+        return await self.ledger.list_runs(limit, waiting=waiting)
+
+    async def _start_workflow(self, run_id: str, request: RunRequest) -> None:
+        attributes = [
+            SearchAttributePair(SearchAttributeKey.for_keyword(names.SEARCH_AGENT), request.agent),
+            SearchAttributePair(SearchAttributeKey.for_keyword(names.SEARCH_STATUS), str(RunStatus.RUNNING)),
+            SearchAttributePair(SearchAttributeKey.for_keyword(names.SEARCH_TENANT), request.tenant),
+        ]
+        try:
+            await self.temporal.start_workflow(
+                names.AGENT_RUN,
+                request,
+                id=run_id,
+                task_queue=self.settings.task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                search_attributes=TypedSearchAttributes(attributes),
+            )
+        except WorkflowAlreadyStartedError:
+            # It has already run and closed; the ledger knows how.
+            return
+        except RPCError as error:
+            msg = (
+                f"Temporal did not take run {run_id!r}: {error.message}. Its request is kept: "
+                "start it again with the same id and text"
+            )
+            raise EngineUnavailable(msg) from error
+
+
+def _require_startable(run_id: str, text: str) -> None:
+    if len(run_id) > LONGEST_RUN_ID or not run_id.isprintable():
+        msg = f"run id of {len(run_id)} characters: allowed are up to {LONGEST_RUN_ID} printable ones"
+        raise RunError(msg)
+    if not text.strip():
+        msg = "the request is empty: say what the agent should do"
+        raise RunError(msg)
+    if len(text) > MOST_TEXT:
+        msg = f"the request has {len(text)} characters, allowed are {MOST_TEXT}: give large documents to a tool instead"
+        raise RunError(msg)

@@ -1,0 +1,216 @@
+"""One run, as whoever started it or looks after it sees it."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from temporalio.client import Client as TemporalClient
+from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from holdfast.contracts import names
+from holdfast.contracts.effects import RunStatus
+from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError, RunFailed, RunNotFound
+from holdfast.contracts.messages import Message
+from holdfast.contracts.results import Event, Operation, RunResult, RunSummary
+from holdfast.contracts.wire import Decision, Resolution, RunState, Said
+from holdfast.ledger import Ledger
+
+FIRST_LOOK, LONGEST_LOOK = 0.02, 0.5
+"""Seconds between looks at the ledger for new events: short after something happened, longer while nothing does."""
+
+
+class Run:
+    """A handle on one run. Making one costs nothing and checks nothing."""
+
+    def __init__(self, temporal: TemporalClient, ledger: Ledger, run_id: str) -> None:
+        self._temporal = temporal
+        self._ledger = ledger
+        self.id = run_id
+
+    @property
+    def handle(self) -> WorkflowHandle[Any, Any]:
+        """Temporal's own handle on the run's workflow."""
+        return self._temporal.get_workflow_handle(self.id)
+
+    async def summary(self) -> RunSummary:
+        """One line about it.
+
+        Raises:
+            RunNotFound: The ledger knows no such run.
+        """
+        return await self._ledger.summary(self.id)
+
+    async def operations(self) -> tuple[Operation, ...]:
+        """Its tool calls with arguments, results and outcomes, in the order the model asked."""
+        return tuple(await self._ledger.list_operations(self.id))
+
+    async def state(self) -> RunState:
+        """Where its workflow stands now: turn, use, pause, and the calls that wait for a person."""
+        with _refusals(self.id):
+            state: RunState = await self.handle.query(names.STATE, result_type=RunState)
+            return state
+
+    async def events(self, *, after: int = 0) -> AsyncIterator[Event]:
+        """Its ledger entries as they are written, until it is closed.
+
+        Args:
+            after: Only entries behind this sequence number: what a reader that was interrupted goes on from.
+        """
+        wait = FIRST_LOOK
+        while True:
+            found = await self._ledger.read_events(self.id, after=after)
+            for event in found:
+                after = event.sequence
+                yield event
+                if event.kind == "closed":
+                    return
+            if not found and await self._over():
+                return
+            wait = FIRST_LOOK if found else min(wait * 1.5, LONGEST_LOOK)
+            await asyncio.sleep(wait)
+
+    async def result(self) -> RunResult:
+        """Wait until it is closed, and say how.
+
+        Raises:
+            RunFailed: It ended with an error.
+            RunNotFound: There is no such run.
+        """
+        await self._until_closed()
+        summary = await self.summary()
+        events = await self._ledger.read_events(self.id)
+        closed = next((event for event in events if event.kind == "closed"), None)
+        reason = str((closed.content or {}).get("reason", "")) if closed else ""
+        if closed is None or summary.status is RunStatus.FAILED:
+            raise RunFailed(f"run {self.id!r} failed: {reason or 'its workflow was ended from outside'}")
+        text, output = _answer(events)
+        return RunResult(
+            run_id=self.id,
+            status=summary.status,
+            text=text,
+            output=output,
+            limit=str(closed.data.get("limit", "")),
+            reason=reason,
+            turns=summary.turns,
+            calls=summary.calls,
+            tokens=summary.tokens,
+            cost_usd=summary.cost_usd,
+            operations=await self.operations(),
+        )
+
+    async def say(self, text: str) -> None:
+        """Say something to the model before its next turn. The text goes into the ledger, not into Temporal."""
+        said = await self._ledger.record_said(self.id, uuid.uuid4().hex, text)
+        await self._update(names.SAY, said)
+
+    async def pause(self) -> None:
+        """Start no further turn or call until resumed. Calls under way end."""
+        await self._update(names.PAUSE)
+
+    async def resume(self) -> None:
+        """Go on after a pause."""
+        await self._update(names.RESUME)
+
+    async def decide(
+        self, operation_id: str, *, approve: bool, digest: str = "", by: str = "", reason: str = ""
+    ) -> None:
+        """Approve or reject a call that waits.
+
+        Args:
+            operation_id: Which call.
+            approve: Whether it may run.
+            digest: The digest of the arguments that were looked at. Unless given, that of the call as it waits now.
+            by: Who decides; recorded.
+            reason: Recorded, and told to the model on rejection.
+
+        Raises:
+            DecisionRefused: No such call waits, it waits with another digest, or it was decided.
+        """
+        digest = digest or await self._digest_of(operation_id)
+        decision = Decision(operation=operation_id, digest=digest, approve=approve, by=by, reason=reason)
+        await self._update(names.DECIDE, decision)
+
+    async def resolve(self, operation_id: str, *, happened: bool, by: str = "", note: str = "") -> None:
+        """Say what became of a call whose outcome is UNKNOWN, after looking.
+
+        Raises:
+            DecisionRefused: No such call waits for that.
+        """
+        summary = await self.summary()
+        resolution = Resolution(operation=operation_id, happened=happened, by=by, note=note)
+        if summary.status.closed:
+            await self._ledger.record_resolution(self.id, resolution)
+            return
+        await self._update(names.RESOLVE, resolution)
+
+    async def cancel(self) -> None:
+        """Ask it to end: no further call is started, those under way are told to stop and waited for."""
+        with _refusals(self.id):
+            await self.handle.cancel()
+
+    async def _digest_of(self, operation_id: str) -> str:
+        for operation in await self.operations():
+            if operation.operation_id == operation_id:
+                return operation.digest
+        msg = f"run {self.id!r} has no operation {operation_id!r}; `holdfast show {self.id}` lists them"
+        raise DecisionRefused(msg)
+
+    async def _update(self, name: str, *args: Said | Decision | Resolution) -> None:
+        with _refusals(self.id):
+            await self.handle.execute_update(name, args=args)
+
+    async def _over(self) -> bool:
+        """Whether the workflow ended without the ledger's knowing, terminated for instance."""
+        summary = await self.summary()
+        if summary.status.closed:
+            return False
+        try:
+            description = await self.handle.describe()
+        except RPCError:
+            return False
+        return description.close_time is not None and not (await self.summary()).status.closed
+
+    async def _until_closed(self) -> None:
+        summary = await self.summary()
+        if summary.status.closed:
+            return
+        with _refusals(self.id):
+            try:
+                await self.handle.result()
+            except RPCError:
+                raise
+            except Exception:  # noqa: BLE001 - how it ended is read from the ledger, whichever way Temporal puts it
+                return
+
+
+@contextmanager
+def _refusals(run_id: str) -> Iterator[None]:
+    """Turn Temporal's answers about a run into ours."""
+    try:
+        yield
+    except WorkflowUpdateFailedError as error:
+        cause = error.cause
+        raise DecisionRefused(cause.message if isinstance(cause, ApplicationError) else str(cause)) from error
+    except RPCError as error:
+        match error.status:
+            case RPCStatusCode.NOT_FOUND:
+                message = f"run {run_id!r} is not running in Temporal: it was never started there, or it has ended"
+                raise RunNotFound(message) from error
+            case RPCStatusCode.UNAVAILABLE:
+                raise EngineUnavailable(f"Temporal does not answer: {error.message}") from error
+            case _:
+                raise RunError(f"Temporal refused for run {run_id!r}: {error.message}") from error
+
+
+def _answer(events: list[Event]) -> tuple[str, Any]:
+    """The last words of the model, and the same as data where they are JSON and a type was asked for."""
+    for event in reversed(events):
+        if event.kind == "turn" and event.content is not None:
+            text = Message.model_validate(event.content["message"]).text
+            if text:
+                return text, event.content.get("output")
+    return "", None

@@ -1,0 +1,50 @@
+"""What a tool's function is given besides its arguments."""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+
+class ToolContext(ABC):
+    """One attempt of one operation, as its tool sees it.
+
+    Attributes:
+        operation_id: The idempotency key: the same for every attempt, after every crash, on every machine.
+        attempt: 1 for the first one, counted by reservations in the ledger.
+        run_id: The run that asked.
+        user: Who the run works for, as given when it started.
+        tenant: The tenant of the run.
+        log: A structured logger that carries the run and operation ids.
+    """
+
+    operation_id: str
+    attempt: int
+    run_id: str
+    user: str
+    tenant: str
+    log: Any
+
+    @property
+    @abstractmethod
+    def last_checkpoint(self) -> Any:
+        """What an earlier attempt of this operation left with `checkpoint`, or None."""
+
+    @property
+    @abstractmethod
+    def cancelled(self) -> bool:
+        """Whether the run was cancelled; a tool in a thread should look and return."""
+
+    @abstractmethod
+    async def checkpoint(self, value: Any) -> None:
+        """Keep a JSON value durably, so that the next attempt can go on from here."""
+
+    @abstractmethod
+    def http(self, name: str) -> Any:
+        """An `httpx.AsyncClient` for the upstream of that name, from the settings `HOLDFAST_UPSTREAMS`.
+
+        Every unsafe request carries `Idempotency-Key`; failures raise `ToolError` with the right cause.
+        """
+
+    @abstractmethod
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """For `TRANSACTIONAL` tools: an SQLAlchemy `AsyncConnection` whose writes commit with the settlement."""

@@ -1,0 +1,33 @@
+"""The one protocol behind which every model stands."""
+
+from typing import Protocol, runtime_checkable
+
+from holdfast.contracts.messages import ModelRequest, ModelResponse
+from holdfast.contracts.price import Price
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Something that answers a conversation.
+
+    An implementation maps every failure to `ModelError` once, retries nothing (Temporal does), and returns only
+    complete responses: a stream that broke off raises.
+    """
+
+    @property
+    def id(self) -> str:
+        """The id that is pinned and recorded when a run starts."""
+        ...
+
+    @property
+    def price(self) -> Price | None:
+        """What its tokens cost; None where the price list knows."""
+        ...
+
+    async def respond(self, request: ModelRequest) -> ModelResponse:
+        """Answer.
+
+        Raises:
+            ModelError: With the cause as its code.
+        """
+        ...

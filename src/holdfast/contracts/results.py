@@ -1,0 +1,86 @@
+"""What a caller gets back: operations, events, the result of a run."""
+
+from datetime import datetime
+from typing import Any
+
+from holdfast.contracts.effects import Effect, Outcome, RunStatus, Tier
+from holdfast.contracts.messages import Frozen
+
+
+class Operation(Frozen):
+    """One intended tool call, from the ledger."""
+
+    operation_id: str
+    turn: int
+    index: int
+    tool: str
+    version: str
+    digest: str
+    effect: Effect | None
+    tier: Tier | None
+    state: str
+    """`asked`, `waiting`, `reserved` or `settled`."""
+    outcome: Outcome | None
+    reason: str
+    attempts: int
+    arguments: Any
+    result: Any
+    """What the tool returned, or the error `{code, message, hint, fields, operation}`; None if erased or not settled."""
+    asked_at: datetime
+    settled_at: datetime | None
+
+
+class Event(Frozen):
+    """One ledger entry, as `run.events()` yields it."""
+
+    run_id: str
+    sequence: int
+    kind: str
+    """`requested`, `opened`, `turn`, `repeated`, `said`, `reserved`, `checkpoint`, `settled`, `decided`, `resolved`,
+    `late`, `closed` or `erased`."""
+    at: datetime
+    reference: str
+    data: dict[str, Any]
+    """What is not content: tool names, outcomes, usage, cost."""
+    content: Any
+    """Text, arguments and results; None once erased."""
+
+
+class RunResult(Frozen):
+    """How a run ended."""
+
+    run_id: str
+    status: RunStatus
+    text: str
+    """The final answer, or the last words so far if the run ended without one."""
+    output: Any = None
+    """The typed answer as plain data, if the agent declares an output type."""
+    limit: str = ""
+    """The limit that ended the run, if one did."""
+    reason: str = ""
+    turns: int
+    calls: int
+    tokens: int
+    cost_usd: float
+    operations: tuple[Operation, ...]
+
+
+class RunSummary(Frozen):
+    """One line of the list of runs."""
+
+    run_id: str
+    agent: str
+    status: RunStatus
+    user: str
+    tenant: str
+    model: str
+    turns: int
+    calls: int
+    tokens: int
+    cost_usd: float
+    requested_at: datetime
+    closed_at: datetime | None
+    waiting: int
+    """Calls that wait for an approval."""
+    unknown: int
+    """Calls whose outcome a person must resolve."""

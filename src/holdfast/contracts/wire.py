@@ -1,0 +1,213 @@
+"""What travels over Temporal: one frozen model per activity, signal and update.
+
+Everything here ends up in workflow history, so it holds decisions and references, never contents, and fields that
+have their default value are not written. A new field always has a default, so that old histories can be read.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+
+from holdfast.contracts.effects import Effect, Lane, Outcome, RunStatus, Verdict
+from holdfast.contracts.limits import Limits, Used
+
+
+class Wire(BaseModel):
+    """A frozen value whose defaults are not written."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        written = handler(self)
+        return {k: v for k, v in written.items() if k in fields and getattr(self, k) != fields[k].default}
+
+
+Anchor = tuple[int, str]
+"""(sequence, first 8 characters of the hash) of a ledger entry: Temporal's history anchors the chain with it."""
+
+
+class Said(Wire):
+    """Something the user says during a run: by reference to the ledger, or (through plain Temporal) as text."""
+
+    ref: int = 0
+    text: str = ""
+
+
+class Carried(Wire):
+    """What a run takes along when it continues as new."""
+
+    turn: int = 0
+    used: Used = Used()
+    said: tuple[Said, ...] = ()
+    paused: bool = False
+    opened: "Opened | None" = None
+    runs: int = 0
+    """How often it has continued as new."""
+
+
+class RunRequest(Wire):
+    """The input of `AgentRun`. With `text` it can be started by any Temporal client; ours sends `by_reference`."""
+
+    agent: str
+    text: str = ""
+    user: str = ""
+    tenant: str = "default"
+    by_reference: bool = False
+    """The request's text is in the ledger, under the run id."""
+    continue_after_turns: int = 0
+    """Continue as new after so many turns even if the server does not suggest it; 0 means never."""
+    carried: Carried | None = None
+
+
+class Opened(Wire):
+    """What `open_run` read from the agent and wrote down: everything the workflow decides with."""
+
+    model: str
+    agent_version: str = "1.0.0"
+    limits: Limits = Limits()
+    heartbeat_seconds: float = 5.0
+    anchor: Anchor = (0, "")
+
+
+class TurnInput(Wire):
+    """The input of `model_turn`. The transcript and the outcomes of the last turn are read from the ledger."""
+
+    turn: int
+    said: tuple[Said, ...] = ()
+    left: float = 0.0
+    """Seconds of work left to the run: a model that fails is not asked again after that."""
+    answer_now: str = ""
+    """The limit that is nearly used up: the model is asked for its answer and may call no tools."""
+
+
+class Head(Wire):
+    """What the workflow sees of a tool call: enough to decide and schedule, never the contents."""
+
+    id: str
+    """The operation id."""
+    tool: str
+    digest: str
+    show: str = ""
+    verdict: Verdict = Verdict.RUN
+    reason: str = ""
+    effect: Effect = Effect.READ
+    lane: Lane = Lane.STANDARD
+    queue: str = ""
+    timeout: float = 30.0
+    """Seconds of one attempt."""
+    conflict: str = ""
+
+
+class TurnResult(Wire):
+    """The output of `model_turn`."""
+
+    heads: tuple[Head, ...] = ()
+    answered: bool = False
+    """The message is the final answer; else the loop goes on."""
+    refused: bool = False
+    """The model declined."""
+    full: bool = False
+    """The conversation no longer fits the model's context."""
+    calls: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+    anchor: Anchor = (0, "")
+
+
+class CallInput(Wire):
+    """The input of every tool's activity. The arguments are in the ledger."""
+
+    id: str
+    turn: int
+    index: int = 0
+    digest: str
+
+
+class CallResult(Wire):
+    """The output of every tool's activity and of `fence`. The result is in the ledger."""
+
+    outcome: Outcome = Outcome.SUCCEEDED
+    waiting: bool = False
+    """The call needs an approval that the ledger does not have: it goes on waiting."""
+    anchor: Anchor = (0, "")
+
+
+class Decision(Wire):
+    """An approval or rejection of one operation, bound to its digest."""
+
+    operation: str
+    digest: str
+    approve: bool
+    by: str = ""
+    reason: str = ""
+
+
+class Resolution(Wire):
+    """A person's word on what became of an operation whose outcome is UNKNOWN."""
+
+    operation: str
+    happened: bool
+    by: str = ""
+    note: str = ""
+
+
+class RecordDecision(Wire):
+    """The input of `record_decision`: exactly one of the two."""
+
+    decision: Decision | None = None
+    resolution: Resolution | None = None
+
+
+class FenceInput(Wire):
+    """The input of `fence`: close an operation to late attempts and say what became of it."""
+
+    id: str
+    reason: str = ""
+
+
+class CloseInput(Wire):
+    """The input of `close_run`."""
+
+    status: RunStatus
+    limit: str = ""
+    reason: str = ""
+    work_seconds: float = 0.0
+
+
+class RunClosed(Wire):
+    """The result of the workflow. The answer is in the ledger; `Client` and `holdfast show` read it there."""
+
+    status: RunStatus
+    limit: str = ""
+    turns: int = 0
+    calls: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+    anchor: Anchor = (0, "")
+
+
+class Waiting(Wire):
+    """A call that waits for a person."""
+
+    operation: str
+    digest: str
+    tool: str
+    show: str = ""
+    reason: str = ""
+    unknown: bool = False
+    """It waits for a resolution, not for an approval."""
+
+
+class RunState(Wire):
+    """The answer to the query `state`."""
+
+    status: RunStatus = RunStatus.RUNNING
+    turn: int = 0
+    used: Used = Used()
+    paused: bool = False
+    waiting: tuple[Waiting, ...] = ()
+
+
+Carried.model_rebuild()

@@ -1,0 +1,1 @@
+"""Reaching a Temporal server: one that is configured, or the embedded one."""

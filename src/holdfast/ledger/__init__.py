@@ -1,0 +1,23 @@
+"""The append-only, hash-chained record of runs, turns, calls, decisions and outcomes, in SQLite or PostgreSQL."""
+
+from holdfast.ledger.ledger import Ledger
+from holdfast.ledger.operations import Looked, NotAskedFor, Settlement, State
+from holdfast.ledger.runs import NewRun, RunRow
+from holdfast.ledger.turns import AskedCall, NewTurn, PastTurn, ToldResult, TurnContext
+from holdfast.ledger.verify import Verification
+
+__all__ = [
+    "AskedCall",
+    "Ledger",
+    "Looked",
+    "NewRun",
+    "NewTurn",
+    "NotAskedFor",
+    "PastTurn",
+    "RunRow",
+    "Settlement",
+    "State",
+    "ToldResult",
+    "TurnContext",
+    "Verification",
+]

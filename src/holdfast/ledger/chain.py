@@ -1,0 +1,28 @@
+"""The hash chain: what makes an edit, a removal or a reordering of the ledger visible.
+
+An entry's content is hashed with a random salt, and the entry with its predecessor's hash. Erasing deletes content and
+salt together; the hashes stay, the chain still verifies, and without the salt the content can't be guessed from it.
+"""
+
+import hashlib
+import secrets
+
+from holdfast.contracts.identity import canonical_json
+
+ANCHOR_CHARACTERS = 8
+
+
+def new_salt() -> str:
+    """128 random bits in hex."""
+    return secrets.token_hex(16)
+
+
+def content_hash(salt: str, body: str) -> str:
+    """SHA-256 over the salt and the content, in hex."""
+    return hashlib.sha256(f"{salt}{body}".encode()).hexdigest()
+
+
+def entry_hash(previous: str, run_id: str, seq: int, kind: str, ref: str, at: int, meta: str, content: str) -> str:
+    """SHA-256 over the predecessor's hash and everything of this entry but the content itself, in hex."""
+    text = canonical_json([previous, run_id, seq, kind, ref, at, meta, content])
+    return hashlib.sha256(text.encode()).hexdigest()

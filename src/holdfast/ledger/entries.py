@@ -1,0 +1,117 @@
+"""Appending to a run's chain and reading it back."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
+
+from holdfast.contracts.errors import RunNotFound
+from holdfast.contracts.identity import canonical_json
+from holdfast.contracts.wire import Anchor
+from holdfast.ledger.chain import ANCHOR_CHARACTERS, content_hash, entry_hash, new_salt
+from holdfast.ledger.tables import entries, runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewEntry:
+    """Something to append."""
+
+    kind: str
+    ref: str
+    """Unique within the run and the kind: what makes an append idempotent."""
+    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What may stay when contents are erased."""
+    content: Any = None
+    """What is erased on demand: texts, arguments, results."""
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def moment(ms: int) -> datetime:
+    """The UTC time behind a column."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+HEAD = select(runs.c.head_seq, runs.c.head_hash).where(runs.c.run_id == bindparam("id")).with_for_update()
+INSERT = insert(entries)
+
+
+def append(connection: Connection, run_id: str, new: Sequence[NewEntry], **run_values: Any) -> list[Anchor]:
+    """Append to the run's chain and update its row, after every other row is locked: here the run's row is."""
+    head = connection.execute(HEAD, {"id": run_id}).one_or_none()
+    if head is None:
+        raise RunNotFound(f"the ledger has no run {run_id!r}")
+    seq, previous = head
+    at = now_ms()
+    rows: list[dict[str, Any]] = []
+    for entry in new:
+        seq += 1
+        meta = canonical_json(dict(entry.meta))
+        body = None if entry.content is None else canonical_json(entry.content)
+        salt = None if body is None else new_salt()
+        content = "" if body is None or salt is None else content_hash(salt, body)
+        previous = entry_hash(previous, run_id, seq, entry.kind, entry.ref, at, meta, content)
+        rows.append(
+            {
+                "run_id": run_id, "seq": seq, "kind": entry.kind, "ref": entry.ref, "at": at, "meta": meta,
+                "salt": salt, "body": body, "content_hash": content, "hash": previous,
+            }
+        )  # fmt: skip
+    connection.execute(INSERT, rows)
+    connection.execute(update(runs).where(runs.c.run_id == run_id).values(head_seq=seq, head_hash=previous, **run_values))
+    return [(row["seq"], row["hash"][:ANCHOR_CHARACTERS]) for row in rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """An entry as it stands in the ledger."""
+
+    seq: int
+    kind: str
+    ref: str
+    at: int
+    meta: dict[str, Any]
+    content: Any
+    anchor: Anchor
+
+
+COLUMNS = (
+    entries.c.seq, entries.c.kind, entries.c.ref, entries.c.at, entries.c.meta, entries.c.body, entries.c.hash,
+)  # fmt: skip
+BY_REF = select(*COLUMNS).where(
+    entries.c.run_id == bindparam("run"), entries.c.kind == bindparam("kind"), entries.c.ref == bindparam("ref")
+)
+
+
+def entry_of(row: Row[Any]) -> Entry:
+    """An entry from a row of `COLUMNS`."""
+    return Entry(
+        seq=row.seq,
+        kind=row.kind,
+        ref=row.ref,
+        at=row.at,
+        meta=json.loads(row.meta),
+        content=None if row.body is None else json.loads(row.body),
+        anchor=(row.seq, row.hash[:ANCHOR_CHARACTERS]),
+    )
+
+
+def find(connection: Connection, run_id: str, kind: str, ref: str) -> Entry | None:
+    """The entry of that kind and reference, if there is one."""
+    row = connection.execute(BY_REF, {"run": run_id, "kind": kind, "ref": ref}).one_or_none()
+    return None if row is None else entry_of(row)
+
+
+def read_entries(connection: Connection, run_id: str, *, after: int = 0, kind: str | None = None) -> list[Entry]:
+    """The run's entries behind `after`, oldest first."""
+    query = select(*COLUMNS).where(entries.c.run_id == run_id, entries.c.seq > after).order_by(entries.c.seq)
+    if kind is not None:
+        query = query.where(entries.c.kind == kind)
+    return [entry_of(row) for row in connection.execute(query)]

@@ -1,0 +1,193 @@
+"""The ledger as the rest of Holdfast uses it: every method is one transaction, and can be repeated."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from holdfast.contracts.errors import LedgerRace, RunNotFound
+from holdfast.contracts.results import Event, Operation, RunSummary
+from holdfast.contracts.wire import Anchor, CallInput, CallResult, CloseInput, Decision, Resolution, Said, TurnResult
+from holdfast.ledger import entries, erase, migrate, operations, runs, turns, verify
+from holdfast.ledger.database import Database, connect_database
+from holdfast.ledger.operations import Looked, Settlement
+from holdfast.ledger.runs import NewRun, RunRow
+from holdfast.ledger.tables import entries as entries_table
+from holdfast.ledger.tables import runs as runs_table
+from holdfast.ledger.turns import NewTurn, TurnContext
+from holdfast.ledger.verify import Verification
+
+T = TypeVar("T")
+
+
+class Ledger:
+    """The append-only, hash-chained record of runs.
+
+    Every method raises `LedgerUnavailable` when the database does not answer; whoever can wait repeats it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @classmethod
+    def connect(cls, url: str) -> "Ledger":
+        """The ledger at a URL: `sqlite:///path` or `postgresql://user@host/name`."""
+        return cls(connect_database(url))
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+        await self.database.close()
+
+    async def migrate(self) -> tuple[str, str]:
+        """Bring the tables to the newest revision; the revisions before and after."""
+        return await self._write(migrate.migrate)
+
+    async def require_newest(self) -> None:
+        """Refuse tables of another revision."""
+        await self.database.read(migrate.require_newest)
+
+    async def request_run(self, new: NewRun) -> RunRow:
+        """Write down a request; see `runs.request_run`."""
+        return await self._write(runs.request_run, new)
+
+    async def open_run(self, run_id: str, execution: str, model: str, agent_version: str, trace_id: str) -> Anchor:
+        """Bind a run to its execution; see `runs.open_run`."""
+        return await self._write(runs.open_run, run_id, execution, model, agent_version, trace_id)
+
+    async def close_run(self, run_id: str, close: CloseInput) -> tuple[RunRow, Anchor]:
+        """Write down how a run ended; see `runs.close_run`."""
+        return await self._write(runs.close_run, run_id, close)
+
+    async def read_run(self, run_id: str) -> RunRow:
+        """One run."""
+        return await self._read(runs.read_run, run_id)
+
+    async def list_runs(self, limit: int = 50, *, waiting: bool = False) -> list[RunSummary]:
+        """The newest runs first."""
+        return await self._read(runs.list_runs, limit=limit, waiting=waiting)
+
+    async def summary(self, run_id: str) -> RunSummary:
+        """One line about one run."""
+        found = await self._read(runs.list_runs, limit=1, run_id=run_id)
+        if not found:
+            msg = f"the ledger has no run {run_id!r}; `holdfast runs` lists those it has"
+            raise RunNotFound(msg)
+        return found[0]
+
+    async def settle_turn(self, run_id: str, new: NewTurn) -> TurnResult:
+        """Write down a model's answer; see `turns.settle_turn`."""
+        return await self._write(turns.settle_turn, run_id, new)
+
+    async def record_repeat(self, run_id: str, turn: int, attempt: int, tokens: int) -> None:
+        """Count a model call that may have been paid twice."""
+        await self._write(turns.record_repeat, run_id, turn, attempt, tokens)
+
+    async def record_said(self, run_id: str, said_id: str, text: str) -> Said:
+        """Write down what the user says during a run."""
+        return await self._write(turns.record_said, run_id, said_id, text)
+
+    async def read_context(
+        self, run_id: str, turn: int, said: Sequence[Said], *, known: int, intents: bool
+    ) -> TurnContext:
+        """What a turn needs to know; see `turns.read_context`."""
+        return await self._read(turns.read_context, run_id, turn, said, known=known, intents=intents)
+
+    async def read_result(self, run_id: str, operation_id: str) -> Any:
+        """The whole content an operation was settled with; see `operations.read_result`."""
+        return await self._read(operations.read_result, run_id, operation_id)
+
+    async def look_up(self, run_id: str, call: CallInput) -> Looked:
+        """What stands about a call; see `operations.look_up`."""
+        return await self._read(operations.look_up, run_id, call)
+
+    async def reserve(self, run_id: str, call: CallInput, owner: str, lease_ms: int, version: str) -> int:
+        """Write down that an attempt is about to act; see `operations.reserve`."""
+        return await self._write(operations.reserve, run_id, call, owner, lease_ms, version)
+
+    async def settle(self, run_id: str, operation_id: str, owner: str, new: Settlement) -> CallResult:
+        """Write down what became of an operation; see `operations.settle`."""
+        return await self._write(operations.settle, run_id, operation_id, owner, new)
+
+    async def release(self, run_id: str, operation_id: str, owner: str, code: str, *, surely_not: bool) -> None:
+        """Write down that an attempt failed and another follows; see `operations.release`."""
+        await self._write(operations.release, run_id, operation_id, owner, code, surely_not=surely_not)
+
+    async def record_checkpoint(self, run_id: str, operation_id: str, owner: str, number: int, value: Any) -> None:
+        """Keep a value for the next attempt."""
+        await self._write(operations.record_checkpoint, run_id, operation_id, owner, number, value)
+
+    async def fence(self, run_id: str, operation_id: str, reason: str) -> CallResult:
+        """Close an operation to late attempts; see `operations.fence`."""
+        return await self._write(operations.fence, run_id, operation_id, reason)
+
+    async def record_decision(self, run_id: str, decision: Decision) -> CallResult:
+        """Write down an approval or a rejection; see `operations.record_decision`."""
+        return await self._write(operations.record_decision, run_id, decision)
+
+    async def record_resolution(self, run_id: str, resolution: Resolution) -> CallResult:
+        """Write down what became of an UNKNOWN operation; see `operations.record_resolution`."""
+        return await self._write(operations.record_resolution, run_id, resolution)
+
+    async def list_operations(self, run_id: str) -> list[Operation]:
+        """The run's operations, with arguments and results."""
+        return await self._read(operations.list_operations, run_id)
+
+    async def read_events(self, run_id: str, *, after: int = 0) -> list[Event]:
+        """The run's entries behind a sequence number, oldest first."""
+        found = await self._read(entries.read_entries, run_id, after=after)
+        return [
+            Event(
+                run_id=run_id,
+                sequence=entry.seq,
+                kind=entry.kind,
+                at=entries.moment(entry.at),
+                reference=entry.ref,
+                data=entry.meta,
+                content=entry.content,
+            )
+            for entry in found
+        ]
+
+    async def verify(self, run_id: str, anchors: Sequence[Anchor] = ()) -> Verification:
+        """Check one run's chain, and the anchors that Temporal's history holds, if given."""
+
+        def check(connection: Connection) -> Verification:
+            runs.read_run(connection, run_id)
+            found = verify.verify_run(connection, run_id)
+            more = verify.anchor_faults(connection, run_id, list(anchors))
+            return found.model_copy(update={"faults": (*found.faults, *more), "anchors": len(anchors)})
+
+        return await self.database.read(check)
+
+    async def run_ids(self) -> list[str]:
+        """Every run id, also of runs whose row was removed but whose entries still stand."""
+
+        def collect(connection: Connection) -> list[str]:
+            return sorted(
+                {*connection.execute(select(runs_table.c.run_id)).scalars()}
+                | {*connection.execute(select(entries_table.c.run_id).distinct()).scalars()}
+            )
+
+        return await self.database.read(collect)
+
+    async def erase(self, run_id: str) -> int:
+        """Delete a closed run's contents; how many entries had some."""
+        return await self._write(erase.erase_run, run_id)
+
+    def open(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A write transaction for `TRANSACTIONAL` tools."""
+        return self.database.open()
+
+    async def _read(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        return await self.database.read(lambda connection: function(connection, *args, **kwargs))
+
+    async def _write(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        def transaction(connection: Connection) -> T:
+            return function(connection, *args, **kwargs)
+
+        try:
+            return await self.database.write(transaction)
+        except LedgerRace:
+            return await self.database.write(transaction)

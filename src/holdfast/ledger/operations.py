@@ -1,0 +1,363 @@
+"""The effect protocol in the ledger: reserve, settle, release, fence, decide, resolve."""
+
+import json
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, select, update
+
+from holdfast.contracts.effects import Effect, Outcome, Tier, Verdict
+from holdfast.contracts.errors import DecisionRefused, ErrorCode, LedgerConflict, RunNotFound
+from holdfast.contracts.results import Operation
+from holdfast.contracts.wire import Anchor, CallInput, CallResult, Decision, Resolution
+from holdfast.ledger.entries import COLUMNS, NewEntry, append, entry_of, find, moment, now_ms
+from holdfast.ledger.tables import entries, operations, runs
+
+
+class State(Enum):
+    """What an attempt finds when it looks up its operation."""
+
+    FREE = auto()
+    """No attempt is known, or the last one surely had no effect."""
+    RESERVED = auto()
+    """An earlier attempt reserved and never settled: nobody knows what became of it."""
+    WAITING = auto()
+    """It needs an approval that is not there."""
+    SETTLED = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """An operation as an attempt finds it."""
+
+    state: State
+    tool: str
+    version: str
+    arguments: dict[str, Any]
+    verdict: Verdict
+    """What the gate said when the turn was settled."""
+    approved: bool
+    agent: str
+    user: str
+    tenant: str
+    attempts: int
+    """Reservations so far."""
+    lease_until: int
+    checkpoint: Any
+    settled: CallResult | None = None
+
+
+class NotAskedFor(LedgerConflict):
+    """No settled turn of this run asked for exactly this call."""
+
+
+LOOK = (
+    select(operations, entries.c.body, runs.c.agent, runs.c.user, runs.c.tenant)
+    .select_from(
+        operations.join(
+            entries, and_(entries.c.run_id == operations.c.run_id, entries.c.seq == operations.c.turn_seq)
+        ).join(runs, runs.c.run_id == operations.c.run_id)
+    )
+    .where(operations.c.operation_id == bindparam("id"), operations.c.run_id == bindparam("run"))
+)
+
+
+def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
+    """What stands in the ledger about a call.
+
+    Raises:
+        NotAskedFor: No settled turn of this run asked for exactly this: operation, turn, index and digest.
+    """
+    row = connection.execute(LOOK, {"id": call.id, "run": run_id}).one_or_none()
+    if row is None or (row.turn, row.idx, row.digest) != (call.turn, call.index, call.digest):
+        raise NotAskedFor(f"no settled turn of run {run_id!r} asked for operation {call.id!r} with this digest")
+    settled = None
+    if row.state == "settled":
+        settled = CallResult(outcome=Outcome(row.outcome), anchor=_anchor(connection, run_id, row.settled_seq))
+    checkpoint = None
+    if row.checkpoint_seq is not None:
+        checkpoint = _content(connection, run_id, row.checkpoint_seq)
+    states = {"settled": State.SETTLED, "waiting": State.WAITING, "reserved": State.RESERVED, "asked": State.FREE}
+    return Looked(
+        state=states[row.state],
+        tool=row.tool,
+        version=row.version,
+        arguments=_arguments(row.body, row.idx),
+        verdict=Verdict(row.verdict),
+        approved=bool(row.approved),
+        agent=row.agent,
+        user=row.user,
+        tenant=row.tenant,
+        attempts=row.attempts,
+        lease_until=row.lease_until,
+        checkpoint=checkpoint,
+        settled=settled,
+    )
+
+
+def reserve(connection: Connection, run_id: str, call: CallInput, owner: str, lease_ms: int, tool_version: str) -> int:
+    """Write down that an attempt is about to act, before it acts; its number, from 1.
+
+    Raises:
+        LedgerConflict: It was settled in the meantime.
+    """
+    where = operations.c.operation_id == call.id
+    row = connection.execute(
+        select(operations.c.state, operations.c.attempts, operations.c.owner).where(where).with_for_update()
+    ).one()
+    if row.owner == owner:
+        return int(row.attempts)
+    if row.state in {"settled", "waiting"}:
+        raise LedgerConflict(f"operation {call.id!r} is {row.state}: this attempt may not act")
+    attempt = row.attempts + 1
+    lease_until = now_ms() + lease_ms
+    connection.execute(
+        update(operations)
+        .where(where)
+        .values(state="reserved", attempts=attempt, owner=owner, lease_until=lease_until)
+    )
+    meta = {"attempt": attempt, "lease_until": lease_until, "version": tool_version}
+    append(connection, run_id, [NewEntry(kind="reserved", ref=f"{call.id}#{attempt}", meta=meta)])
+    return attempt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settlement:
+    """What an attempt found out."""
+
+    outcome: Outcome
+    content: Any
+    """The result, or the error for the model."""
+    meta: dict[str, Any]
+
+
+def settle(connection: Connection, run_id: str, operation_id: str, owner: str, new: Settlement) -> CallResult:
+    """Write down what became of an operation; outcome, result and chain entry in one transaction.
+
+    The first settlement stands. A success that comes late, from an attempt that was given up, is kept as evidence.
+
+    Raises:
+        LedgerConflict: A newer attempt is under way, and this one has no success to report.
+    """
+    where = operations.c.operation_id == operation_id
+    row = connection.execute(
+        select(operations.c.state, operations.c.outcome, operations.c.owner, operations.c.settled_seq, operations.c.tool)
+        .where(where)
+        .with_for_update()
+    ).one()
+    if row.state == "settled":
+        recorded = CallResult(outcome=Outcome(row.outcome), anchor=_anchor(connection, run_id, row.settled_seq))
+        if row.owner != owner and recorded.outcome is Outcome.UNKNOWN and new.outcome is Outcome.SUCCEEDED:
+            _keep_evidence(connection, run_id, operation_id, owner, new)
+        return recorded
+    if row.owner != owner and new.outcome is not Outcome.SUCCEEDED:
+        raise LedgerConflict(f"operation {operation_id!r} has a newer attempt, which decides what became of it")
+    meta = {"outcome": new.outcome, "tool": row.tool, **new.meta}
+    [anchor] = append(
+        connection, run_id, [NewEntry(kind="settled", ref=operation_id, meta=meta, content=new.content)]
+    )
+    connection.execute(
+        update(operations)
+        .where(where)
+        .values(state="settled", outcome=new.outcome, owner=owner, settled_seq=anchor[0], settled_at=now_ms())
+    )
+    return CallResult(outcome=new.outcome, anchor=anchor)
+
+
+def _keep_evidence(connection: Connection, run_id: str, operation_id: str, owner: str, new: Settlement) -> None:
+    ref = f"{operation_id}#{owner[:8]}"
+    if find(connection, run_id, "late", ref) is None:
+        append(connection, run_id, [NewEntry(kind="late", ref=ref, meta={"outcome": new.outcome}, content=new.content)])
+
+
+def release(connection: Connection, run_id: str, operation_id: str, owner: str, code: str, *, surely_not: bool) -> None:
+    """Write down that an attempt failed and another one follows; `surely_not` says that it had no effect."""
+    where = operations.c.operation_id == operation_id
+    row = connection.execute(
+        select(operations.c.state, operations.c.owner, operations.c.attempts).where(where).with_for_update()
+    ).one()
+    if row.state != "reserved" or row.owner != owner:
+        return
+    ref = f"{operation_id}#{row.attempts}"
+    if find(connection, run_id, "released", ref) is not None:
+        return
+    values: dict[str, Any] = {"lease_until": now_ms()}
+    if surely_not:
+        values["state"] = "asked"
+    connection.execute(update(operations).where(where).values(**values))
+    meta = {"attempt": row.attempts, "code": code, "surely_not": surely_not}
+    append(connection, run_id, [NewEntry(kind="released", ref=ref, meta=meta)])
+
+
+def record_checkpoint(connection: Connection, run_id: str, operation_id: str, owner: str, number: int, value: Any) -> None:
+    """Keep a value for the next attempt of an operation."""
+    ref = f"{operation_id}#{owner[:8]}#{number}"
+    if find(connection, run_id, "checkpoint", ref) is not None:
+        return
+    [anchor] = append(connection, run_id, [NewEntry(kind="checkpoint", ref=ref, content=value)])
+    connection.execute(
+        update(operations).where(operations.c.operation_id == operation_id).values(checkpoint_seq=anchor[0])
+    )
+
+
+def fence(connection: Connection, run_id: str, operation_id: str, reason: str) -> CallResult:
+    """Close an operation to late attempts and say what became of it: the ledger knows, Temporal does not."""
+    row = connection.execute(
+        select(operations).where(operations.c.operation_id == operation_id, operations.c.run_id == run_id).with_for_update()
+    ).one_or_none()
+    if row is None:
+        raise NotAskedFor(f"no settled turn of run {run_id!r} asked for operation {operation_id!r}")
+    if row.state == "settled":
+        return CallResult(outcome=Outcome(row.outcome), anchor=_anchor(connection, run_id, row.settled_seq))
+    doubtful = row.state == "reserved" and row.effect not in {Effect.READ, Effect.TRANSACTIONAL}
+    outcome = Outcome.UNKNOWN if doubtful else Outcome.FAILED
+    code = ErrorCode.OUTCOME_UNKNOWN if doubtful else ErrorCode.NOT_EXECUTED
+    told = "it may or may not have happened" if doubtful else "it did not happen"
+    content = {"code": code, "message": f"{reason or 'the call was stopped'}: {told}", "operation": operation_id}
+    return settle(
+        connection, run_id, operation_id, row.owner, Settlement(outcome=outcome, content=content, meta={"fenced": True})
+    )
+
+
+def record_decision(connection: Connection, run_id: str, decision: Decision) -> CallResult:
+    """Write down an approval or a rejection, once.
+
+    Raises:
+        DecisionRefused: No such call waits, or it waits with other arguments, or it was decided otherwise.
+    """
+    row = _row_of(connection, run_id, decision.operation)
+    if row.digest != decision.digest:
+        raise DecisionRefused(f"operation {decision.operation!r} has digest {row.digest}, not {decision.digest!r}")
+    found = find(connection, run_id, "decided", decision.operation)
+    if found is None and row.state != "waiting":
+        raise DecisionRefused(f"operation {decision.operation!r} does not wait for a decision: it is {row.state}")
+    if found is not None and found.meta["approve"] != decision.approve:
+        raise DecisionRefused(f"operation {decision.operation!r} was already decided by {found.meta['by'] or 'somebody'!r}")
+    if found is None:
+        meta = {"approve": decision.approve, "by": decision.by, "digest": decision.digest}
+        content = {"reason": decision.reason} if decision.reason else None
+        append(connection, run_id, [NewEntry(kind="decided", ref=decision.operation, meta=meta, content=content)])
+        connection.execute(
+            update(operations)
+            .where(operations.c.operation_id == decision.operation)
+            .values(state="asked", approved=int(decision.approve))
+        )
+    if decision.approve:
+        return CallResult()
+    content = {
+        "code": ErrorCode.DENIED,
+        "message": f"a person rejected this call{f': {decision.reason}' if decision.reason else ''}",
+        "hint": "do not ask for it again; go on without it, or tell the user",
+        "operation": decision.operation,
+    }
+    new = Settlement(outcome=Outcome.DENIED, content=content, meta={})
+    return settle(connection, run_id, decision.operation, "", new)
+
+
+def record_resolution(connection: Connection, run_id: str, resolution: Resolution) -> CallResult:
+    """Write down a person's word on an operation whose outcome is UNKNOWN, once.
+
+    Raises:
+        DecisionRefused: Its outcome is not UNKNOWN, or it was resolved otherwise.
+    """
+    row = _row_of(connection, run_id, resolution.operation)
+    outcome = Outcome.SUCCEEDED if resolution.happened else Outcome.FAILED
+    found = find(connection, run_id, "resolved", resolution.operation)
+    if found is not None and found.meta["outcome"] == outcome:
+        return CallResult(outcome=outcome, anchor=found.anchor)
+    if found is not None or row.outcome != Outcome.UNKNOWN:
+        state = f"it was resolved as {found.meta['outcome']}" if found else f"its outcome is {row.outcome or 'not known yet'}"
+        raise DecisionRefused(f"operation {resolution.operation!r} has nothing to resolve: {state}")
+    said = "happened" if resolution.happened else "did not happen"
+    content: dict[str, Any] = {"message": f"a person looked: this call {said}", "note": resolution.note}
+    if not resolution.happened:
+        content |= {"code": ErrorCode.NOT_EXECUTED, "operation": resolution.operation}
+    meta = {"outcome": outcome, "by": resolution.by}
+    [anchor] = append(
+        connection, run_id, [NewEntry(kind="resolved", ref=resolution.operation, meta=meta, content=content)]
+    )
+    connection.execute(
+        update(operations)
+        .where(operations.c.operation_id == resolution.operation)
+        .values(outcome=outcome, settled_seq=anchor[0])
+    )
+    return CallResult(outcome=outcome, anchor=anchor)
+
+
+def _row_of(connection: Connection, run_id: str, operation_id: str) -> Any:
+    where = (operations.c.operation_id == operation_id, operations.c.run_id == run_id)
+    row = connection.execute(select(operations).where(*where).with_for_update()).one_or_none()
+    if row is None:
+        raise DecisionRefused(f"run {run_id!r} has no operation {operation_id!r}; `holdfast show {run_id}` lists them")
+    return row
+
+
+def list_operations(connection: Connection, run_id: str) -> list[Operation]:
+    """The run's operations in the order they were asked for, with arguments and results."""
+    asked = entries.alias("asked")
+    settled = entries.alias("settled")
+    query = (
+        select(operations, asked.c.body.label("asked_body"), settled.c.body.label("settled_body"))
+        .select_from(
+            operations.join(asked, and_(asked.c.run_id == operations.c.run_id, asked.c.seq == operations.c.turn_seq)).join(
+                settled,
+                and_(settled.c.run_id == operations.c.run_id, settled.c.seq == operations.c.settled_seq),
+                isouter=True,
+            )
+        )
+        .where(operations.c.run_id == run_id)
+        .order_by(operations.c.turn, operations.c.idx)
+    )
+    return [
+        Operation(
+            operation_id=row.operation_id,
+            turn=row.turn,
+            index=row.idx,
+            tool=row.tool,
+            version=row.version,
+            digest=row.digest,
+            effect=Effect(row.effect) if row.version else None,
+            tier=Tier(row.tier) if row.version else None,
+            state=row.state,
+            outcome=None if row.outcome is None else Outcome(row.outcome),
+            reason=row.reason,
+            attempts=row.attempts,
+            arguments=_arguments(row.asked_body, row.idx),
+            result=None if row.settled_body is None else json.loads(row.settled_body),
+            asked_at=moment(row.asked_at),
+            settled_at=None if row.settled_at is None else moment(row.settled_at),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def read_result(connection: Connection, run_id: str, operation_id: str) -> Any:
+    """The whole content an operation of this run was settled with.
+
+    Raises:
+        RunNotFound: This run has no such settled operation.
+    """
+    where = (operations.c.operation_id == operation_id, operations.c.run_id == run_id)
+    seq = connection.execute(select(operations.c.settled_seq).where(*where)).scalar_one_or_none()
+    if seq is None:
+        raise RunNotFound(f"run {run_id!r} has no settled operation {operation_id!r}")
+    return _content(connection, run_id, seq)
+
+
+def _arguments(body: str | None, index: int) -> dict[str, Any]:
+    if body is None:
+        return {}
+    parts = json.loads(body)["message"]["parts"]
+    calls = [part for part in parts if part["kind"] == "tool_call"]
+    return dict(calls[index]["arguments"])
+
+
+def _content(connection: Connection, run_id: str, seq: int) -> Any:
+    row = connection.execute(select(*COLUMNS).where(entries.c.run_id == run_id, entries.c.seq == seq)).one()
+    return entry_of(row).content
+
+
+def _anchor(connection: Connection, run_id: str, seq: int) -> Anchor:
+    row = connection.execute(select(*COLUMNS).where(entries.c.run_id == run_id, entries.c.seq == seq)).one()
+    return entry_of(row).anchor

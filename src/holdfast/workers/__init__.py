@@ -1,0 +1,1 @@
+"""Worker processes: settings, the embedded engine, health, graceful drain."""

@@ -1,0 +1,137 @@
+"""A worker: serves runs of its agents, turns of their models and calls of their tools."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig, WorkflowRunner
+
+from holdfast.activities.boundary import Boundary
+from holdfast.activities.call_tool import call_tool
+from holdfast.activities.decide import fence, record_decision
+from holdfast.activities.model_turn import model_turn
+from holdfast.activities.open_run import close_run, open_run
+from holdfast.activities.read_result import read_result
+from holdfast.contracts import names
+from holdfast.contracts.agent import Agent
+from holdfast.contracts.registry import Registry
+from holdfast.contracts.tool import Tool
+from holdfast.contracts.wire import (
+    CallInput, CallResult, CloseInput, FenceInput, Opened, RecordDecision, RunClosed, RunRequest, TurnInput, TurnResult,
+)  # fmt: skip
+from holdfast.ledger import Ledger
+from holdfast.llm.pricing import require_price
+from holdfast.llm.resolve import Models
+from holdfast.settings import Settings
+from holdfast.tools.http import Upstreams
+from holdfast.workflows.agent_run import AgentRun
+
+EAGER_CALLS = 10
+"""How many calls of one turn may start on this worker without a detour over the server; the SDK's default is 3."""
+
+
+def make_boundary(agents: Iterable[Agent], ledger: Ledger, settings: Settings) -> Boundary:
+    """What the activities share, with every agent and tool checked.
+
+    Raises:
+        ContractError: The agents don't fit together, or the cost of a model can't be counted.
+    """
+    registry = Registry(agents)
+    for agent in registry.agents.values():
+        require_price(agent)
+    return Boundary(
+        ledger=ledger,
+        registry=registry,
+        models=Models(anthropic_api_key=settings.anthropic_api_key, anthropic_base_url=settings.anthropic_base_url),
+        upstreams=Upstreams(settings.upstreams),
+        heartbeat_seconds=settings.heartbeat_seconds,
+    )
+
+
+def make_worker(
+    client: Client,
+    boundary: Boundary,
+    settings: Settings,
+    *,
+    task_queue: str = "",
+    workflow_runner: WorkflowRunner | None = None,
+) -> Worker:
+    """A Temporal worker for the boundary's agents and tools. Workflows run unsandboxed unless another runner is given."""
+    versioned = bool(settings.deployment and settings.build_id)
+    return Worker(
+        client,
+        task_queue=task_queue or settings.task_queue,
+        workflows=[AgentRun],
+        activities=[*_engine_activities(boundary), *(_tool_activity(boundary, t) for t in _tools(boundary))],
+        workflow_runner=workflow_runner or UnsandboxedWorkflowRunner(),
+        max_cached_workflows=settings.max_cached_runs,
+        max_concurrent_activities=settings.max_concurrent_calls,
+        max_concurrent_local_activities=settings.max_concurrent_calls,
+        max_eager_activity_reservations_per_workflow_task=EAGER_CALLS,
+        max_heartbeat_throttle_interval=timedelta(seconds=1),
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=settings.sticky_seconds),
+        graceful_shutdown_timeout=timedelta(seconds=settings.drain_seconds),
+        identity=f"{os.getpid()}@{socket.gethostname()[:24]}",
+        deployment_config=WorkerDeploymentConfig(
+            version=WorkerDeploymentVersion(deployment_name=settings.deployment, build_id=settings.build_id),
+            use_worker_versioning=True,
+            default_versioning_behavior=VersioningBehavior.PINNED,
+        )
+        if versioned
+        else None,
+    )
+
+
+def _tools(boundary: Boundary) -> list[Tool]:
+    return [*boundary.registry.tools.values(), read_result]
+
+
+def _tool_activity(boundary: Boundary, tool: Tool) -> Callable[..., Any]:
+    @activity.defn(name=tool.name)
+    async def run(call: CallInput) -> CallResult:
+        return await call_tool(boundary, tool, call)
+
+    return run
+
+
+def _engine_activities(boundary: Boundary) -> list[Callable[..., Any]]:
+    @activity.defn(name=names.OPEN_RUN)
+    async def open_(request: RunRequest) -> Opened:
+        return await open_run(boundary, request)
+
+    @activity.defn(name=names.MODEL_TURN)
+    async def turn_(turn: TurnInput) -> TurnResult:
+        return await model_turn(boundary, turn)
+
+    @activity.defn(name=names.RECORD_DECISION)
+    async def decide_(record: RecordDecision) -> CallResult:
+        return await record_decision(boundary, record)
+
+    @activity.defn(name=names.FENCE)
+    async def fence_(fence_input: FenceInput) -> CallResult:
+        return await fence(boundary, fence_input)
+
+    @activity.defn(name=names.CLOSE_RUN)
+    async def close_(close: CloseInput) -> RunClosed:
+        return await close_run(boundary, close)
+
+    return [open_, turn_, decide_, fence_, close_]
+
+
+async def run_until(worker: Worker, stop: asyncio.Event) -> None:
+    """Serve until told to stop, then let calls end within the drain time."""
+    stopping = asyncio.create_task(stop.wait())
+    running = asyncio.create_task(worker.run())
+    try:
+        await asyncio.wait([stopping, running], return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            await worker.shutdown()
+        await running
+    finally:
+        stopping.cancel()

@@ -1,0 +1,276 @@
+"""One workflow runs every agent. It reads no registry and runs no user code: what decides arrives in activity results."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey
+from temporalio.exceptions import ActivityError, ApplicationError
+
+from holdfast.workflows import options
+from holdfast.workflows.calls import Calls
+from holdfast.workflows.clock import WorkClock
+from holdfast.workflows.people import People
+
+with workflow.unsafe.imports_passed_through():
+    from pydantic import ValidationError
+
+    from holdfast.contracts import names
+    from holdfast.contracts.effects import RunStatus
+    from holdfast.contracts.errors import ErrorCode
+    from holdfast.contracts.limits import Used, limit_near, limit_reached
+    from holdfast.contracts.wire import (
+        Carried, CloseInput, Decision, Opened, Resolution, RunClosed, RunRequest, RunState, Said, TurnInput, TurnResult,
+    )  # fmt: skip
+
+AGENT = SearchAttributeKey.for_keyword(names.SEARCH_AGENT)
+STATUS = SearchAttributeKey.for_keyword(names.SEARCH_STATUS)
+TENANT = SearchAttributeKey.for_keyword(names.SEARCH_TENANT)
+COST = SearchAttributeKey.for_float(names.SEARCH_COST)
+WAITING = "waiting"
+"""The value of `HoldfastStatus` while a run waits for a person."""
+
+
+def _show_waiting(waiting: int) -> None:
+    """Make runs that wait for a person findable in Temporal."""
+    workflow.upsert_search_attributes([STATUS.value_set(WAITING if waiting else RunStatus.RUNNING)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a run ends."""
+
+    status: RunStatus
+    limit: str = ""
+    reason: str = ""
+    code: str = ErrorCode.INTERNAL
+
+
+@workflow.defn(name=names.AGENT_RUN)
+class AgentRun:
+    """A durable run of an agent: open, think, gate, act, record, close."""
+
+    @workflow.init
+    def __init__(self, request: Any) -> None:
+        self._fault = ""
+        try:
+            self._request = RunRequest.model_validate(request)
+        except ValidationError as error:
+            # Raised here it would be retried for ever; `run` fails visibly instead.
+            self._fault = f"the input is no run request: {error.errors(include_url=False)}"
+            self._request = RunRequest(agent="?")
+        carried = self._request.carried or Carried()
+        self._opened = carried.opened or Opened(model="")
+        self._turn = carried.turn
+        self._spent = carried.used
+        self._said = list(carried.said)
+        self._paused = carried.paused
+        self._turns_here = 0
+        self._cancelled = False
+        self._closing = False
+        self._clock = WorkClock(carried.used.work_seconds)
+        self._people = People(on_change=_show_waiting)
+        self._calls = Calls(self._clock, self._people, self._may_go_on)
+        self._thinking: workflow.ActivityHandle[TurnResult] | None = None
+        self._near = ""
+        """The limit for which the model was asked for its answer in this turn."""
+
+    @workflow.run
+    async def run(self, request: Any) -> RunClosed:  # noqa: ARG002 - read in __init__, before any signal or update
+        """Tell the story in a task of its own, so that a cancellation can't tear it in the middle."""
+        story = asyncio.create_task(self._story())
+        while not story.done():
+            try:
+                await workflow.wait([story])
+            except asyncio.CancelledError:
+                self._cancel()
+        return story.result()
+
+    async def _story(self) -> RunClosed:
+        try:
+            if self._request.carried is None:
+                await self._open()
+            ending: Ending | None = None
+            while ending is None:
+                turn = await self._think()
+                if turn is not None:
+                    await self._calls.carry_out(turn.heads, self._turn, self._opened)
+                ending = self._ending(turn)
+                if ending is None and self._must_continue_as_new():
+                    await self._continue_as_new()
+        except ActivityError as error:
+            ending = self._ending_of(error)
+        except Exception as error:  # noqa: BLE001 - a bug must fail the run with its reason, not spin in a task failure
+            workflow.logger.exception("bug in AgentRun")
+            ending = Ending(status=RunStatus.FAILED, reason=f"{type(error).__name__}: {error}")
+        return await self._close(ending)
+
+    async def _open(self) -> None:
+        if self._fault:
+            raise ApplicationError(self._fault, type=ErrorCode.INTERNAL)
+        if workflow.info().typed_search_attributes.get(AGENT) is None:
+            workflow.upsert_search_attributes(
+                [
+                    AGENT.value_set(self._request.agent),
+                    STATUS.value_set(RunStatus.RUNNING),
+                    TENANT.value_set(self._request.tenant),
+                ]
+            )
+        self._opened = await workflow.execute_local_activity(
+            names.OPEN_RUN, self._request, result_type=Opened, **options.booking()
+        )
+
+    async def _think(self) -> TurnResult | None:
+        """The model's next turn, settled; None if the run was cancelled."""
+        if not await self._may_go_on():
+            return None
+        used = self._used()
+        self._near = limit_near(self._opened.limits, used) or ""
+        left = max(self._opened.limits.wall_time.total_seconds() - used.work_seconds, 1.0)
+        said, self._said = tuple(self._said), []
+        self._turn += 1
+        self._turns_here += 1
+        workflow.set_current_details(f"turn {self._turn}, {used.calls} calls, {used.cost_usd:.4f} USD so far")
+        turn = TurnInput(turn=self._turn, said=said, answer_now=self._near, left=round(left, 1))
+        self._thinking = workflow.start_activity(
+            names.MODEL_TURN, turn, result_type=TurnResult, **options.model_turn(self._opened)
+        )
+        try:
+            with self._clock.working():
+                result = await self._thinking
+        finally:
+            self._thinking = None
+        self._spent = Used(
+            turns=used.turns + 1,
+            calls=used.calls + result.calls,
+            tokens=used.tokens + result.tokens,
+            cost_usd=used.cost_usd + result.cost_usd,
+        )
+        return result
+
+    def _ending(self, turn: TurnResult | None) -> Ending | None:
+        """How the run ends after this turn, or None if it goes on."""
+        if self._cancelled or turn is None:
+            return Ending(status=RunStatus.CANCELLED, reason="cancelled")
+        if turn.refused:
+            return Ending(status=RunStatus.REFUSED, reason="the model declined to answer")
+        if turn.full:
+            return Ending(status=RunStatus.LIMIT_REACHED, limit="context")
+        if self._near:
+            return Ending(status=RunStatus.LIMIT_REACHED, limit=self._near)
+        if turn.answered and not self._said:
+            return Ending(status=RunStatus.COMPLETED)
+        limit = limit_reached(self._opened.limits, self._used())
+        return Ending(status=RunStatus.LIMIT_REACHED, limit=limit) if limit else None
+
+    def _ending_of(self, error: ActivityError) -> Ending:
+        """How the run ends because an activity of the engine failed for good."""
+        cause = error.cause
+        code = cause.type if isinstance(cause, ApplicationError) else None
+        if self._cancelled:
+            return Ending(status=RunStatus.CANCELLED, reason="cancelled")
+        if code == ErrorCode.LIMIT_REACHED:
+            return Ending(status=RunStatus.LIMIT_REACHED, limit="wall_time", reason=str(cause))
+        message = cause.message if isinstance(cause, ApplicationError) else str(cause or error)
+        return Ending(status=RunStatus.FAILED, reason=message, code=code or ErrorCode.INTERNAL)
+
+    async def _close(self, ending: Ending) -> RunClosed:
+        self._closing = True
+        close = CloseInput(
+            status=ending.status, limit=ending.limit, reason=ending.reason, work_seconds=self._clock.seconds
+        )
+        closed: RunClosed = await workflow.execute_local_activity(
+            names.CLOSE_RUN, close, result_type=RunClosed, **options.booking()
+        )
+        workflow.upsert_search_attributes([STATUS.value_set(closed.status), COST.value_set(closed.cost_usd)])
+        workflow.set_current_details(f"{closed.status}: {closed.turns} turns, {closed.calls} calls")
+        if ending.status is RunStatus.FAILED:
+            raise ApplicationError(ending.reason, type=ending.code, non_retryable=True)
+        if ending.status is RunStatus.CANCELLED:
+            raise asyncio.CancelledError(ending.reason)
+        return closed
+
+    def _cancel(self) -> None:
+        self._cancelled = True
+        self._calls.cancel()
+        if self._thinking is not None:
+            self._thinking.cancel()
+
+    async def _may_go_on(self) -> bool:
+        """Wait while the run is paused; False once it is cancelled."""
+        await workflow.wait_condition(lambda: self._cancelled or not self._paused)
+        return not self._cancelled
+
+    def _used(self) -> Used:
+        return self._spent.model_copy(update={"work_seconds": self._clock.seconds})
+
+    def _must_continue_as_new(self) -> bool:
+        info = workflow.info()
+        forced = 0 < self._request.continue_after_turns <= self._turns_here
+        return forced or info.is_continue_as_new_suggested() or info.is_target_worker_deployment_version_changed()
+
+    async def _continue_as_new(self) -> None:
+        """Go on in a fresh history. What handlers claimed until now is in the carried state."""
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        carried = Carried(
+            turn=self._turn,
+            used=self._used(),
+            said=tuple(self._said),
+            paused=self._paused,
+            opened=self._opened,
+            runs=(self._request.carried.runs if self._request.carried else 0) + 1,
+        )
+        workflow.continue_as_new(self._request.model_copy(update={"text": "", "carried": carried}))
+
+    @workflow.update(name=names.SAY)
+    async def say(self, said: Said) -> None:
+        """Say something to the model before its next turn."""
+        self._said.append(said)
+
+    @say.validator
+    def _check_say(self, said: Said) -> None:
+        if not said.ref and not said.text.strip():
+            raise ApplicationError("there is nothing in it to say", type=ErrorCode.INTERNAL)
+        self._refuse_when_closing()
+
+    @workflow.update(name=names.DECIDE)
+    async def decide(self, decision: Decision) -> None:
+        """Approve or reject a call that waits."""
+        self._people.claim(decision)
+
+    @decide.validator
+    def _check_decision(self, decision: Decision) -> None:
+        self._people.require_decidable(decision)
+
+    @workflow.update(name=names.RESOLVE)
+    async def resolve(self, resolution: Resolution) -> None:
+        """Say what became of a call whose outcome is UNKNOWN."""
+        self._people.claim(resolution)
+
+    @resolve.validator
+    def _check_resolution(self, resolution: Resolution) -> None:
+        self._people.require_resolvable(resolution)
+
+    @workflow.update(name=names.PAUSE)
+    async def pause(self) -> None:
+        """Start no further turn or call until resumed."""
+        self._paused = True
+
+    @pause.validator
+    def _check_pause(self) -> None:
+        self._refuse_when_closing()
+
+    @workflow.update(name=names.RESUME)
+    async def resume(self) -> None:
+        """Go on after a pause."""
+        self._paused = False
+
+    @workflow.query(name=names.STATE)
+    def state(self) -> RunState:
+        """Where the run stands."""
+        return RunState(turn=self._turn, used=self._used(), paused=self._paused, waiting=self._people.waiting)
+
+    def _refuse_when_closing(self) -> None:
+        if self._closing:
+            raise ApplicationError("the run is ending: start a new one", type=ErrorCode.DENIED)

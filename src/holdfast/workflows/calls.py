@@ -1,0 +1,126 @@
+"""Carrying out the calls of one turn: in parallel, in order where they conflict, after approval where one is needed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+from holdfast.workflows import options
+from holdfast.workflows.clock import WorkClock
+from holdfast.workflows.people import People
+
+with workflow.unsafe.imports_passed_through():
+    from holdfast.contracts.effects import Lane, Outcome, Verdict
+    from holdfast.contracts.names import FENCE, RECORD_DECISION
+    from holdfast.contracts.wire import (
+        CallInput, CallResult, Decision, FenceInput, Head, Opened, RecordDecision, Resolution,
+    )  # fmt: skip
+
+
+class Calls:
+    """The calls of one run, as its workflow carries them out."""
+
+    def __init__(self, clock: WorkClock, people: People, may_go_on: Callable[[], Awaitable[bool]]) -> None:
+        self._clock = clock
+        self._people = people
+        self._may_go_on = may_go_on
+        self._under_way: set[workflow.ActivityHandle[Any]] = set()
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Start no further call, and ask those under way to stop."""
+        self._cancelled = True
+        for handle in list(self._under_way):
+            handle.cancel()
+
+    async def carry_out(self, heads: Sequence[Head], turn: int, opened: Opened) -> None:
+        """Every call of a turn, until each is settled."""
+        lanes: dict[str, list[tuple[int, Head]]] = {}
+        for index, head in enumerate(heads):
+            if head.verdict is not Verdict.DENY:
+                lanes.setdefault(head.conflict or head.id, []).append((index, head))
+        if len(lanes) == 1:
+            [lane] = lanes.values()
+            await self._in_order(lane, turn, opened)
+            return
+        tasks = [asyncio.create_task(self._in_order(lane, turn, opened)) for lane in lanes.values()]
+        for task in tasks:
+            await task
+
+    async def _in_order(self, lane: list[tuple[int, Head]], turn: int, opened: Opened) -> None:
+        for index, head in lane:
+            call = CallInput(id=head.id, turn=turn, index=index, digest=head.digest)
+            await self._settle(head, call, opened)
+
+    async def _settle(self, head: Head, call: CallInput, opened: Opened) -> None:
+        asks = head.verdict is Verdict.ASK
+        while True:
+            if asks and not await self._approved(head):
+                return
+            if not await self._may_go_on():
+                await self._fence(head, "the run was cancelled")
+                return
+            result = await self._execute(head, call, opened)
+            if not result.waiting:
+                break
+            asks = True
+        while result.outcome is Outcome.UNKNOWN and not self._cancelled:
+            result = await self._resolved(head)
+
+    async def _execute(self, head: Head, call: CallInput, opened: Opened) -> CallResult:
+        handle: workflow.ActivityHandle[Any]
+        if head.lane is Lane.FAST:
+            handle = workflow.start_local_activity(
+                head.tool, call, result_type=CallResult, **options.call_on_fast_lane(head)
+            )
+        else:
+            handle = workflow.start_activity(
+                head.tool, call, result_type=CallResult, **options.call_on_standard_lane(head, opened)
+            )
+        self._under_way.add(handle)
+        try:
+            with self._clock.working():
+                result: CallResult = await handle
+                return result
+        except (ActivityError, asyncio.CancelledError) as error:
+            # Temporal says that it failed; only the ledger knows what happened.
+            return await self._fence(head, str(error.__cause__ or error or "the run was cancelled"))
+        finally:
+            self._under_way.discard(handle)
+
+    async def _fence(self, head: Head, reason: str) -> CallResult:
+        fence = FenceInput(id=head.id, reason=reason[:300])
+        return await workflow.execute_local_activity(FENCE, fence, result_type=CallResult, **options.booking())
+
+    async def _approved(self, head: Head) -> bool:
+        """Wait for a person, and write the decision down; False if the call is settled by it."""
+        decision = await self._person(head, unknown=False)
+        if decision is None:
+            await self._fence(head, "the run was cancelled before anybody decided")
+            return False
+        await self._record(decision)
+        return isinstance(decision, Decision) and decision.approve
+
+    async def _resolved(self, head: Head) -> CallResult:
+        resolution = await self._person(head, unknown=True)
+        if resolution is None:
+            return CallResult(outcome=Outcome.UNKNOWN)
+        return await self._record(resolution)
+
+    async def _person(self, head: Head, *, unknown: bool) -> Decision | Resolution | None:
+        self._people.wait(head, unknown=unknown)
+        try:
+            await workflow.wait_condition(lambda: self._cancelled or self._people.word(head.id) is not None)
+            return self._people.word(head.id)
+        finally:
+            self._people.leave(head.id)
+
+    async def _record(self, word: Decision | Resolution) -> CallResult:
+        record = (
+            RecordDecision(decision=word) if isinstance(word, Decision) else RecordDecision(resolution=word)
+        )
+        return await workflow.execute_local_activity(
+            RECORD_DECISION, record, result_type=CallResult, **options.booking()
+        )

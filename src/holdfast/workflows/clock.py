@@ -1,0 +1,34 @@
+"""Work time: the time in which at least one activity of the run is under way. Waiting for people does not count."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from temporalio import workflow
+
+
+class WorkClock:
+    """Counts seconds of work by workflow time, which replays the same."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._busy = 0
+        self._since = 0.0
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Count the body's time; bodies that overlap count once."""
+        if self._busy == 0:
+            self._since = workflow.time()
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            if self._busy == 0:
+                self._seconds += workflow.time() - self._since
+
+    @property
+    def seconds(self) -> float:
+        """Work time so far."""
+        running = workflow.time() - self._since if self._busy else 0.0
+        return round(self._seconds + running, 3)

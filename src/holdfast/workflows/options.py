@@ -1,0 +1,68 @@
+"""Timeouts and retry policies of every activity, in one place, each with its reason."""
+
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+with workflow.unsafe.imports_passed_through():
+    from holdfast.contracts.wire import Head, Opened
+
+SETTLE_TIME = timedelta(hours=1)
+"""How long an activity may wait for the ledger after its work is done. Its heartbeats tell a dead worker from a waiting
+one, so this is no failure detector, only a last bound."""
+
+MODEL_TIME = timedelta(minutes=10)
+"""A model call with a long answer."""
+
+BOOK_TIME = timedelta(seconds=8)
+"""One try of a short ledger transaction as a local activity, within one workflow task. A ledger that stays away is waited
+for by retrying."""
+
+RETRY_FOREVER = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=30)
+)
+"""For tools and models. Attempts are counted by reservations in the ledger, not here: a worker without the type, or a
+frozen worker's open polls, use up attempts of Temporal's without running anything."""
+
+RETRY_BOOKING = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5))
+"""For ledger transactions, which can be repeated for ever."""
+
+
+def booking() -> dict[str, Any]:
+    """For `open_run`, `record_decision`, `fence`, `close_run`: short, repeatable, invisible in the cost of a turn."""
+    return {"start_to_close_timeout": BOOK_TIME, "retry_policy": RETRY_BOOKING}
+
+
+def model_turn(opened: Opened) -> dict[str, Any]:
+    """For `model_turn`. Stopping it loses nothing but what the model has said so far."""
+    return {
+        "start_to_close_timeout": MODEL_TIME + SETTLE_TIME,
+        "heartbeat_timeout": timedelta(seconds=opened.heartbeat_seconds),
+        "retry_policy": RETRY_FOREVER,
+    }
+
+
+def call_on_standard_lane(head: Head, opened: Opened) -> dict[str, Any]:
+    """For a tool. The worker enforces the tool's own timeout, so that the end of every attempt is settled.
+
+    A cancelled call is waited for: the default reports a cancellation before the effect has landed.
+    """
+    return {
+        "start_to_close_timeout": timedelta(seconds=head.timeout) + SETTLE_TIME,
+        "heartbeat_timeout": timedelta(seconds=opened.heartbeat_seconds),
+        "retry_policy": RETRY_FOREVER,
+        "cancellation_type": workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        "task_queue": head.queue or None,
+        "summary": head.show or None,
+    }
+
+
+def call_on_fast_lane(head: Head) -> dict[str, Any]:
+    """For a tool that surely ends within 2 s and may be run again after a crash."""
+    return {
+        "start_to_close_timeout": timedelta(seconds=head.timeout) + BOOK_TIME,
+        "retry_policy": RETRY_BOOKING,
+        "cancellation_type": workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    }
