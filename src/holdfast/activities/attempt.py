@@ -61,7 +61,9 @@ async def run_once(tool: Tool, arguments: BaseModel, context: EngineContext) -> 
     except TimeoutError as error:
         if time.monotonic() - started >= seconds:
             context.cancel()
-            return Failed(code=ErrorCode.TIMEOUT, message=f"{tool.name} did not end within {seconds:g} s", retryable=True)
+            return Failed(
+                code=ErrorCode.TIMEOUT, message=f"{tool.name} did not end within {seconds:g} s", retryable=True
+            )
         return _bug(tool, error, context)
     except asyncio.CancelledError:
         context.cancel()

@@ -81,7 +81,9 @@ class _Operation:
             error = {**invalid_arguments(self._tool, arguments), "operation": self._call.id}
             return await self._close(Outcome.FAILED, error)
         if self._looked.state is State.RESERVED:
-            known = await clear_doubt(self._ledger, self._tool, self._run_id, self._call, self._looked, self._context(0))
+            known = await clear_doubt(
+                self._ledger, self._tool, self._run_id, self._call, self._looked, self._context(0)
+            )
             if known is not None:
                 return known
         if self._looked.attempts >= self._tool.attempts:
@@ -106,9 +108,7 @@ class _Operation:
         try:
             with step_span("holdfast.reserve"):
                 attempt = await patiently(
-                    lambda: self._ledger.reserve(
-                        self._run_id, self._call, self._owner, lease_ms, self._tool.version
-                    )
+                    lambda: self._ledger.reserve(self._run_id, self._call, self._owner, lease_ms, self._tool.version)
                 )
         except LedgerConflict:
             return None
@@ -162,9 +162,7 @@ class _Operation:
     async def _release(self, end: Failed, *, surely_not: bool) -> None:
         if self._reserved:
             await patiently(
-                lambda: self._ledger.release(
-                    self._run_id, self._call.id, self._owner, end.code, surely_not=surely_not
-                )
+                lambda: self._ledger.release(self._run_id, self._call.id, self._owner, end.code, surely_not=surely_not)
             )
 
     async def _fence(self, reason: str) -> CallResult:
@@ -186,7 +184,7 @@ class _Operation:
             raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
 
 
-class _RolledBack(Exception):  # noqa: N818 - it is no error, it carries one out of the transaction
+class _RolledBack(Exception):
     def __init__(self, end: Failed) -> None:
         super().__init__(end.message)
         self.end = end

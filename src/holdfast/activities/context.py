@@ -18,7 +18,7 @@ from holdfast.tools.http import Upstreams
 class EngineContext(ToolContext):
     """What one attempt of one operation may use."""
 
-    def __init__(  # noqa: PLR0913 - all by keyword, each a fact of the attempt
+    def __init__(
         self,
         *,
         ledger: Ledger,
@@ -92,6 +92,8 @@ class EngineContext(ToolContext):
     @asynccontextmanager
     async def _lend(self) -> AsyncIterator[AsyncConnection]:
         if self._connection is None:
-            msg = "ctx.transaction() is for tools with effect=Effect.TRANSACTIONAL: declare it, or use your own database"
+            msg = (
+                "ctx.transaction() is for tools with effect=Effect.TRANSACTIONAL: declare it, or use your own database"
+            )
             raise RuntimeError(msg)
         yield self._connection

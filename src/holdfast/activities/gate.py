@@ -23,7 +23,9 @@ def validate(tool: Tool, arguments: Mapping[str, Any]) -> BaseModel | dict[str, 
         return {".".join(str(step) for step in fault["loc"]) or "arguments": fault["msg"] for fault in error.errors()}
 
 
-def may_run(agent: Agent | None, tool: Tool, verdict: Verdict, arguments: dict[str, Any], user: str, tenant: str) -> bool:
+def may_run(
+    agent: Agent | None, tool: Tool, verdict: Verdict, arguments: dict[str, Any], user: str, tenant: str
+) -> bool:
     """Whether a call may run without a person's approval, decided from what this worker knows now.
 
     A worker without the agent (one that serves a tool's own queue) goes by the verdict in the ledger.
@@ -90,7 +92,11 @@ class Gate:
             return {"code": ErrorCode.LIMIT_REACHED, "message": self._closed, "hint": "answer with what you have"}
         if tool is None:
             names = ", ".join(sorted(self._tools)) or "none"
-            return {"code": ErrorCode.UNKNOWN_TOOL, "message": f"no tool is named {call.tool!r}", "hint": f"tools: {names}"}
+            return {
+                "code": ErrorCode.UNKNOWN_TOOL,
+                "message": f"no tool is named {call.tool!r}",
+                "hint": f"tools: {names}",
+            }
         if counter > self._agent.limits.calls:
             message = f"this run may make {self._agent.limits.calls} tool calls, and they are used up"
             return {"code": ErrorCode.LIMIT_REACHED, "message": message, "hint": "answer with what you have"}

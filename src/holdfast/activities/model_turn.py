@@ -163,7 +163,13 @@ def _settlement(
         "request_id": response.request_id,
     }
     return NewTurn(
-        turn=turn.turn, heard=heard, message=response.message, calls=calls, result=result, meta=meta, note=note,
+        turn=turn.turn,
+        heard=heard,
+        message=response.message,
+        calls=calls,
+        result=result,
+        meta=meta,
+        note=note,
         output=output,
     )
 

@@ -5,9 +5,12 @@ from typing import Any
 
 from temporalio.client import Client as TemporalClient
 from temporalio.common import (
-    SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
 )  # fmt: skip
-from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
@@ -107,9 +110,7 @@ class Client:
         run_id = id or f"{agent}-{uuid.uuid4().hex[:12]}"
         _require_startable(run_id, text)
         with agent_span(agent, run_id):
-            new = NewRun(
-                run_id=run_id, agent=agent, text=text, user=user, tenant=tenant, trace_id=current_trace_id()
-            )
+            new = NewRun(run_id=run_id, agent=agent, text=text, user=user, tenant=tenant, trace_id=current_trace_id())
             row = await self.ledger.request_run(new)
             if row.status is not RunStatus.REQUESTED:
                 return self.run(run_id)

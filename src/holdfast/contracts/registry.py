@@ -21,9 +21,11 @@ class Registry:
         for agent in agents:
             if self.agents.setdefault(agent.name, agent) is not agent:
                 faults.append(f"two agents are named {agent.name!r}")
-            for tool in agent.tools:
-                if self.tools.setdefault(tool.name, tool) is not tool:
-                    faults.append(f"two different tools are named {tool.name!r}: an activity type has one meaning")
+            faults.extend(
+                f"two different tools are named {tool.name!r}: an activity type has one meaning"
+                for tool in agent.tools
+                if self.tools.setdefault(tool.name, tool) is not tool
+            )
         if not self.agents:
             faults.append("there is no agent in it")
         if faults:

@@ -170,7 +170,7 @@ def _argument_faults(tool: Tool) -> list[str]:
     return faults
 
 
-def tool(  # noqa: PLR0913 - a contract has that many clauses; all are keywords
+def tool(
     *,
     version: str,
     effect: Effect,

@@ -112,7 +112,10 @@ async def require_search_attributes(client: Client) -> None:
         )
         missing = {name: kind for name, kind in SEARCH_ATTRIBUTES.items() if name not in listed.custom_attributes}
         if missing:
-            kinds = {"Keyword": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD, "Double": IndexedValueType.INDEXED_VALUE_TYPE_DOUBLE}
+            kinds = {
+                "Keyword": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
+                "Double": IndexedValueType.INDEXED_VALUE_TYPE_DOUBLE,
+            }
             await client.operator_service.add_search_attributes(
                 AddSearchAttributesRequest(
                     namespace=client.namespace, search_attributes={name: kinds[kind] for name, kind in missing.items()}

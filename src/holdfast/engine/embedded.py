@@ -68,8 +68,8 @@ class EmbeddedEngine:
     def __init__(self, home: Path, *, binary: str = "", port: int = 0, ui_port: int = 0) -> None:
         self._home = home.absolute()
         self._binary = find_binary(binary)
-        self._port = port or _free_port()
-        self._ui_port = ui_port or _free_port()
+        self._port = port or free_port()
+        self._ui_port = ui_port or free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._stopping = False
@@ -84,9 +84,7 @@ class EmbeddedEngine:
         if self._process is None:
             msg = "the embedded engine was not started"
             raise EngineUnavailable(msg)
-        return Engine(
-            pid=self._process.pid, address=f"127.0.0.1:{self._port}", ui=f"http://127.0.0.1:{self._ui_port}"
-        )
+        return Engine(pid=self._process.pid, address=f"127.0.0.1:{self._port}", ui=f"http://127.0.0.1:{self._ui_port}")
 
     async def __aenter__(self) -> "EmbeddedEngine":
         await self.start()
@@ -160,7 +158,7 @@ class EmbeddedEngine:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one async-signal-safe system call
+                preexec_fn=die_with_parent(),
             )
         (self._home / "engine.json").write_text(self.engine.model_dump_json())
 
@@ -192,7 +190,7 @@ class EmbeddedEngine:
                 await self._until_it_serves()
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
     """On Linux, have the kernel stop the server when this process dies, even by SIGKILL."""
     if sys.platform != "linux":
         return None
@@ -200,7 +198,8 @@ def _die_with_parent() -> Callable[[], None] | None:
     return lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -22,6 +22,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
+from typing_extensions import override
 
 from holdfast.contracts.errors import LedgerError, LedgerRace, LedgerSchemaError, LedgerUnavailable, SettingsError
 
@@ -89,7 +90,9 @@ def translate(error: SQLAlchemyError) -> LedgerError:
     """What a database error means to a caller."""
     text = str(getattr(error, "orig", None) or error)
     if "no such table" in text or "no such column" in text or "UndefinedTable" in text or "UndefinedColumn" in text:
-        return LedgerSchemaError(f"the ledger has other tables than this version needs ({text}): run `holdfast ledger migrate`")
+        return LedgerSchemaError(
+            f"the ledger has other tables than this version needs ({text}): run `holdfast ledger migrate`"
+        )
     if isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and _is_connection_loss(error)):
         return LedgerUnavailable(f"the ledger does not answer: {text}")
     if isinstance(error, IntegrityError):
@@ -131,12 +134,15 @@ class SqliteDatabase(Database):
         event.listen(engine, "begin", _begin)
         return engine
 
+    @override
     async def read(self, transaction: Transaction[T]) -> T:
         return await self._reader.run(transaction)
 
+    @override
     async def write(self, transaction: Transaction[T]) -> T:
         return await self._writer.run(transaction)
 
+    @override
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncConnection]:
         if self._open_engine is None:
@@ -151,6 +157,7 @@ class SqliteDatabase(Database):
             async with self._open_engine.begin() as connection:
                 yield connection
 
+    @override
     async def close(self) -> None:
         for worker in (self._reader, self._writer):
             await asyncio.to_thread(worker.stop)
@@ -173,22 +180,26 @@ class PostgresDatabase(Database):
             msg = "PostgreSQL needs its driver: install holdfast[postgres]"
             raise SettingsError(msg) from error
 
+    @override
     async def read(self, transaction: Transaction[T]) -> T:
         with _translated():
             async with self._engine.connect() as connection:
                 return await connection.run_sync(transaction)
 
+    @override
     async def write(self, transaction: Transaction[T]) -> T:
         with _translated():
             async with self._engine.begin() as connection:
                 return await connection.run_sync(transaction)
 
+    @override
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncConnection]:
         with _translated():
             async with self._engine.begin() as connection:
                 yield connection
 
+    @override
     async def close(self) -> None:
         await self._engine.dispose()
 

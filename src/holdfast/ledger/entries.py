@@ -65,7 +65,9 @@ def append(connection: Connection, run_id: str, new: Sequence[NewEntry], **run_v
             }
         )  # fmt: skip
     connection.execute(INSERT, rows)
-    connection.execute(update(runs).where(runs.c.run_id == run_id).values(head_seq=seq, head_hash=previous, **run_values))
+    connection.execute(
+        update(runs).where(runs.c.run_id == run_id).values(head_seq=seq, head_hash=previous, **run_values)
+    )
     return [(row["seq"], row["hash"][:ANCHOR_CHARACTERS]) for row in rows]
 
 

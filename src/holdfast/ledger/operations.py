@@ -113,9 +113,7 @@ def reserve(connection: Connection, run_id: str, call: CallInput, owner: str, le
     attempt = row.attempts + 1
     lease_until = now_ms() + lease_ms
     connection.execute(
-        update(operations)
-        .where(where)
-        .values(state="reserved", attempts=attempt, owner=owner, lease_until=lease_until)
+        update(operations).where(where).values(state="reserved", attempts=attempt, owner=owner, lease_until=lease_until)
     )
     meta = {"attempt": attempt, "lease_until": lease_until, "version": tool_version}
     append(connection, run_id, [NewEntry(kind="reserved", ref=f"{call.id}#{attempt}", meta=meta)])
@@ -142,7 +140,9 @@ def settle(connection: Connection, run_id: str, operation_id: str, owner: str, n
     """
     where = operations.c.operation_id == operation_id
     row = connection.execute(
-        select(operations.c.state, operations.c.outcome, operations.c.owner, operations.c.settled_seq, operations.c.tool)
+        select(
+            operations.c.state, operations.c.outcome, operations.c.owner, operations.c.settled_seq, operations.c.tool
+        )
         .where(where)
         .with_for_update()
     ).one()
@@ -154,9 +154,7 @@ def settle(connection: Connection, run_id: str, operation_id: str, owner: str, n
     if row.owner != owner and new.outcome is not Outcome.SUCCEEDED:
         raise LedgerConflict(f"operation {operation_id!r} has a newer attempt, which decides what became of it")
     meta = {"outcome": new.outcome, "tool": row.tool, **new.meta}
-    [anchor] = append(
-        connection, run_id, [NewEntry(kind="settled", ref=operation_id, meta=meta, content=new.content)]
-    )
+    [anchor] = append(connection, run_id, [NewEntry(kind="settled", ref=operation_id, meta=meta, content=new.content)])
     connection.execute(
         update(operations)
         .where(where)
@@ -190,7 +188,9 @@ def release(connection: Connection, run_id: str, operation_id: str, owner: str, 
     append(connection, run_id, [NewEntry(kind="released", ref=ref, meta=meta)])
 
 
-def record_checkpoint(connection: Connection, run_id: str, operation_id: str, owner: str, number: int, value: Any) -> None:
+def record_checkpoint(
+    connection: Connection, run_id: str, operation_id: str, owner: str, number: int, value: Any
+) -> None:
     """Keep a value for the next attempt of an operation."""
     ref = f"{operation_id}#{owner[:8]}#{number}"
     if find(connection, run_id, "checkpoint", ref) is not None:
@@ -204,7 +204,9 @@ def record_checkpoint(connection: Connection, run_id: str, operation_id: str, ow
 def fence(connection: Connection, run_id: str, operation_id: str, reason: str) -> CallResult:
     """Close an operation to late attempts and say what became of it: the ledger knows, Temporal does not."""
     row = connection.execute(
-        select(operations).where(operations.c.operation_id == operation_id, operations.c.run_id == run_id).with_for_update()
+        select(operations)
+        .where(operations.c.operation_id == operation_id, operations.c.run_id == run_id)
+        .with_for_update()
     ).one_or_none()
     if row is None:
         raise NotAskedFor(f"no settled turn of run {run_id!r} asked for operation {operation_id!r}")
@@ -233,7 +235,9 @@ def record_decision(connection: Connection, run_id: str, decision: Decision) -> 
     if found is None and row.state != "waiting":
         raise DecisionRefused(f"operation {decision.operation!r} does not wait for a decision: it is {row.state}")
     if found is not None and found.meta["approve"] != decision.approve:
-        raise DecisionRefused(f"operation {decision.operation!r} was already decided by {found.meta['by'] or 'somebody'!r}")
+        raise DecisionRefused(
+            f"operation {decision.operation!r} was already decided by {found.meta['by'] or 'somebody'!r}"
+        )
     if found is None:
         meta = {"approve": decision.approve, "by": decision.by, "digest": decision.digest}
         content = {"reason": decision.reason} if decision.reason else None
@@ -267,7 +271,11 @@ def record_resolution(connection: Connection, run_id: str, resolution: Resolutio
     if found is not None and found.meta["outcome"] == outcome:
         return CallResult(outcome=outcome, anchor=found.anchor)
     if found is not None or row.outcome != Outcome.UNKNOWN:
-        state = f"it was resolved as {found.meta['outcome']}" if found else f"its outcome is {row.outcome or 'not known yet'}"
+        state = (
+            f"it was resolved as {found.meta['outcome']}"
+            if found
+            else f"its outcome is {row.outcome or 'not known yet'}"
+        )
         raise DecisionRefused(f"operation {resolution.operation!r} has nothing to resolve: {state}")
     said = "happened" if resolution.happened else "did not happen"
     content: dict[str, Any] = {"message": f"a person looked: this call {said}", "note": resolution.note}
@@ -300,7 +308,9 @@ def list_operations(connection: Connection, run_id: str) -> list[Operation]:
     query = (
         select(operations, asked.c.body.label("asked_body"), settled.c.body.label("settled_body"))
         .select_from(
-            operations.join(asked, and_(asked.c.run_id == operations.c.run_id, asked.c.seq == operations.c.turn_seq)).join(
+            operations.join(
+                asked, and_(asked.c.run_id == operations.c.run_id, asked.c.seq == operations.c.turn_seq)
+            ).join(
                 settled,
                 and_(settled.c.run_id == operations.c.run_id, settled.c.seq == operations.c.settled_seq),
                 isouter=True,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, case, func, insert, select, update
+from sqlalchemy import Connection, case, func, insert, select
 
 from holdfast.contracts.effects import Outcome, RunStatus
 from holdfast.contracts.errors import LedgerConflict, RunIdTaken, RunNotFound
@@ -84,7 +84,9 @@ def request_run(connection: Connection, new: NewRun) -> RunRow:
     return read_run(connection, new.run_id)
 
 
-def open_run(connection: Connection, run_id: str, execution: str, model: str, agent_version: str, trace_id: str) -> Anchor:
+def open_run(
+    connection: Connection, run_id: str, execution: str, model: str, agent_version: str, trace_id: str
+) -> Anchor:
     """Bind a requested run to its workflow execution and pin the model, once.
 
     Raises:
@@ -144,7 +146,9 @@ def read_run(connection: Connection, run_id: str) -> RunRow:
     return RunRow(**fields | {"status": RunStatus(row.status)})
 
 
-def list_runs(connection: Connection, *, limit: int, waiting: bool = False, run_id: str | None = None) -> list[RunSummary]:
+def list_runs(
+    connection: Connection, *, limit: int, waiting: bool = False, run_id: str | None = None
+) -> list[RunSummary]:
     """The newest runs first; with `waiting`, only those that wait for a person."""
     pending = (
         select(
@@ -182,4 +186,3 @@ def list_runs(connection: Connection, *, limit: int, waiting: bool = False, run_
         )
         for row in connection.execute(query)
     ]
-

@@ -28,7 +28,11 @@ class Verification(Frozen):
 def verify_run(connection: Connection, run_id: str) -> Verification:
     """Check one run's chain, contents, head and operations; each fault names the row."""
     rows = list(connection.execute(select(entries).where(entries.c.run_id == run_id).order_by(entries.c.seq)))
-    faults = [*_chain_faults(run_id, rows), *_head_faults(connection, run_id, rows), *_operation_faults(connection, run_id, rows)]
+    faults = [
+        *_chain_faults(run_id, rows),
+        *_head_faults(connection, run_id, rows),
+        *_operation_faults(connection, run_id, rows),
+    ]
     erased = sum(1 for row in rows if row.content_hash and row.body is None)
     return Verification(run_id=run_id, entries=len(rows), erased=erased, faults=tuple(faults))
 

@@ -7,7 +7,16 @@ import anthropic
 
 from holdfast.contracts.errors import ErrorCode, ModelError
 from holdfast.contracts.messages import (
-    Message, ModelRequest, ModelResponse, Part, Text, Thinking, ToolCall, ToolResult, ToolSchema, Usage,
+    Message,
+    ModelRequest,
+    ModelResponse,
+    Part,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    ToolSchema,
+    Usage,
 )  # fmt: skip
 from holdfast.contracts.price import Price
 from holdfast.contracts.waits import retry_after_seconds

@@ -41,7 +41,11 @@ class Script:
     """
 
     def __init__(
-        self, steps: Sequence[Step] | Callable[[ModelRequest], Step], *, id: str = "script", price: Price = FREE  # noqa: A002
+        self,
+        steps: Sequence[Step] | Callable[[ModelRequest], Step],
+        *,
+        id: str = "script",  # noqa: A002 - the name of the attribute
+        price: Price = FREE,
     ) -> None:
         self._steps = steps
         self._id = id

@@ -90,7 +90,9 @@ class _Carrier(httpx.AsyncBaseTransport):
     def _status_error(self, request: httpx.Request, response: httpx.Response) -> ToolError:
         status = response.status_code
         message = f"{self._name} answered {status} to {request.method} {request.url.path}: {_detail(response)}"
-        in_flight = status == httpx.codes.CONFLICT and KEY_HEADER in request.headers and "retry-after" in response.headers
+        in_flight = (
+            status == httpx.codes.CONFLICT and KEY_HEADER in request.headers and "retry-after" in response.headers
+        )
         if status in {429, 503} or in_flight:
             code = ErrorCode.RATE_LIMITED if status == httpx.codes.TOO_MANY_REQUESTS else ErrorCode.UNAVAILABLE
             wait = retry_after_seconds(response.headers.get("retry-after"))

@@ -1,6 +1,5 @@
 """A worker: serves runs of its agents, turns of their models and calls of their tools."""
 
-import asyncio
 import os
 import socket
 from collections.abc import Callable, Iterable
@@ -23,7 +22,16 @@ from holdfast.contracts.agent import Agent
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import (
-    CallInput, CallResult, CloseInput, FenceInput, Opened, RecordDecision, RunClosed, RunRequest, TurnInput, TurnResult,
+    CallInput,
+    CallResult,
+    CloseInput,
+    FenceInput,
+    Opened,
+    RecordDecision,
+    RunClosed,
+    RunRequest,
+    TurnInput,
+    TurnResult,
 )  # fmt: skip
 from holdfast.ledger import Ledger
 from holdfast.llm.pricing import require_price
@@ -122,16 +130,3 @@ def _engine_activities(boundary: Boundary) -> list[Callable[..., Any]]:
         return await close_run(boundary, close)
 
     return [open_, turn_, decide_, fence_, close_]
-
-
-async def run_until(worker: Worker, stop: asyncio.Event) -> None:
-    """Serve until told to stop, then let calls end within the drain time."""
-    stopping = asyncio.create_task(stop.wait())
-    running = asyncio.create_task(worker.run())
-    try:
-        await asyncio.wait([stopping, running], return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            await worker.shutdown()
-        await running
-    finally:
-        stopping.cancel()

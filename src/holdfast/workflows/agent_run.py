@@ -21,7 +21,17 @@ with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.errors import ErrorCode
     from holdfast.contracts.limits import Used, limit_near, limit_reached
     from holdfast.contracts.wire import (
-        Carried, CloseInput, Decision, Opened, Resolution, RunClosed, RunRequest, RunState, Said, TurnInput, TurnResult,
+        Carried,
+        CloseInput,
+        Decision,
+        Opened,
+        Resolution,
+        RunClosed,
+        RunRequest,
+        RunState,
+        Said,
+        TurnInput,
+        TurnResult,
     )  # fmt: skip
 
 AGENT = SearchAttributeKey.for_keyword(names.SEARCH_AGENT)
@@ -77,7 +87,7 @@ class AgentRun:
         """The limit for which the model was asked for its answer in this turn."""
 
     @workflow.run
-    async def run(self, request: Any) -> RunClosed:  # noqa: ARG002 - read in __init__, before any signal or update
+    async def run(self, request: Any) -> RunClosed:
         """Tell the story in a task of its own, so that a cancellation can't tear it in the middle."""
         story = asyncio.create_task(self._story())
         while not story.done():

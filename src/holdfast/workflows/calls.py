@@ -15,7 +15,14 @@ with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.effects import Lane, Outcome, Verdict
     from holdfast.contracts.names import FENCE, RECORD_DECISION
     from holdfast.contracts.wire import (
-        CallInput, CallResult, Decision, FenceInput, Head, Opened, RecordDecision, Resolution,
+        CallInput,
+        CallResult,
+        Decision,
+        FenceInput,
+        Head,
+        Opened,
+        RecordDecision,
+        Resolution,
     )  # fmt: skip
 
 
@@ -118,9 +125,7 @@ class Calls:
             self._people.leave(head.id)
 
     async def _record(self, word: Decision | Resolution) -> CallResult:
-        record = (
-            RecordDecision(decision=word) if isinstance(word, Decision) else RecordDecision(resolution=word)
-        )
+        record = RecordDecision(decision=word) if isinstance(word, Decision) else RecordDecision(resolution=word)
         return await workflow.execute_local_activity(
             RECORD_DECISION, record, result_type=CallResult, **options.booking()
         )

@@ -1,0 +1,51 @@
+"""The commands, gathered. Each group of them has a file of its own."""
+
+from typing import Annotated
+
+import typer
+
+from holdfast.client.cli import follow, ledger, look, serve, steer, tools
+from holdfast.client.cli.exits import exit_of, fail
+from holdfast.contracts.errors import HoldfastError
+
+EPILOGUE = (
+    "Exit codes: 0 done, 1 the run failed or a check found faults, 2 usage, 3 refused, 4 a contract or setting is wrong, "
+    "5 Temporal or the ledger does not answer, 6 the run ended without an answer, 130 interrupted."
+)
+
+app = typer.Typer(
+    name="holdfast",
+    help="Durable tool-using AI agents on Temporal: a crash never repeats a side effect.",
+    epilog=EPILOGUE,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for module in (serve, follow, look, steer):
+    module.register(app)
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(tools.app, name="tools")
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    """Durable tool-using AI agents on Temporal: a crash never repeats a side effect."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("holdfast"))
+        raise typer.Exit
+
+
+def main() -> None:
+    """The `holdfast` command."""
+    try:
+        app()
+    except HoldfastError as error:
+        try:
+            fail(str(error), exit_of(error))
+        except typer.Exit as ending:
+            raise SystemExit(ending.exit_code) from error

@@ -1,0 +1,78 @@
+"""`run` and `watch`: start a run and follow it."""
+
+from typing import Annotated
+
+import typer
+
+from holdfast.client.cli.exits import Exit, run_async
+from holdfast.client.cli.output import Json, RunId, console, print_json, printable
+from holdfast.client.cli.story import Story
+from holdfast.client.client import Client
+from holdfast.client.run import Run
+from holdfast.contracts.effects import RunStatus
+from holdfast.contracts.results import RunResult
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(run)
+    app.command()(watch)
+
+
+def run(
+    agent: Annotated[str, typer.Argument(help="The agent's name.")],
+    text: Annotated[str, typer.Argument(help="The request.")],
+    id: Annotated[str, typer.Option(help="The run's id; the same id twice is the same run.")] = "",  # noqa: A002
+    user: Annotated[str, typer.Option(help="Who it is for.")] = "",
+    tenant: Annotated[str, typer.Option(help="The tenant it belongs to.")] = "default",
+    detach: Annotated[bool, typer.Option("--detach", help="Start it, print its id, and don't follow it.")] = False,
+    json: Json = False,
+) -> None:
+    """Start a run and follow it: turns, calls, durations, cost."""
+
+    async def go() -> RunResult | None:
+        async with await Client.connect() as client:
+            started = await client.start(agent, text, id=id, user=user, tenant=tenant)
+            if detach:
+                print_json({"run_id": started.id}) if json else console.print(started.id)
+                return None
+            if not json:
+                console.print(f"run {started.id}  {client.engine.link(started.id)}", style="dim")
+            return await _follow(started, json=json)
+
+    _end_with(run_async(go()), json=json)
+
+
+def watch(run_id: RunId, json: Json = False) -> None:
+    """Follow a run from its beginning until it is closed."""
+
+    async def go() -> RunResult:
+        async with await Client.connect() as client:
+            followed = client.run(run_id)
+            await followed.summary()
+            return await _follow(followed, json=json)
+
+    _end_with(run_async(go()), json=json)
+
+
+async def _follow(run: Run, *, json: bool) -> RunResult:
+    story = Story()
+    async for event in run.events():
+        if json:
+            print_json(event)
+            continue
+        for line in story.lines(event):
+            console.print(line)
+    return await run.result()
+
+
+def _end_with(result: RunResult | None, *, json: bool) -> None:
+    if result is None:
+        return
+    if json:
+        print_json(result)
+    elif result.text:
+        console.print()
+        console.print(printable(result.text))
+    if result.status is not RunStatus.COMPLETED:
+        raise typer.Exit(Exit.UNFINISHED)

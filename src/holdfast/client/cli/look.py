@@ -1,0 +1,97 @@
+"""`runs` and `show`: the list of runs, and the story of one from the ledger."""
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from holdfast.client.cli.exits import run_async
+from holdfast.client.cli.output import Json, RunId, ago, coloured, console, print_json, printable, short, table
+from holdfast.client.cli.story import Story
+from holdfast.client.client import Client
+from holdfast.contracts.results import Event, Operation, RunSummary
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(runs)
+    app.command()(show)
+
+
+def runs(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 20,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Only those that wait for a person.")] = False,
+    json: Json = False,
+) -> None:
+    """List runs, the newest first."""
+
+    async def go() -> list[RunSummary]:
+        async with await Client.connect() as client:
+            return await client.runs(limit, waiting=waiting)
+
+    found = run_async(go())
+    if json:
+        for summary in found:
+            print_json(summary)
+        return
+    rows = [
+        (
+            one.run_id, one.agent, _status(one), str(one.turns), str(one.calls), f"{one.cost_usd:.4f}", one.user,
+            ago(one.requested_at),
+        )
+        for one in found
+    ]  # fmt: skip
+    console.print(table(("run", "agent", "status", "turns", "calls", "USD", "user", "age"), rows))
+    if not found:
+        console.print("no runs yet; start one with: holdfast run AGENT TEXT", style="dim")
+
+
+def show(run_id: RunId, json: Json = False) -> None:
+    """Tell the story of a run from the ledger: what was asked, said, done, decided; and what waits."""
+
+    async def go() -> tuple[RunSummary, list[Event], tuple[Operation, ...], str]:
+        async with await Client.connect() as client:
+            run = client.run(run_id)
+            summary = await run.summary()
+            return summary, await client.ledger.read_events(run_id), await run.operations(), client.engine.link(run_id)
+
+    summary, events, operations, link = run_async(go())
+    if json:
+        print_json(
+            {
+                **summary.model_dump(mode="json"),
+                "link": link,
+                "operations": [operation.model_dump(mode="json") for operation in operations],
+                "events": [event.model_dump(mode="json") for event in events],
+            }
+        )
+        return
+    console.print(Text.assemble((run_id, "bold"), "  ", _status(summary), f"  {summary.agent}, {summary.model}"))
+    console.print(
+        f"{summary.turns} turns, {summary.calls} calls, {summary.tokens} tokens, {summary.cost_usd:.4f} USD,"
+        f" for {printable(summary.user) or 'nobody named'} of {printable(summary.tenant)}",
+        style="dim",
+    )
+    if link:
+        console.print(link, style="dim")
+    console.print()
+    story = Story()
+    for event in events:
+        for line in story.lines(event):
+            console.print(line)
+    if operations:
+        console.print()
+        console.print(table(("operation", "tool", "state", "attempts", "arguments"), [_row(o) for o in operations]))
+
+
+def _row(operation: Operation) -> tuple[str | Text, ...]:
+    state = coloured(operation.outcome or operation.state)
+    return operation.operation_id, operation.tool, state, str(operation.attempts), short(operation.arguments, 60)
+
+
+def _status(summary: RunSummary) -> Text:
+    if not summary.status.closed and summary.unknown:
+        return Text("waiting (unknown outcome)", style="bold red")
+    if not summary.status.closed and summary.waiting:
+        return Text(f"waiting ({summary.waiting} to approve)", style="yellow")
+    return coloured(str(summary.status))

@@ -1,0 +1,106 @@
+"""`approve`, `reject`, `resolve`, `say`, `pause`, `resume`, `cancel`: a person's word to a run."""
+
+import getpass
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import typer
+
+from holdfast.client.cli.exits import run_async
+from holdfast.client.cli.output import Json, RunId, console, print_json
+from holdfast.client.client import Client
+from holdfast.client.run import Run
+
+OperationId = Annotated[
+    str, typer.Argument(metavar="OPERATION", help="The operation's id; `holdfast show RUN` lists them.")
+]
+By = Annotated[str, typer.Option(help="Who says so; your login name unless given.")]
+Digest = Annotated[str, typer.Option(help="The digest you looked at; refused if the arguments are others.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (approve, reject, resolve, say, pause, resume, cancel):
+        app.command()(command)
+
+
+def approve(run_id: RunId, operation: OperationId, by: By = "", digest: Digest = "", json: Json = False) -> None:
+    """Let a call run that waits for approval."""
+    _tell(
+        run_id, lambda run: run.decide(operation, approve=True, digest=digest, by=by or _login()), "approved", json=json
+    )
+
+
+def reject(
+    run_id: RunId,
+    operation: OperationId,
+    reason: Annotated[str, typer.Option(help="Recorded, and told to the model.")] = "",
+    by: By = "",
+    digest: Digest = "",
+    json: Json = False,
+) -> None:
+    """Refuse a call that waits for approval; the model is told, and goes on."""
+    _tell(
+        run_id,
+        lambda run: run.decide(operation, approve=False, digest=digest, by=by or _login(), reason=reason),
+        "rejected",
+        json=json,
+    )
+
+
+def resolve(
+    run_id: RunId,
+    operation: OperationId,
+    happened: Annotated[
+        bool, typer.Option("--happened/--did-not-happen", help="What you found when you looked at the other side.")
+    ],
+    note: Annotated[str, typer.Option(help="What you found; told to the model.")] = "",
+    by: By = "",
+    json: Json = False,
+) -> None:
+    """Say what became of a call whose outcome is UNKNOWN, after looking at the other side."""
+    _tell(
+        run_id,
+        lambda run: run.resolve(operation, happened=happened, by=by or _login(), note=note),
+        "resolved",
+        json=json,
+    )
+
+
+def say(run_id: RunId, text: Annotated[str, typer.Argument(help="What to say.")], json: Json = False) -> None:
+    """Say something to the model before its next turn."""
+    _tell(run_id, lambda run: run.say(text), "said", json=json)
+
+
+def pause(run_id: RunId, json: Json = False) -> None:
+    """Start no further turn or call until resumed."""
+    _tell(run_id, lambda run: run.pause(), "paused", json=json)
+
+
+def resume(run_id: RunId, json: Json = False) -> None:
+    """Go on after a pause."""
+    _tell(run_id, lambda run: run.resume(), "resumed", json=json)
+
+
+def cancel(run_id: RunId, json: Json = False) -> None:
+    """End a run: no further call is started, those under way are told to stop."""
+    _tell(run_id, lambda run: run.cancel(), "cancelling", json=json)
+
+
+def _tell(run_id: str, word: Callable[[Run], Awaitable[None]], done: str, *, json: bool) -> None:
+    async def go() -> None:
+        async with await Client.connect() as client:
+            await word(client.run(run_id))
+
+    run_async(go())
+    if json:
+        print_json({"run_id": run_id, "done": done})
+    else:
+        console.print(f"{run_id}: {done}")
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

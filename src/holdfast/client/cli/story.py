@@ -1,0 +1,99 @@
+"""A run's events as lines that a person reads while they happen."""
+
+from datetime import datetime
+
+from rich.text import Text
+
+from holdfast.client.cli.output import COLOURS, printable, short
+from holdfast.contracts.messages import Message
+from holdfast.contracts.results import Event
+
+
+class Story:
+    """Turns the events of one run into lines; keeps what it needs to say how long something took."""
+
+    def __init__(self) -> None:
+        self._began: datetime | None = None
+        self._asked: dict[str, tuple[str, str, datetime]] = {}
+        self._cost = 0.0
+
+    def lines(self, event: Event) -> list[Text]:
+        """The lines of one event."""
+        self._began = self._began or event.at
+        told = getattr(self, f"_{event.kind}", None)
+        return [] if told is None else [self._line(event, text) for text in told(event)]
+
+    def _line(self, event: Event, text: Text) -> Text:
+        since = (event.at - self._began).total_seconds() if self._began else 0.0
+        return Text.assemble((f"{since:7.2f}s  ", "dim"), text)
+
+    def _requested(self, event: Event) -> list[Text]:
+        return [Text.assemble(("asked    ", "bold"), short((event.content or {}).get("text", "(erased)"), 100))]
+
+    def _opened(self, event: Event) -> list[Text]:
+        return [Text.assemble(("opened   ", "bold"), f"model {event.data['model']}")]
+
+    def _said(self, event: Event) -> list[Text]:
+        return [Text.assemble(("said     ", "bold"), short((event.content or {}).get("text", "(erased)"), 100))]
+
+    def _turn(self, event: Event) -> list[Text]:
+        result = event.data["result"]
+        self._cost += result.get("cost_usd", 0.0)
+        heads = result.get("heads", [])
+        calls = Message.model_validate(event.content["message"]).calls if event.content else ()
+        lines = [
+            Text.assemble(
+                (f"turn {event.reference:<4}", "bold"),
+                f"{len(heads)} calls, {result.get('tokens', 0)} tokens, {self._cost:.4f} USD so far",
+            )
+        ]
+        for index, head in enumerate(heads):
+            arguments = short(calls[index].arguments, 70) if index < len(calls) else ""
+            self._asked[head["id"]] = (head["tool"], arguments, event.at)
+            if head.get("verdict") == "ask":
+                lines.append(
+                    Text.assemble(("  waits  ", "yellow"), f"{head['tool']} {arguments} ({head['reason']})\n")
+                    + Text(f"           holdfast approve {event.run_id} {head['id']}", style="dim")
+                )
+        return lines
+
+    def _reserved(self, event: Event) -> list[Text]:
+        attempt = event.data["attempt"]
+        if attempt == 1:
+            return []
+        tool = self._asked.get(event.reference.split("#")[0], ("?",))[0]
+        return [Text.assemble(("  again  ", "yellow"), f"{tool}, attempt {attempt}")]
+
+    def _settled(self, event: Event) -> list[Text]:
+        tool, arguments, asked = self._asked.get(event.reference, (event.data.get("tool", "?"), "", event.at))
+        outcome = event.data["outcome"]
+        took = (event.at - asked).total_seconds()
+        told = "(erased)" if event.content is None else short(event.content, 70)
+        lines = [
+            Text.assemble(
+                "  ", (f"{outcome:<10}", COLOURS.get(outcome, "")), f"{tool} {arguments} → {told} ({took:.2f}s)"
+            )
+        ]
+        if outcome == "UNKNOWN":
+            command = f"holdfast resolve {event.run_id} {event.reference} --happened|--did-not-happen"
+            lines.append(Text(f"           look whether it happened, then: {command}", style="dim"))
+        return lines
+
+    def _decided(self, event: Event) -> list[Text]:
+        word = "approved" if event.data["approve"] else "rejected"
+        return [
+            Text.assemble((f"  {word} ", "green" if event.data["approve"] else "red"), f"by {event.data['by'] or '?'}")
+        ]
+
+    def _resolved(self, event: Event) -> list[Text]:
+        return [Text.assemble(("  resolved ", "bold"), f"as {event.data['outcome']} by {event.data['by'] or '?'}")]
+
+    def _late(self, event: Event) -> list[Text]:
+        told = f"attempt given up on reports {event.data['outcome']}: {short(event.content, 60)}"
+        return [Text.assemble(("  late   ", "yellow"), told)]
+
+    def _closed(self, event: Event) -> list[Text]:
+        status = event.data["status"]
+        limit = f" ({event.data['limit']})" if event.data.get("limit") else ""
+        reason = (event.content or {}).get("reason", "")
+        return [Text.assemble((f"{status:<9}", COLOURS.get(status, "bold")), printable(f"{limit} {reason}"))]

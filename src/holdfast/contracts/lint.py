@@ -1,0 +1,68 @@
+"""What makes a contract work well for a model, beyond being valid."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from holdfast.contracts.agent import Agent
+from holdfast.contracts.messages import Frozen
+from holdfast.contracts.tool import Tool
+
+TOO_MANY_TOOLS = 20
+SHORT_DESCRIPTION = 40
+CONSTRAINTS = frozenset(
+    {
+        "enum",
+        "const",
+        "pattern",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "minLength",
+        "maxLength",
+        "format",
+    }
+)
+
+
+class Finding(Frozen):
+    """Something that would make a contract better."""
+
+    subject: str
+    message: str
+
+
+def check_agents(agents: Iterable[Agent]) -> list[Finding]:
+    """Everything to improve, agent by agent and tool by tool, each tool once."""
+    findings: list[Finding] = []
+    seen: set[str] = set()
+    for agent in agents:
+        if len(agent.tools) >= TOO_MANY_TOOLS:
+            message = f"{len(agent.tools)} tools: models choose badly among {TOO_MANY_TOOLS} or more; split the agent"
+            findings.append(Finding(subject=f"agent {agent.name}", message=message))
+        for tool in agent.tools:
+            if tool.name not in seen:
+                seen.add(tool.name)
+                findings.extend(Finding(subject=f"tool {tool.name}", message=message) for message in _messages(tool))
+    return findings
+
+
+def _messages(tool: Tool) -> Iterator[str]:
+    if len(tool.description) < SHORT_DESCRIPTION:
+        yield f"its description has {len(tool.description)} characters: say what it does, when to use it, and when not"
+    properties: dict[str, Any] = tool.schema.schema_.get("properties", {})
+    for name, schema in properties.items():
+        if not schema.get("description"):
+            yield f"argument {name!r} has no description: use Field(description=...)"
+        if schema.get("type") in {"string", "integer", "number"} and not CONSTRAINTS & schema.keys():
+            yield f"argument {name!r} has no constraint: give a pattern, bounds, a format or an enum"
+    if (
+        properties
+        and not tool.examples
+        and not any("xample" in str(p.get("description", "")) for p in properties.values())
+    ):
+        yield "it has no example: give examples=(...) or an example in a field's description"
+    if tool.timeout == Tool.timeout:
+        yield f"its timeout is the default of {tool.timeout.total_seconds():g} s: say what it needs"
+    if tool.compensate is None and tool.tier == "REVERSIBLE":
+        yield "it is REVERSIBLE and names no compensate="

@@ -1,0 +1,43 @@
+"""From `MODULE:AGENTS` on a command line to agents."""
+
+import importlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from holdfast.contracts.agent import Agent
+from holdfast.contracts.errors import ContractError, SettingsError
+
+
+def load_agents(target: str) -> list[Agent]:
+    """The agents behind `MODULE:NAME`, where NAME is an agent or a collection of them. The current folder is looked in.
+
+    Raises:
+        SettingsError: There is no such module or name, or no agent behind it.
+        ContractError: A tool or an agent is declared wrongly.
+    """
+    module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute:
+        msg = f"{target!r} names no agents: write MODULE:NAME, such as support:support for `support = Agent(...)` in support.py"
+        raise SettingsError(msg)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ContractError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name != module_name.split(".")[0] and error.name != module_name:
+            raise
+        msg = f"there is no module {module_name!r} in {str(Path.cwd())!r} or among the installed packages"
+        raise SettingsError(msg) from error
+    if not hasattr(module, attribute):
+        agents = [name for name, value in vars(module).items() if isinstance(value, Agent)]
+        msg = f"module {module_name!r} has no {attribute!r}; agents in it: {', '.join(agents) or 'none'}"
+        raise SettingsError(msg)
+    found = getattr(module, attribute)
+    agents = [found] if isinstance(found, Agent) else list(found) if isinstance(found, Iterable) else []
+    if not agents or not all(isinstance(agent, Agent) for agent in agents):
+        msg = f"{target!r} is a {type(found).__name__}, no Agent and no collection of them"
+        raise SettingsError(msg)
+    return agents

@@ -1,0 +1,5 @@
+"""`python -m holdfast.demo`: the same as `holdfast demo`."""
+
+from holdfast.demo.main import main
+
+raise SystemExit(main())

@@ -1,0 +1,114 @@
+"""A worker process from start to drain: what `holdfast worker` and `holdfast dev` run."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+
+from holdfast.activities.watchdog import Watchdog
+from holdfast.contracts.agent import Agent
+from holdfast.contracts.errors import LedgerError
+from holdfast.engine.connect import connect, require_search_attributes
+from holdfast.ledger import Ledger
+from holdfast.settings import Settings
+from holdfast.telemetry import configure_tracing
+from holdfast.workers.health import health_endpoints
+from holdfast.workers.worker import make_boundary, make_worker
+
+log = structlog.get_logger()
+
+
+async def serve(
+    agents: Sequence[Agent], settings: Settings, *, address: str = "", migrate: bool = False, queues: Sequence[str] = ()
+) -> None:
+    """Serve agents until SIGTERM or SIGINT, then drain.
+
+    Args:
+        agents: What to serve.
+        settings: How.
+        address: Temporal's, unless configured.
+        migrate: Bring the ledger to this version first, as the embedded mode does.
+        queues: Task queues of tools to serve instead of the runs' queue.
+
+    Raises:
+        HoldfastError: Something does not fit; nothing was served.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    provider = configure_tracing("holdfast-worker")
+    ledger = Ledger.connect(settings.ledger)
+    try:
+        if migrate:
+            await ledger.migrate()
+        await ledger.require_newest()
+        async with _serving(agents, ledger, settings, address, queues, stop):
+            await stop.wait()
+            log.info("draining", seconds=settings.drain_seconds)
+    finally:
+        await ledger.close()
+        if provider is not None:
+            provider.shutdown()
+    log.info("stopped")
+
+
+@asynccontextmanager
+async def _serving(
+    agents: Sequence[Agent],
+    ledger: Ledger,
+    settings: Settings,
+    address: str,
+    queues: Sequence[str],
+    stop: asyncio.Event,
+) -> AsyncIterator[None]:
+    boundary = make_boundary(agents, ledger, settings)
+    workers: list[Worker] = []
+    for queue in queues or (settings.task_queue,):
+        # A client for each worker: two on one client, queue and build id are refused.
+        client, engine = await connect(settings, address)
+        await require_search_attributes(client)
+        workers.append(make_worker(client, boundary, settings, task_queue=queue))
+
+    async def missing() -> dict[str, str]:
+        faults: dict[str, str] = {}
+        try:
+            await ledger.require_newest()
+        except LedgerError as error:
+            faults["ledger"] = str(error)
+        try:
+            await client.service_client.check_health()
+        except RPCError as error:
+            faults["temporal"] = error.message
+        if stop.is_set():
+            faults["worker"] = "draining"
+        return faults
+
+    async with health_endpoints(settings.health_host, settings.health_port, missing):
+        running = [asyncio.create_task(worker.run()) for worker in workers]
+        watching = (
+            asyncio.create_task(Watchdog(settings.watchdog_seconds).watch()) if settings.watchdog_seconds else None
+        )
+        for task in running:
+            task.add_done_callback(lambda _: stop.set())
+        log.info(
+            "serving",
+            agents=sorted(boundary.registry.agents),
+            tools=sorted(boundary.registry.tools),
+            queues=list(queues or (settings.task_queue,)),
+            temporal=engine.address,
+        )
+        try:
+            yield
+        finally:
+            for worker in workers:
+                with suppress(RuntimeError):
+                    await worker.shutdown()
+            await asyncio.gather(*running)
+            if watching is not None:
+                watching.cancel()
+            await boundary.upstreams.close()
