@@ -26,6 +26,8 @@ from holdfast.llm.pricing import cost_usd
 from holdfast.llm.script import CHARACTERS_PER_TOKEN
 from holdfast.telemetry import chat_span, record_response
 
+MOST_BUGS = 3
+"""How often a model may raise something that is no `ModelError` before the run fails with it."""
 CUT_OFF = "Your last reply was cut off at max_tokens. Go on from where it ended, more briefly."
 CALLS_CUT_OFF = "your reply was cut off at max_tokens, so its calls may be incomplete and none was executed"
 ANSWER_NOW = (
@@ -129,6 +131,10 @@ async def _respond(boundary: Boundary, agent: Agent, request: ModelRequest, turn
         raise ApplicationError(
             str(error), type=error.code, non_retryable=not error.retryable, next_retry_delay=delay
         ) from error
+    except Exception as error:  # noqa: BLE001 - a model of the author's own may raise anything
+        message = f"model {agent.model_id} raised {type(error).__name__}: {error}"
+        final = activity.info().attempt >= MOST_BUGS
+        raise ApplicationError(message, type=ErrorCode.INTERNAL, non_retryable=final) from error
 
 
 def _settlement(

@@ -118,11 +118,10 @@ class Calls:
 
     async def _person(self, head: Head, *, unknown: bool) -> Decision | Resolution | None:
         self._people.wait(head, unknown=unknown)
-        try:
-            await workflow.wait_condition(lambda: self._cancelled or self._people.word(head.id) is not None)
-            return self._people.word(head.id)
-        finally:
-            self._people.leave(head.id)
+        await workflow.wait_condition(lambda: self._cancelled or self._people.word(head.id) is not None)
+        word = self._people.word(head.id)
+        self._people.leave(head.id)
+        return word
 
     async def _record(self, word: Decision | Resolution) -> CallResult:
         record = RecordDecision(decision=word) if isinstance(word, Decision) else RecordDecision(resolution=word)

@@ -22,10 +22,18 @@ class WorkClock:
         self._busy += 1
         try:
             yield
-        finally:
-            self._busy -= 1
-            if self._busy == 0:
-                self._seconds += workflow.time() - self._since
+        except GeneratorExit:
+            # The run is evicted from the cache: there is no workflow time any more, and nothing to count.
+            raise
+        except BaseException:
+            self._leave()
+            raise
+        self._leave()
+
+    def _leave(self) -> None:
+        self._busy -= 1
+        if self._busy == 0:
+            self._seconds += workflow.time() - self._since
 
     @property
     def seconds(self) -> float:

@@ -55,7 +55,8 @@ def _amount(ticket: str, order: dict[str, Any]) -> int:
     """The items that the ticket names, or the whole order."""
     words = ticket.lower()
     named = [item["price_minor"] for item in order["items"] if item["name"].lower() in words]
-    return sum(named) if named and len(named) < len(order["items"]) else int(order["total_minor"])
+    part = named and len(named) < len(order["items"]) and "whole order" not in words
+    return sum(named) if part else int(order["total_minor"])
 
 
 def _last_call(messages: tuple[Message, ...]) -> str:

