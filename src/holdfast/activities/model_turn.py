@@ -131,7 +131,7 @@ async def _respond(boundary: Boundary, agent: Agent, request: ModelRequest, turn
         raise ApplicationError(
             str(error), type=error.code, non_retryable=not error.retryable, next_retry_delay=delay
         ) from error
-    except Exception as error:  # noqa: BLE001 - a model of the author's own may raise anything
+    except Exception as error:
         message = f"model {agent.model_id} raised {type(error).__name__}: {error}"
         final = activity.info().attempt >= MOST_BUGS
         raise ApplicationError(message, type=ErrorCode.INTERNAL, non_retryable=final) from error

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import structlog
@@ -18,7 +18,7 @@ _running: list[str] = []
 
 
 @contextmanager
-def busy_with(tool: str) -> Iterator[None]:
+def busy_with(tool: str) -> Generator[None]:
     """Remember that a tool runs on the event loop, so that the watchdog can name it."""
     _running.append(tool)
     try:
@@ -68,7 +68,7 @@ class Watchdog:
                 return
 
     def _report(self) -> None:
-        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - CPython's documented way to see a thread
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - CPython's documented way
         stack = "".join(traceback.format_stack(frame)[-4:]) if frame else ""
         log.critical(
             "event loop blocked: a tool must not block; make it a plain def, which runs in a thread. Ending this worker",

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -84,7 +84,7 @@ class Run:
         summary = await self.summary()
         events = await self._ledger.read_events(self.id)
         closed = next((event for event in events if event.kind == "closed"), None)
-        reason = str((closed.content or {}).get("reason", "")) if closed else ""
+        reason = _reason(closed)
         if closed is None or summary.status is RunStatus.FAILED:
             raise RunFailed(f"run {self.id!r} failed: {reason or 'its workflow was ended from outside'}")
         text, output = _answer(events)
@@ -188,7 +188,7 @@ class Run:
 
 
 @contextmanager
-def _refusals(run_id: str) -> Iterator[None]:
+def _refusals(run_id: str) -> Generator[None]:
     """Turn Temporal's answers about a run into ours."""
     try:
         yield
@@ -204,6 +204,11 @@ def _refusals(run_id: str) -> Iterator[None]:
                 raise EngineUnavailable(f"Temporal does not answer: {error.message}") from error
             case _:
                 raise RunError(f"Temporal refused for run {run_id!r}: {error.message}") from error
+
+
+def _reason(closed: Event | None) -> str:
+    content: dict[str, str] = closed.content if closed is not None and closed.content else {}
+    return content.get("reason", "")
 
 
 def _answer(events: list[Event]) -> tuple[str, Any]:

@@ -50,7 +50,7 @@ def check_agents(agents: Iterable[Agent]) -> list[Finding]:
 def _messages(tool: Tool) -> Iterator[str]:
     if len(tool.description) < SHORT_DESCRIPTION:
         yield f"its description has {len(tool.description)} characters: say what it does, when to use it, and when not"
-    properties: dict[str, Any] = tool.schema.schema_.get("properties", {})
+    properties: dict[str, Any] = tool.schema.parameters.get("properties", {})
     for name, schema in properties.items():
         if not schema.get("description"):
             yield f"argument {name!r} has no description: use Field(description=...)"

@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.errors import ContractError, SettingsError
@@ -35,9 +36,10 @@ def load_agents(target: str) -> list[Agent]:
         agents = [name for name, value in vars(module).items() if isinstance(value, Agent)]
         msg = f"module {module_name!r} has no {attribute!r}; agents in it: {', '.join(agents) or 'none'}"
         raise SettingsError(msg)
-    found = getattr(module, attribute)
-    agents = [found] if isinstance(found, Agent) else list(found) if isinstance(found, Iterable) else []
-    if not agents or not all(isinstance(agent, Agent) for agent in agents):
+    found: object = getattr(module, attribute)
+    members = [*cast("Iterable[object]", found)] if isinstance(found, Iterable) else [found]
+    served = [member for member in members if isinstance(member, Agent)]
+    if not served or len(served) < len(members):
         msg = f"{target!r} is a {type(found).__name__}, no Agent and no collection of them"
         raise SettingsError(msg)
-    return agents
+    return served

@@ -99,9 +99,9 @@ class ToolSchema(Frozen):
 
     name: str
     description: str
-    schema_: dict[str, Any] = Field(alias="schema")
+    parameters: dict[str, Any]
+    """JSON Schema of the arguments."""
     examples: tuple[dict[str, Any], ...] = ()
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
 
 class ModelRequest(Frozen):

@@ -30,7 +30,7 @@ class Signature:
     def bind(self, arguments: BaseModel, context: ToolContext) -> dict[str, Any]:
         """The keyword arguments of one call."""
         if self.spread:
-            given = {name: getattr(arguments, name) for name in type(arguments).model_fields}
+            given: dict[str, Any] = {name: getattr(arguments, name) for name in type(arguments).model_fields}
         elif self.model_parameter is None:
             given = {}
         else:

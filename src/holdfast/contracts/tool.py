@@ -92,7 +92,7 @@ class Tool:
         schema = self.signature.arguments.model_json_schema()
         schema.pop("title", None)
         schema.setdefault("additionalProperties", False)
-        return ToolSchema(name=self.name, description=self.description, schema=schema, examples=self.examples)
+        return ToolSchema(name=self.name, description=self.description, parameters=schema, examples=self.examples)
 
     @cached_property
     def result_adapter(self) -> TypeAdapter[Any]:

@@ -58,9 +58,15 @@ class Desk:
     approved: list[str] = field(default_factory=list[str])
 
     def start_worker(self) -> Child:
+        """Start a worker process in place of the last one."""
         command = ["holdfast.client.cli", "worker", "holdfast.demo.support_desk.agent:desk"]
         self.worker = Child("worker", command, self.worker_env, self.folder)
         return self.worker
+
+    def stop_worker(self) -> None:
+        """Let the worker end."""
+        if self.worker is not None:
+            self.worker.stop()
 
 
 def main(*, ticket: str = "", keep: bool = False) -> int:
@@ -109,7 +115,7 @@ async def _demo(tickets: list[Ticket], *, keep: bool) -> int:
         }
         desk = Desk(client=client, payments=payments_url, worker_env=env, folder=home)
         desk.start_worker()
-        stack.callback(lambda: desk.worker and desk.worker.stop())
+        stack.callback(desk.stop_worker)
         _introduce(embedded.engine.ui, tickets, scripted=not settings.anthropic_api_key)
         report = await _work(desk, tickets)
         correct = print_report(console, report)
@@ -180,7 +186,9 @@ async def _kill_in_the_middle(desk: Desk) -> None:
         f"{desk.victim}, and the worker never got the answer"
     )
     started = desk.start_worker()
-    console.print(f"[bold green]a new worker starts[/] (pid {started.pid}), knowing nothing but the ledger and Temporal\n")
+    console.print(
+        f"[bold green]a new worker starts[/] (pid {started.pid}), knowing nothing but the ledger and Temporal\n"
+    )
 
 
 async def _run_of(desk: Desk, operation_id: str) -> str:

@@ -30,7 +30,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 - one async-signal-safe system call
+                preexec_fn=die_with_parent(),
             )
 
     @property

@@ -47,7 +47,9 @@ class Report:
         ]  # fmt: skip
         if self.victim:
             repeated = any(entry["what"] == "answer repeated" for entry in self.payment_log)
-            claims.append(("after kill -9 the refund was asked for again under the same key, and not made again", repeated))
+            claims.append(
+                ("after kill -9 the refund was asked for again under the same key, and not made again", repeated)
+            )
             claims.append((f"{self.victim} went on after the kill", self.recovered_after is not None))
         if self.approved:
             done = all(operation_id in succeeded for operation_id in self.approved)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
@@ -64,10 +65,10 @@ async def connect(settings: Settings, address: str = "") -> tuple[Client, Engine
     engine = engine_at(settings.home)
     if address:
         engine = engine if engine and engine.address == address else Engine(address=address)
-        options = {"target_host": address}
+        options: dict[str, Any] = {"target_host": address}
     elif any(os.environ.get(name) for name in CONFIGURED_BY):
         try:
-            options = dict(ClientConfig.load_client_connect_config())
+            options = {**ClientConfig.load_client_connect_config()}
         except (ValueError, RuntimeError, OSError) as error:
             msg = f"Temporal's environment configuration can't be read: {error}"
             raise SettingsError(msg) from error

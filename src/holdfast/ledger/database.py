@@ -11,7 +11,7 @@ import queue
 import sqlite3
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,6 +35,10 @@ COMMAND_SECONDS = 10.0
 """How long PostgreSQL may take for one statement."""
 GROUP = 64
 """The most transactions that share one commit."""
+
+
+OTHER_TABLES = ("no such table", "no such column", "UndefinedTable", "UndefinedColumn", "does not exist")
+"""How SQLite and PostgreSQL say that a table or a column is not there."""
 
 
 class Database(ABC):
@@ -89,7 +93,7 @@ def connect_database(url: str) -> Database:
 def translate(error: SQLAlchemyError) -> LedgerError:
     """What a database error means to a caller."""
     text = str(getattr(error, "orig", None) or error)
-    if "no such table" in text or "no such column" in text or "UndefinedTable" in text or "UndefinedColumn" in text:
+    if any(sign in text for sign in OTHER_TABLES):
         return LedgerSchemaError(
             f"the ledger has other tables than this version needs ({text}): run `holdfast ledger migrate`"
         )
@@ -144,7 +148,7 @@ class SqliteDatabase(Database):
 
     @override
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[AsyncConnection]:
+    async def open(self) -> AsyncGenerator[AsyncConnection]:
         if self._open_engine is None:
             self._open_engine = create_async_engine(
                 self._url.set(drivername="sqlite+aiosqlite"),
@@ -194,7 +198,7 @@ class PostgresDatabase(Database):
 
     @override
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[AsyncConnection]:
+    async def open(self) -> AsyncGenerator[AsyncConnection]:
         with _translated():
             async with self._engine.begin() as connection:
                 yield connection
@@ -288,8 +292,8 @@ class _Worker:
             self._drop_connection()
             failure = translate(error) if isinstance(error, SQLAlchemyError) else LedgerUnavailable(str(error))
             done = [(future, None, failure) for _, future in group]
-        for future, result, error in done:
-            _answer(future, result, error)
+        for future, result, failed in done:
+            _answer(future, result, failed)
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from holdfast.contracts.errors import RunNotFound
 from holdfast.contracts.identity import canonical_json
@@ -92,7 +92,7 @@ BY_REF = select(*COLUMNS).where(
 )
 
 
-def entry_of(row: Row[Any]) -> Entry:
+def entry_of(row: Any) -> Entry:
     """An entry from a row of `COLUMNS`."""
     return Entry(
         seq=row.seq,

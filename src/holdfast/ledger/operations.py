@@ -110,7 +110,7 @@ def reserve(connection: Connection, run_id: str, call: CallInput, owner: str, le
         return int(row.attempts)
     if row.state in {"settled", "waiting"}:
         raise LedgerConflict(f"operation {call.id!r} is {row.state}: this attempt may not act")
-    attempt = row.attempts + 1
+    attempt = int(row.attempts) + 1
     lease_until = now_ms() + lease_ms
     connection.execute(
         update(operations).where(where).values(state="reserved", attempts=attempt, owner=owner, lease_until=lease_until)

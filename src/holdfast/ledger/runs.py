@@ -142,7 +142,7 @@ def read_run(connection: Connection, run_id: str) -> RunRow:
     row = connection.execute(select(*FIELDS).where(runs.c.run_id == run_id)).one_or_none()
     if row is None:
         raise RunNotFound(f"the ledger has no run {run_id!r}; `holdfast runs` lists those it has")
-    fields: dict[str, Any] = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row's columns
+    fields: dict[str, Any] = {column.name: value for column, value in zip(FIELDS, row, strict=True)}
     return RunRow(**fields | {"status": RunStatus(row.status)})
 
 

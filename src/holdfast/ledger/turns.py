@@ -200,7 +200,11 @@ def read_past(connection: Connection, run_id: str, *, before: int) -> list[PastT
         turn = int(entry.ref)
         if turn >= before:
             continue
-        content = entry.content or {"heard": (), "message": {"role": "assistant", "parts": []}, "note": ""}
+        content: dict[str, Any] = entry.content or {
+            "heard": (),
+            "message": {"role": "assistant", "parts": []},
+            "note": "",
+        }
         past.append(
             PastTurn(
                 heard=tuple(content["heard"]),

@@ -1,7 +1,7 @@
 """Claude, through Anthropic's SDK: streaming, prompt caching, thinking blocks kept intact, every error mapped once."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import anthropic
 
@@ -149,7 +149,8 @@ def _parts(blocks: Iterable[Any]) -> Iterable[Part]:
             if not isinstance(block.input, dict):
                 message = f"the arguments of {block.name!r} are no object: nothing of the answer is acted on"
                 raise ModelError(message, ErrorCode.MODEL_STREAM_BROKEN)
-            yield ToolCall(id=block.id, tool=block.name, arguments=dict(block.input))
+            arguments = cast("dict[str, Any]", block.input)
+            yield ToolCall(id=block.id, tool=block.name, arguments=arguments)
         elif block.type in {"thinking", "redacted_thinking"}:
             yield Thinking(raw=block.model_dump(mode="json", exclude_none=True))
         else:
@@ -174,7 +175,7 @@ def _part_to_api(part: Part) -> dict[str, Any]:
 
 
 def _tool_to_api(tool: ToolSchema) -> dict[str, Any]:
-    api: dict[str, Any] = {"name": tool.name, "description": tool.description, "input_schema": tool.schema_}
+    api: dict[str, Any] = {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
     if tool.examples:
         api["input_examples"] = list(tool.examples)
     return api

@@ -1,7 +1,7 @@
 """The caller's side of HTTP: named upstreams, one connection pool, the idempotency key, errors mapped once."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import cast
 
 import httpx
 from pydantic import Field
@@ -14,6 +14,7 @@ from holdfast.telemetry import inject_trace_context
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """RFC 9110, 9.2.1. Every other method carries `Idempotency-Key` (IETF draft-07)."""
 KEY_HEADER = "Idempotency-Key"
+CONFLICT, TOO_MANY_REQUESTS, SERVER_ERROR = 409, 429, 500
 
 
 class Upstream(Frozen):
@@ -90,15 +91,13 @@ class _Carrier(httpx.AsyncBaseTransport):
     def _status_error(self, request: httpx.Request, response: httpx.Response) -> ToolError:
         status = response.status_code
         message = f"{self._name} answered {status} to {request.method} {request.url.path}: {_detail(response)}"
-        in_flight = (
-            status == httpx.codes.CONFLICT and KEY_HEADER in request.headers and "retry-after" in response.headers
-        )
+        in_flight = status == CONFLICT and KEY_HEADER in request.headers and "retry-after" in response.headers
         if status in {429, 503} or in_flight:
-            code = ErrorCode.RATE_LIMITED if status == httpx.codes.TOO_MANY_REQUESTS else ErrorCode.UNAVAILABLE
+            code = ErrorCode.RATE_LIMITED if status == TOO_MANY_REQUESTS else ErrorCode.UNAVAILABLE
             wait = retry_after_seconds(response.headers.get("retry-after"))
             happened = "unknown" if in_flight else "no"
             return ToolError(message, code=code, retryable=True, happened=happened, retry_after=wait)
-        if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        if status >= SERVER_ERROR:
             retryable = status in {500, 502, 504}
             return ToolError(message, code=ErrorCode.UNAVAILABLE, retryable=retryable, happened="unknown")
         hint = "the service refused this request; change it, or tell the user"
@@ -108,11 +107,12 @@ class _Carrier(httpx.AsyncBaseTransport):
 def _detail(response: httpx.Response) -> str:
     """The problem in words: problem+json's detail (RFC 9457), a usual error field, or the beginning of the body."""
     try:
-        body: Any = response.json()
+        body: object = response.json()
     except ValueError:
         return response.text[:200] or response.reason_phrase
-    if isinstance(body, dict):
-        for field in ("detail", "message", "error", "title"):
-            if isinstance(body.get(field), str):
-                return str(body[field])[:500]
+    problem = cast("dict[str, object]", body) if isinstance(body, dict) else {}
+    for field in ("detail", "message", "error", "title"):
+        told = problem.get(field)
+        if isinstance(told, str):
+            return told[:500]
     return response.text[:200]

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from holdfast.contracts.errors import SettingsError
@@ -15,7 +15,7 @@ Checks = Callable[[], Awaitable[dict[str, str]]]
 
 
 @asynccontextmanager
-async def health_endpoints(host: str, port: int, checks: Checks) -> AsyncIterator[None]:
+async def health_endpoints(host: str, port: int, checks: Checks) -> AsyncGenerator[None]:
     """Serve both endpoints while the body runs; nothing if the port is 0.
 
     Raises:

@@ -2,12 +2,11 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import structlog
 from temporalio.service import RPCError
-from temporalio.worker import Worker
 
 from holdfast.activities.watchdog import Watchdog
 from holdfast.contracts.agent import Agent
@@ -65,14 +64,16 @@ async def _serving(
     address: str,
     queues: Sequence[str],
     stop: asyncio.Event,
-) -> AsyncIterator[None]:
+) -> AsyncGenerator[None]:
     boundary = make_boundary(agents, ledger, settings)
-    workers: list[Worker] = []
-    for queue in queues or (settings.task_queue,):
-        # A client for each worker: two on one client, queue and build id are refused.
-        client, engine = await connect(settings, address)
-        await require_search_attributes(client)
-        workers.append(make_worker(client, boundary, settings, task_queue=queue))
+    client, engine = await connect(settings, address)
+    await require_search_attributes(client)
+    first, *others = queues or (settings.task_queue,)
+    workers = [make_worker(client, boundary, settings, task_queue=first)]
+    for queue in others:
+        # A client for each worker: two on one client and build id are refused.
+        another, _ = await connect(settings, address)
+        workers.append(make_worker(another, boundary, settings, task_queue=queue))
 
     async def missing() -> dict[str, str]:
         faults: dict[str, str] = {}

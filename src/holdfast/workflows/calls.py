@@ -99,7 +99,10 @@ class Calls:
 
     async def _fence(self, head: Head, reason: str) -> CallResult:
         fence = FenceInput(id=head.id, reason=reason[:300])
-        return await workflow.execute_local_activity(FENCE, fence, result_type=CallResult, **options.booking())
+        handle: workflow.ActivityHandle[CallResult] = workflow.start_local_activity(
+            FENCE, fence, result_type=CallResult, **options.booking()
+        )
+        return await handle
 
     async def _approved(self, head: Head) -> bool:
         """Wait for a person, and write the decision down; False if the call is settled by it."""
@@ -125,6 +128,7 @@ class Calls:
 
     async def _record(self, word: Decision | Resolution) -> CallResult:
         record = RecordDecision(decision=word) if isinstance(word, Decision) else RecordDecision(resolution=word)
-        return await workflow.execute_local_activity(
+        handle: workflow.ActivityHandle[CallResult] = workflow.start_local_activity(
             RECORD_DECISION, record, result_type=CallResult, **options.booking()
         )
+        return await handle

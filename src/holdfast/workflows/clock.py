@@ -1,6 +1,6 @@
 """Work time: the time in which at least one activity of the run is under way. Waiting for people does not count."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from temporalio import workflow
@@ -15,7 +15,7 @@ class WorkClock:
         self._since = 0.0
 
     @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self) -> Generator[None]:
         """Count the body's time; bodies that overlap count once."""
         if self._busy == 0:
             self._since = workflow.time()

@@ -47,10 +47,8 @@ def verify(
         ledger = Ledger.connect(settings.ledger)
         try:
             temporal = await _temporal(settings)
-            found: list[Verification] = []
-            for one in [run_id] if run_id else await ledger.run_ids():
-                found.append(await ledger.verify(one, await _anchors(temporal, one)))
-            return found
+            run_ids = [run_id] if run_id else await ledger.run_ids()
+            return [await ledger.verify(one, await _anchors(temporal, one)) for one in run_ids]
         finally:
             await ledger.close()
 

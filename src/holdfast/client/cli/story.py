@@ -28,13 +28,13 @@ class Story:
         return Text.assemble((f"{since:7.2f}s  ", "dim"), text)
 
     def _requested(self, event: Event) -> list[Text]:
-        return [Text.assemble(("asked    ", "bold"), short((event.content or {}).get("text", "(erased)"), 100))]
+        return [Text.assemble(("asked    ", "bold"), short(_content(event).get("text", "(erased)"), 100))]
 
     def _opened(self, event: Event) -> list[Text]:
         return [Text.assemble(("opened   ", "bold"), f"model {event.data['model']}")]
 
     def _said(self, event: Event) -> list[Text]:
-        return [Text.assemble(("said     ", "bold"), short((event.content or {}).get("text", "(erased)"), 100))]
+        return [Text.assemble(("said     ", "bold"), short(_content(event).get("text", "(erased)"), 100))]
 
     def _turn(self, event: Event) -> list[Text]:
         result = event.data["result"]
@@ -95,5 +95,9 @@ class Story:
     def _closed(self, event: Event) -> list[Text]:
         status = event.data["status"]
         limit = f" ({event.data['limit']})" if event.data.get("limit") else ""
-        reason = (event.content or {}).get("reason", "")
+        reason = _content(event).get("reason", "")
         return [Text.assemble((f"{status:<9}", COLOURS.get(status, "bold")), printable(f"{limit} {reason}"))]
+
+
+def _content(event: Event) -> dict[str, str]:
+    return event.content or {}

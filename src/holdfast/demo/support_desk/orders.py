@@ -20,7 +20,9 @@ ORDERS = (
 
 def make_app(data: Path) -> Starlette:
     """The service, with its database in the folder `data`."""
-    store = Store(data / "orders.db", "CREATE TABLE IF NOT EXISTS orders (order_id TEXT PRIMARY KEY, email TEXT, body TEXT);")
+    store = Store(
+        data / "orders.db", "CREATE TABLE IF NOT EXISTS orders (order_id TEXT PRIMARY KEY, email TEXT, body TEXT);"
+    )
     with store.transaction() as connection:
         for order_id, email, payment_id, items in ORDERS:
             body = {
@@ -44,7 +46,9 @@ def make_app(data: Path) -> Starlette:
     def by_email(request: Request) -> JSONResponse:
         email = request.query_params.get("email", "")
         with store.transaction() as connection:
-            rows = connection.execute("SELECT body FROM orders WHERE email = ? ORDER BY order_id DESC", (email,)).fetchall()
+            rows = connection.execute(
+                "SELECT body FROM orders WHERE email = ? ORDER BY order_id DESC", (email,)
+            ).fetchall()
             store.write(connection, "orders searched", email=email, found=len(rows))
         return JSONResponse([json.loads(row["body"]) for row in rows])
 

@@ -78,7 +78,8 @@ def _make_refund(store: Store, connection: sqlite3.Connection, key: str, wanted:
     if before + amount > captured:
         store.write(connection, "refund refused", key=key, payment_id=payment_id, why="already refunded")
         return 409, {"title": "already refunded", "detail": f"{before} of {captured} cents were already refunded"}
-    refund_id = f"re_{connection.execute('SELECT COUNT(*) FROM refunds').fetchone()[0] + 1:06d}"
+    count = connection.execute("SELECT COUNT(*) FROM refunds").fetchone()[0]
+    refund_id = f"re_{count + 1:06d}"
     connection.execute("INSERT INTO refunds VALUES (?, ?, ?)", (refund_id, payment_id, amount))
     store.write(connection, "refunded", key=key, refund_id=refund_id, payment_id=payment_id, amount_minor=amount)
     return 201, {"refund_id": refund_id, "payment_id": payment_id, "amount_minor": amount}

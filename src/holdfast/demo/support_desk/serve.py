@@ -18,7 +18,9 @@ def main() -> None:
     parser.add_argument("--answer-after", type=float, default=0.0, help="seconds between a refund and its answer")
     given = parser.parse_args()
     given.data.mkdir(parents=True, exist_ok=True)
-    app = orders.make_app(given.data) if given.service == "orders" else payments.make_app(given.data, given.answer_after)
+    app = (
+        orders.make_app(given.data) if given.service == "orders" else payments.make_app(given.data, given.answer_after)
+    )
     uvicorn.run(app, host=given.host, port=given.port, log_level="warning")
 
 

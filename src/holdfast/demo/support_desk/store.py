@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class Store:
             connection.executescript(SCHEMA + schema)
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Generator[sqlite3.Connection]:
         """A connection whose writes are committed together."""
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=10)
         connection.row_factory = sqlite3.Row
@@ -38,7 +38,8 @@ class Store:
     def write(self, connection: sqlite3.Connection, what: str, **detail: Any) -> None:
         """Add to the log."""
         connection.execute(
-            "INSERT INTO log (at, what, detail) VALUES (?, ?, ?)", (time.time(), what, json.dumps(detail, sort_keys=True))
+            "INSERT INTO log (at, what, detail) VALUES (?, ?, ?)",
+            (time.time(), what, json.dumps(detail, sort_keys=True)),
         )
 
     def log(self) -> list[dict[str, Any]]:

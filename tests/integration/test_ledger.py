@@ -1,0 +1,277 @@
+"""The ledger, each test on SQLite and on PostgreSQL."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from holdfast.contracts.effects import Effect, Outcome, RunStatus, Tier
+from holdfast.contracts.errors import (
+    DecisionRefused,
+    LedgerConflict,
+    LedgerSchemaError,
+    RunIdTaken,
+    RunNotFound,
+    SettingsError,
+)
+from holdfast.contracts.identity import digest, operation_id
+from holdfast.contracts.messages import Message, Text, ToolCall
+from holdfast.contracts.wire import CallInput, CloseInput, Decision, Head, Resolution, TurnResult
+from holdfast.ledger import AskedCall, Ledger, NewRun, NewTurn, NotAskedFor, Settlement, State
+from tests.conftest import Postgres, new_database
+
+SUCCESS = Settlement(outcome=Outcome.SUCCEEDED, content={"done": True}, meta={})
+FAILURE = Settlement(outcome=Outcome.FAILED, content={"code": "x"}, meta={})
+
+
+async def open_run(ledger: Ledger, run_id: str = "r1") -> None:
+    await ledger.request_run(NewRun(run_id=run_id, agent="a", text="please", user="ada", tenant="t"))
+    await ledger.open_run(run_id, "execution-1", "model-1", "1.0.0", "")
+
+
+async def ask(
+    ledger: Ledger, *arguments: dict[str, Any], run_id: str = "r1", turn: int = 1, effect: Effect = Effect.KEYED
+) -> list[CallInput]:
+    """Settle a turn that asks for one call of `pay` for each of the arguments."""
+    run = await ledger.read_run(run_id)
+    calls: list[AskedCall] = []
+    inputs: list[CallInput] = []
+    for index, given in enumerate(arguments):
+        identity = operation_id(run.chain_id, run.calls + index + 1)
+        bound = digest("pay", 1, given)
+        head = Head(id=identity, tool="pay", digest=bound, effect=effect)
+        calls.append(AskedCall(head=head, call_id=f"c{index}", version="1.0.0", tier=Tier.REVERSIBLE))
+        inputs.append(CallInput(id=identity, turn=turn, index=index, digest=bound))
+    parts = tuple(ToolCall(id=f"c{n}", tool="pay", arguments=given) for n, given in enumerate(arguments))
+    message = Message(role="assistant", parts=(Text(text="paying"), *parts))
+    result = TurnResult(heads=tuple(c.head for c in calls), calls=len(calls), tokens=10, cost_usd=0.5)
+    await ledger.settle_turn(run_id, NewTurn(turn=turn, heard=(), message=message, calls=tuple(calls), result=result))
+    return inputs
+
+
+async def test_a_run_id_is_bound_to_its_request_and_to_one_execution(ledger: Ledger) -> None:
+    await open_run(ledger)
+    again = await ledger.request_run(NewRun(run_id="r1", agent="a", text="please", user="ada", tenant="t"))
+    assert again.status is RunStatus.RUNNING
+    with pytest.raises(RunIdTaken):
+        await ledger.request_run(NewRun(run_id="r1", agent="a", text="other", user="ada", tenant="t"))
+    assert await ledger.open_run("r1", "execution-1", "model-1", "1.0.0", "") == await ledger.open_run(
+        "r1", "execution-1", "model-2", "2.0.0", ""
+    )
+    with pytest.raises(LedgerConflict, match="never reused"):
+        await ledger.open_run("r1", "execution-2", "model-1", "1.0.0", "")
+    with pytest.raises(RunNotFound):
+        await ledger.read_run("r2")
+
+
+async def test_a_settled_turn_stands_whatever_comes_later(ledger: Ledger) -> None:
+    await open_run(ledger)
+    await ask(ledger, {"n": 1})
+    before = await ledger.read_context("r1", 1, (), known=0, intents=False)
+    await ask(ledger, {"n": 2})
+    after = await ledger.read_context("r1", 1, (), known=0, intents=False)
+    assert before.settled == after.settled
+    assert [o.arguments for o in await ledger.list_operations("r1")] == [{"n": 1}]
+    assert (after.run.turns, after.run.calls, after.run.tokens, after.run.cost_micros) == (1, 1, 10, 500_000)
+
+
+async def test_an_operation_is_reserved_then_settled_once(ledger: Ledger) -> None:
+    await open_run(ledger)
+    [call] = await ask(ledger, {"n": 1})
+    assert (await ledger.look_up("r1", call)).state is State.FREE
+    assert await ledger.reserve("r1", call, "owner-1", 1000, "1.0.0") == 1
+    assert await ledger.reserve("r1", call, "owner-1", 1000, "1.0.0") == 1
+    assert (await ledger.look_up("r1", call)).state is State.RESERVED
+    first = await ledger.settle("r1", call.id, "owner-1", SUCCESS)
+    assert await ledger.settle("r1", call.id, "owner-1", SUCCESS) == first
+    assert await ledger.settle("r1", call.id, "owner-2", FAILURE) == first
+    looked = await ledger.look_up("r1", call)
+    assert (looked.state, looked.settled) == (State.SETTLED, first)
+    with pytest.raises(LedgerConflict):
+        await ledger.reserve("r1", call, "owner-2", 1000, "1.0.0")
+
+
+async def test_a_call_that_no_turn_asked_for_is_refused(ledger: Ledger) -> None:
+    await open_run(ledger)
+    [call] = await ask(ledger, {"n": 1})
+    await open_run(ledger, "r2")
+    forged = [
+        call.model_copy(update={"digest": "0" * 32}),
+        call.model_copy(update={"turn": 2}),
+        call.model_copy(update={"index": 1}),
+        call.model_copy(update={"id": operation_id("elsewhere", 1)}),
+    ]
+    for one in forged:
+        with pytest.raises(NotAskedFor):
+            await ledger.look_up("r1", one)
+    with pytest.raises(NotAskedFor):
+        await ledger.look_up("r2", call)
+
+
+async def test_a_zombie_may_not_fail_what_a_newer_attempt_does_but_its_success_counts(ledger: Ledger) -> None:
+    await open_run(ledger)
+    [call] = await ask(ledger, {"n": 1})
+    await ledger.reserve("r1", call, "old", 1000, "1.0.0")
+    assert await ledger.reserve("r1", call, "new", 1000, "1.0.0") == 2
+    with pytest.raises(LedgerConflict, match="newer attempt"):
+        await ledger.settle("r1", call.id, "old", FAILURE)
+    assert (await ledger.settle("r1", call.id, "old", SUCCESS)).outcome is Outcome.SUCCEEDED
+    assert (await ledger.settle("r1", call.id, "new", FAILURE)).outcome is Outcome.SUCCEEDED
+
+
+async def test_a_fence_says_what_is_not_known_and_keeps_late_evidence(ledger: Ledger) -> None:
+    await open_run(ledger)
+    never, begun, read = await ask(ledger, {"n": 1}, {"n": 2}, {"n": 3})
+    await ledger.reserve("r1", begun, "old", 1000, "1.0.0")
+    assert (await ledger.fence("r1", never.id, "stopped")).outcome is Outcome.FAILED
+    unknown = await ledger.fence("r1", begun.id, "stopped")
+    assert unknown.outcome is Outcome.UNKNOWN
+    assert await ledger.fence("r1", begun.id, "again") == unknown
+    with pytest.raises(LedgerConflict):
+        await ledger.reserve("r1", never, "late", 1000, "1.0.0")
+    assert await ledger.settle("r1", begun.id, "zombie", SUCCESS) == unknown
+    assert [e.content for e in await ledger.read_events("r1") if e.kind == "late"] == [{"done": True}]
+    with pytest.raises(DecisionRefused, match="nothing to resolve"):
+        await ledger.record_resolution("r1", Resolution(operation=never.id, happened=True))
+    happened = Resolution(operation=begun.id, happened=True, by="ada")
+    assert (await ledger.record_resolution("r1", happened)).outcome is Outcome.SUCCEEDED
+    assert (await ledger.record_resolution("r1", happened)).outcome is Outcome.SUCCEEDED
+    with pytest.raises(DecisionRefused, match="resolved as SUCCEEDED"):
+        await ledger.record_resolution("r1", Resolution(operation=begun.id, happened=False))
+    assert (await ledger.verify("r1")).faults == ()
+    assert (await ledger.look_up("r1", read)).state is State.FREE
+
+
+async def test_a_released_attempt_frees_the_operation_only_if_it_surely_had_no_effect(ledger: Ledger) -> None:
+    await open_run(ledger)
+    sure, unsure = await ask(ledger, {"n": 1}, {"n": 2})
+    for call, surely_not in ((sure, True), (unsure, False)):
+        await ledger.reserve("r1", call, "one", 1000, "1.0.0")
+        await ledger.release("r1", call.id, "one", "unavailable", surely_not=surely_not)
+        await ledger.release("r1", call.id, "one", "unavailable", surely_not=surely_not)
+    assert (await ledger.look_up("r1", sure)).state is State.FREE
+    assert (await ledger.look_up("r1", unsure)).state is State.RESERVED
+    assert await ledger.reserve("r1", sure, "two", 1000, "1.0.0") == 2
+
+
+async def test_checkpoints_survive_to_the_next_attempt(ledger: Ledger) -> None:
+    await open_run(ledger)
+    [call] = await ask(ledger, {"n": 1})
+    await ledger.reserve("r1", call, "one", 1000, "1.0.0")
+    await ledger.record_checkpoint("r1", call.id, "one", 1, {"page": 1})
+    await ledger.record_checkpoint("r1", call.id, "one", 2, {"page": 2})
+    assert (await ledger.look_up("r1", call)).checkpoint == {"page": 2}
+
+
+async def test_forty_concurrent_calls_of_one_run_all_settle_in_one_chain(ledger: Ledger) -> None:
+    await open_run(ledger)
+    calls = await ask(ledger, *({"n": n} for n in range(40)))
+
+    async def one(call: CallInput) -> None:
+        await ledger.reserve("r1", call, call.id, 1000, "1.0.0")
+        await ledger.settle("r1", call.id, call.id, SUCCESS)
+
+    await asyncio.gather(*(one(call) for call in calls))
+    verification = await ledger.verify("r1")
+    assert (verification.entries, verification.faults) == (3 + 80, ())
+
+
+async def test_the_same_request_from_many_writers_is_one_run(ledger: Ledger) -> None:
+    new = NewRun(run_id="r1", agent="a", text="please", user="ada", tenant="t")
+    rows = await asyncio.gather(*(ledger.request_run(new) for _ in range(20)))
+    assert len({row.chain_id for row in rows}) == 1
+    assert (await ledger.verify("r1")).entries == 1
+
+
+async def finished(ledger: Ledger) -> None:
+    await open_run(ledger)
+    [call] = await ask(ledger, {"n": 1})
+    await ledger.reserve("r1", call, "one", 1000, "1.0.0")
+    await ledger.settle("r1", call.id, "one", SUCCESS)
+    await ledger.close_run("r1", CloseInput(status=RunStatus.COMPLETED))
+
+
+@pytest.mark.parametrize(
+    ("tampering", "named"),
+    [
+        (
+            'UPDATE entries SET body = \'{"text":"forged"}\' WHERE seq = 1',
+            "entry 1 (requested): its content was changed",
+        ),
+        ("UPDATE entries SET body = NULL, salt = NULL WHERE seq = 3", "entry 3 (turn 1): its content was removed"),
+        ("UPDATE entries SET meta = replace(meta, 'SUCCEEDED', 'FAILED') WHERE kind = 'settled'", "entry 5 (settled"),
+        ("DELETE FROM entries WHERE seq = 4", "entry 4 is missing: the next one is 5"),
+        ("DELETE FROM entries WHERE seq = 6", "run row: its head is entry 6, the last entry is 5"),
+        ("UPDATE entries SET seq = CASE seq WHEN 4 THEN 1005 ELSE 1004 END WHERE seq IN (4, 5)", "entry 4 is missing"),
+        ("UPDATE operations SET outcome = 'FAILED'", "its outcome is FAILED, the chain says SUCCEEDED"),
+        ("UPDATE operations SET attempts = 0", "it counts 0 attempts, the chain 1"),
+        ("UPDATE operations SET digest = 'x'", "its digest is not that of the call in entry 3"),
+        ("DELETE FROM operations", "its row is missing"),
+        ("UPDATE runs SET status = 'failed'", "its status is 'failed', the chain says 'completed'"),
+        ("UPDATE runs SET tenant = 'other'", "agent, user or tenant differ"),
+    ],
+)
+async def test_verify_names_what_was_tampered_with(ledger: Ledger, tampering: str, named: str) -> None:
+    await finished(ledger)
+    assert (await ledger.verify("r1")).faults == ()
+    await ledger.database.write(lambda connection: connection.execute(text(tampering)))
+    faults = (await ledger.verify("r1")).faults
+    assert any(named in fault for fault in faults), faults
+
+
+async def test_verify_compares_with_what_temporals_history_holds(ledger: Ledger) -> None:
+    await finished(ledger)
+    [*_, (seq, hashed)] = [(e.sequence, "00000000") for e in await ledger.read_events("r1")]
+    assert (await ledger.verify("r1", [(seq, hashed)])).faults[0].startswith(f"entry {seq}: Temporal's history holds")
+
+
+async def test_erasing_deletes_contents_and_keeps_the_chain(ledger: Ledger) -> None:
+    await open_run(ledger)
+    with pytest.raises(LedgerConflict, match="running"):
+        await ledger.erase("r1")
+    await ledger.close_run("r1", CloseInput(status=RunStatus.FAILED, reason="private"))
+    assert await ledger.erase("r1") == 2
+    assert await ledger.erase("r1") == 0
+    events = await ledger.read_events("r1")
+    assert [e.content for e in events] == [None] * len(events)
+    verification = await ledger.verify("r1")
+    assert (verification.erased, verification.faults) == (2, ())
+
+
+async def test_decisions_are_bound_and_taken_once(ledger: Ledger) -> None:
+    await open_run(ledger)
+    [call] = await ask(ledger, {"n": 1})
+    with pytest.raises(DecisionRefused, match="it is asked"):
+        await ledger.record_decision("r1", Decision(operation=call.id, digest=call.digest, approve=True))
+    with pytest.raises(DecisionRefused, match="digest"):
+        await ledger.record_decision("r1", Decision(operation=call.id, digest="other", approve=True))
+    with pytest.raises(DecisionRefused, match="no operation"):
+        await ledger.record_decision("r1", Decision(operation="none", digest="other", approve=True))
+
+
+async def test_text_of_any_kind_is_kept_as_it_is(ledger: Ledger) -> None:
+    odd = "null \x00, lone surrogate \ud800, 汉字, \u202e, 😀"
+    await ledger.request_run(NewRun(run_id="r1", agent="a", text=odd, user="ada", tenant="t"))
+    [event] = await ledger.read_events("r1")
+    assert event.content == {"text": odd}
+    assert (await ledger.verify("r1")).faults == ()
+
+
+async def test_a_database_without_tables_says_what_to_do(tmp_path: Any, postgres: Postgres) -> None:
+    for url in (f"sqlite:///{tmp_path / 'empty.db'}", new_database(postgres)):
+        ledger = Ledger.connect(url)
+        with pytest.raises(LedgerSchemaError, match="holdfast ledger migrate"):
+            await ledger.require_newest()
+        with pytest.raises(LedgerSchemaError, match="holdfast ledger migrate"):
+            await ledger.read_run("r1")
+        assert await ledger.migrate() == ("", "0001")
+        assert await ledger.migrate() == ("0001", "0001")
+        await ledger.require_newest()
+        await ledger.close()
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "no url", "sqlite://", "sqlite:////proc/nowhere/ledger.db"])
+def test_a_faulty_ledger_url_is_refused_with_what_to_write(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"sqlite|postgresql|writable place"):
+        Ledger.connect(url)
