@@ -1,5 +1,6 @@
 """The ledger as the rest of Holdfast uses it: every method is one transaction, and can be repeated."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
@@ -42,7 +43,11 @@ class Ledger:
 
     async def migrate(self) -> tuple[str, str]:
         """Bring the tables to the newest revision; the revisions before and after."""
-        return await self._write(migrate.migrate)
+        await asyncio.to_thread(migrate.ONE_AT_A_TIME.acquire)
+        try:
+            return await self._write(migrate.migrate)
+        finally:
+            migrate.ONE_AT_A_TIME.release()
 
     async def require_newest(self) -> None:
         """Refuse tables of another revision."""

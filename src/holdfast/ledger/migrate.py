@@ -1,5 +1,6 @@
 """Bringing a database to the tables this version needs, with Alembic's scripts that ship in the package."""
 
+import threading
 from pathlib import Path
 
 from alembic import command
@@ -13,6 +14,9 @@ from holdfast.contracts.errors import LedgerSchemaError
 SCRIPTS = Path(__file__).parent / "migrations"
 LOCK = 0x486F6C64
 """The advisory lock under which only one process migrates a PostgreSQL database at a time."""
+
+ONE_AT_A_TIME = threading.Lock()
+"""Alembic keeps what it works on in globals, so a process migrates one database after the other."""
 
 
 def _config() -> Config:

@@ -143,7 +143,8 @@ def read_run(connection: Connection, run_id: str) -> RunRow:
     if row is None:
         raise RunNotFound(f"the ledger has no run {run_id!r}; `holdfast runs` lists those it has")
     fields: dict[str, Any] = {column.name: value for column, value in zip(FIELDS, row, strict=True)}
-    return RunRow(**fields | {"status": RunStatus(row.status)})
+    fields["status"] = RunStatus(row.status)
+    return RunRow(**fields)
 
 
 def list_runs(

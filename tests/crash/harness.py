@@ -1,0 +1,102 @@
+"""Real processes to kill, freeze and start again."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from holdfast.engine.embedded import die_with_parent, free_port
+from tests.conftest import until
+
+ROOT = Path(__file__).parents[2]
+
+
+class Process:
+    """A Python module as a process."""
+
+    def __init__(self, module: str, *arguments: str, env: Mapping[str, str], output: Path) -> None:
+        self.output = output
+        with output.open("ab") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env={**os.environ, **env},
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                preexec_fn=die_with_parent(),
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        return self._process.poll()
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    async def wait(self) -> int:
+        return await asyncio.to_thread(self._process.wait)
+
+    async def stop(self) -> None:
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGCONT)
+                self._process.kill()
+            await self.wait()
+
+
+@asynccontextmanager
+async def downstream(folder: Path) -> AsyncGenerator[str]:
+    """The service whose log is the oracle; its address."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    process = Process(
+        "tests.crash.downstream", str(port), str(folder / "downstream.db"), env={}, output=folder / "d.log"
+    )
+    try:
+
+        async def answers() -> bool:
+            assert process.code is None, process.output.read_text()
+            with contextlib.suppress(httpx.TransportError):
+                async with httpx.AsyncClient() as http:
+                    return (await http.get(f"{address}/charges")).is_success
+            return False
+
+        await until(answers)
+        yield address
+    finally:
+        await process.stop()
+
+
+async def charges(address: str, ref: str) -> list[dict[str, Any]]:
+    """The oracle's word on one reference."""
+    async with httpx.AsyncClient() as http:
+        found: list[dict[str, Any]] = (await http.get(f"{address}/charges", params={"ref": ref})).json()
+        return found
+
+
+def worker_env(temporal: str, ledger_url: str, queue: str, services: Mapping[str, str], **more: str) -> dict[str, str]:
+    """The environment of a worker process."""
+    return {
+        "TEMPORAL_ADDRESS": temporal,
+        "HOLDFAST_LEDGER_URL": ledger_url,
+        "HOLDFAST_TASK_QUEUE": queue,
+        "HOLDFAST_HEARTBEAT_SECONDS": "1.5",
+        "HOLDFAST_STICKY_SECONDS": "0.5",
+        "HOLDFAST_UPSTREAMS": json.dumps({name: {"base_url": url} for name, url in services.items()}),
+        "HOLDFAST_LOG_FORMAT": "json",
+        **more,
+    }

@@ -1,0 +1,102 @@
+"""A worker that kills itself with SIGKILL at one point of one call, once: `python -m tests.crash.worker`.
+
+The points stand around the engine's own code by wrapping the ledger and the tool; the engine has no test hooks.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from holdfast import Agent, Effect, Limits, Script, Tier, ToolContext, ask, tool
+from holdfast.ledger import Ledger
+from holdfast.logs import configure_logs
+from holdfast.settings import load_settings
+from holdfast.workers.process import serve
+
+POINT = os.environ.get("CRASH_POINT", "")
+MARK = Path(os.environ.get("CRASH_MARK", "/nonexistent"))
+"""Written before the kill, so that it happens once."""
+EFFECT = Effect(os.environ.get("CRASH_EFFECT", "KEYED"))
+
+
+def crash_here(point: str) -> bool:
+    """Whether this is the point, and it was not reached before."""
+    if point != POINT or MARK.exists():
+        return False
+    MARK.touch()
+    return True
+
+
+def die(point: str) -> None:
+    if crash_here(point):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Charge(BaseModel):
+    charge: int
+
+
+async def find_charge(args: Any, ctx: ToolContext) -> Charge | None:
+    found = (await ctx.http("downstream").get("/charges", params={"ref": args.ref})).json()
+    return Charge(charge=found[0]["charge"]) if found else None
+
+
+@tool(
+    version="1.0.0",
+    effect=EFFECT,
+    tier=Tier.REVERSIBLE,
+    scope="charges:write",
+    timeout=timedelta(seconds=2),
+    settles_within=timedelta(seconds=0.5),
+    reconcile=find_charge if EFFECT is Effect.RECONCILED else None,
+)
+async def charge(ref: str, ctx: ToolContext) -> Charge:
+    """Charge."""
+    if "slow" in POINT:
+        await asyncio.sleep(1)
+    die("K3 before sending")
+    headers = {"x-kill": str(os.getpid())} if crash_here("K4 committed, no answer") else {}
+    reply = await ctx.http("downstream").post(
+        "/charges", json={"ref": ref, "keyed": EFFECT is Effect.KEYED}, headers=headers
+    )
+    die("K5 answered, unwritten")
+    return Charge.model_validate(reply.json())
+
+
+def wrap(name: str, before: str, after: str) -> None:
+    """Die right before or right after one of the ledger's transactions."""
+    original: Callable[..., Awaitable[Any]] = getattr(Ledger, name)
+
+    async def wrapped(*args: Any, **kwargs: Any) -> Any:
+        die(before)
+        result = await original(*args, **kwargs)
+        die(after)
+        return result
+
+    setattr(Ledger, name, wrapped)
+
+
+agent = Agent(
+    name="charger",
+    model=Script([ask("charge", ref="one"), ask("charge", ref="two"), "charged"]),
+    instructions="Charge.",
+    tools=[charge],
+    limits=Limits(wall_time=timedelta(minutes=10)),
+)
+
+if __name__ == "__main__":
+    wrap("open_run", "M0 before opening", "M1 opened")
+    wrap("settle_turn", "M2 model answered", "M3 turn settled")
+    wrap("look_up", "K1 started", "-")
+    wrap("reserve", "-", "K2 reserved")
+    wrap("settle", "-", "K6 settled, unreported")
+    wrap("close_run", "M4 before closing", "M5 closed")
+    settings = load_settings()
+    configure_logs(settings)
+    asyncio.run(serve([agent], settings))
