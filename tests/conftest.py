@@ -15,9 +15,16 @@ from holdfast.activities.boundary import Boundary
 from holdfast.engine.connect import Engine, connect, require_search_attributes
 from holdfast.engine.embedded import EmbeddedEngine
 from holdfast.ledger import Ledger
+from holdfast.logs import configure_logs
 from holdfast.settings import Settings
 from holdfast.tools.http import Upstream
 from holdfast.workers.worker import make_boundary, make_worker, sandboxed_runner
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs() -> None:
+    """Logs as a worker in production writes them."""
+    configure_logs(Settings(log_format="json"))
 
 
 @pytest.fixture(scope="session")

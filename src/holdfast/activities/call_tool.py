@@ -74,6 +74,8 @@ class _Operation:
         self._looked = looked
         self._owner = str(uuid.uuid4())
         self._reserved = False
+        # A read's first attempt is not written down; if Temporal says that there was one, it counts.
+        self._unwritten = int(tool.effect is Effect.READ and activity.info().attempt > 1)
 
     async def carry_out(self) -> CallResult:
         arguments = validate(self._tool, self._looked.arguments)
@@ -86,8 +88,9 @@ class _Operation:
             )
             if known is not None:
                 return known
-        if self._looked.attempts >= self._tool.attempts:
-            return await self._fence(f"{self._tool.name} was tried {self._looked.attempts} times")
+        tried = self._looked.attempts + self._unwritten
+        if tried >= self._tool.attempts:
+            return await self._fence(f"{self._tool.name} was tried {tried} times")
         attempt = await self._reserve()
         if attempt is None:
             return await self._fence("another attempt was faster")
@@ -116,7 +119,7 @@ class _Operation:
         if time.monotonic() - asked_at > lease.total_seconds():
             # It was frozen since: somebody else may have taken the operation over.
             raise ApplicationError("the lease ran out before the call began", type=ErrorCode.TIMEOUT)
-        return attempt
+        return attempt + self._unwritten
 
     def _context(self, attempt: int, connection: Any = None) -> EngineContext:
         return EngineContext(

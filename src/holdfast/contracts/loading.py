@@ -40,6 +40,6 @@ def load_agents(target: str) -> list[Agent]:
     members = [*cast("Iterable[object]", found)] if isinstance(found, Iterable) else [found]
     served = [member for member in members if isinstance(member, Agent)]
     if not served or len(served) < len(members):
-        msg = f"{target!r} is a {type(found).__name__}, no Agent and no collection of them"
+        msg = f"{target!r} is of type {type(getattr(module, attribute)).__name__}: no Agent and no collection of them"
         raise SettingsError(msg)
     return served
