@@ -62,6 +62,10 @@ class AnthropicModel:
         """None: the price list knows."""
         return None
 
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.close()
+
     async def respond(self, request: ModelRequest) -> ModelResponse:
         """One call of the Messages API, streamed.
 

@@ -1,0 +1,108 @@
+"""`ctx.http`: the key on unsafe requests, and each failure of a real HTTP service as the right `ToolError`."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from holdfast import ToolError
+from holdfast.engine.embedded import free_port
+from holdfast.tools.http import Upstream, Upstreams
+
+
+class Service:
+    """Answers `/STATUS` with that status, and remembers headers."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str | None]] = []
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                service.seen.append((self.command, self.headers.get("Idempotency-Key")))
+                if self.path == "/drop":
+                    self.connection.close()
+                    return
+                body = b'{"title": "t", "detail": "why"}'
+                self.send_response(int(self.path.split("/")[1]))
+                self.send_header("content-length", str(len(body)))
+                if self.path.endswith("/later"):
+                    self.send_header("retry-after", "3")
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_POST = do_PUT = do_DELETE = answer
+
+            def log_message(self, *_: Any) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    made = Service()
+    yield made
+    made.stop()
+
+
+async def test_unsafe_requests_carry_the_key_and_safe_ones_do_not(service: Service) -> None:
+    keys = iter(["op", "op-2"])
+    upstreams = Upstreams({"s": Upstream(base_url=service.url)})
+    client = upstreams.client("s", lambda: next(keys))
+    await client.get("/200")
+    await client.post("/200")
+    await client.put("/200")
+    await client.post("/200", headers={"Idempotency-Key": "own"})
+    assert service.seen == [("GET", None), ("POST", "op"), ("PUT", "op-2"), ("POST", "own")]
+    await upstreams.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "retryable", "happened", "wait"),
+    [
+        ("/400", "http_400", False, "no", None),
+        ("/401", "http_401", False, "no", None),
+        ("/403", "http_403", False, "no", None),
+        ("/404", "http_404", False, "no", None),
+        ("/409", "http_409", False, "no", None),
+        ("/409/later", "unavailable", True, "unknown", 3.0),
+        ("/422", "http_422", False, "no", None),
+        ("/429/later", "rate_limited", True, "no", 3.0),
+        ("/500", "unavailable", True, "unknown", None),
+        ("/501", "unavailable", False, "unknown", None),
+        ("/502", "unavailable", True, "unknown", None),
+        ("/503/later", "unavailable", True, "no", 3.0),
+        ("/504", "unavailable", True, "unknown", None),
+        ("/drop", "unavailable", True, "unknown", None),
+    ],
+)
+async def test_each_failure_says_whether_it_may_have_happened(
+    service: Service, path: str, code: str, retryable: bool, happened: str, wait: float | None
+) -> None:
+    upstreams = Upstreams({"s": Upstream(base_url=service.url)})
+    with pytest.raises(ToolError) as error:
+        await upstreams.client("s", lambda: "op").post(path)
+    raised = error.value
+    assert (raised.code, raised.retryable, raised.happened, raised.retry_after) == (code, retryable, happened, wait)
+    if path != "/drop":
+        assert str(raised).endswith(": why")
+    await upstreams.close()
+
+
+async def test_a_service_that_is_not_there_was_surely_not_reached() -> None:
+    upstreams = Upstreams({"s": Upstream(base_url=f"http://127.0.0.1:{free_port()}")})
+    with pytest.raises(ToolError, match="could not be reached") as error:
+        await upstreams.client("s", lambda: "op").post("/")
+    assert (error.value.happened, error.value.retryable) == ("no", True)
+    with pytest.raises(ToolError, match="no upstream is named 'x'; known: s"), contextlib.nullcontext():
+        upstreams.client("x", lambda: "op")
+    await upstreams.close()
