@@ -34,7 +34,18 @@ def main() -> None:
         run(sys.executable, "-m", "venv", "--without-pip", folder / "env", cwd=folder)
         python = folder / "env" / "bin" / "python"
         lock = ROOT / "requirements.lock"
-        run(uv, "pip", "install", "--quiet", "--python", python, "--constraint", lock, f"{wheel}[embedded,demo]", cwd=folder)
+        run(
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            python,
+            "--constraint",
+            lock,
+            f"{wheel}[embedded,demo]",
+            cwd=folder,
+        )
         run(python, "-c", CHECK, cwd=folder)
         run(folder / "env" / "bin" / "holdfast", "demo", cwd=folder)
     print("the wheel works")

@@ -1,0 +1,300 @@
+"""The command line as a user types it, with a worker process and an engine of its own."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from holdfast.engine.connect import engine_at
+from holdfast.engine.embedded import free_port
+from tests.conftest import until
+from tests.crash.harness import Process
+
+HOLDFAST = [sys.executable, "-m", "holdfast.client.cli"]
+AGENTS = '''
+from holdfast import Agent, Effect, Script, Tier, ask, tool
+
+@tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="letters:write", show=("to",))
+async def send_letter(to: str) -> str:
+    """Send a letter to somebody."""
+    return f"sent to {to}"
+
+clerk = Agent(name="clerk", model=Script([ask("send_letter", to="ada"), "The letter is sent."]),
+              instructions="Send letters.", tools=[send_letter])
+greeter = Agent(name="greeter", model=Script(["Hello."]), instructions="Greet.")
+office = [clerk, greeter]
+'''
+
+
+class Office:
+    """A folder with agents, and `holdfast dev` serving them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "HOLDFAST_"))}
+        self.env = {**kept, "PYTHONPATH": str(folder), "COLUMNS": "200"}
+
+    async def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(
+            subprocess.run,
+            [*HOLDFAST, *words],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    async def json(self, *words: str) -> list[dict[str, Any]]:
+        done = await self(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Office]:
+    folder = tmp_path_factory.mktemp("office")
+    (folder / "office.py").write_text(AGENTS)
+    made = Office(folder)
+    with (folder / "dev.log").open("ab") as output:
+        process = subprocess.Popen(
+            [*HOLDFAST, "dev", "office:office"], cwd=folder, env=made.env, stdout=output, stderr=output
+        )
+
+    async def serves() -> bool:
+        assert process.poll() is None, (folder / "dev.log").read_text()
+        return '"serving"' in (folder / "dev.log").read_text()
+
+    await until(serves, seconds=60)
+    yield made
+    engine = engine_at(folder / ".holdfast")
+    assert engine is not None
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.to_thread(process.wait, 20) == 0, (folder / "dev.log").read_text()
+    assert not psutil.pid_exists(engine.pid)
+    assert engine_at(folder / ".holdfast") is None
+
+
+async def test_run_follows_a_run_and_show_tells_its_story(office: Office) -> None:
+    done = await office("run", "greeter", "Say hello", "--id", "first")
+    assert done.returncode == 0, done.stderr
+    assert "completed" in done.stdout
+    assert done.stdout.endswith("Hello.\n")
+    shown = await office("show", "first")
+    assert "1 turns, 0 calls" in shown.stdout
+    assert "/namespaces/default/workflows/first" in shown.stdout
+    watched = await office("watch", "first")
+    assert watched.stdout.endswith("Hello.\n")
+
+
+async def test_a_call_is_approved_or_rejected_by_command(office: Office) -> None:
+    for word, outcome in (("approve", "SUCCEEDED"), ("reject", "DENIED")):
+        run_id = f"letter-{word}"
+        started = await office("run", "clerk", "Write to Ada", "--id", run_id, "--detach")
+        assert started.stdout.strip() == run_id
+
+        async def waiting(run_id: str = run_id) -> Any:
+            return [one for one in await office.json("runs", "--waiting") if one["run_id"] == run_id]
+
+        await until(waiting, seconds=30)
+        [story] = await office.json("show", run_id)
+        [operation] = story["operations"]
+        assert (operation["state"], operation["arguments"]) == ("waiting", {"to": "ada"})
+        refused = await office(word, run_id, operation["operation_id"], "--digest", "other")
+        assert (refused.returncode, "digest" in refused.stderr) == (3, True)
+        assert (await office(word, run_id, operation["operation_id"])).returncode == 0
+        watched = await office("watch", run_id)
+        assert watched.returncode == 0, watched.stdout + watched.stderr
+        [story] = await office.json("show", run_id)
+        assert story["operations"][0]["outcome"] == outcome
+        again = await office(word, run_id, operation["operation_id"])
+        assert again.returncode == 3
+
+
+async def test_pause_say_resume_cancel_reach_a_run(office: Office) -> None:
+    await office("run", "clerk", "Write to Ada", "--id", "steered", "--detach")
+    for words in (("pause", "steered"), ("say", "steered", "be brief"), ("resume", "steered"), ("cancel", "steered")):
+        done = await office(*words)
+        assert done.returncode == 0, done.stderr
+    watched = await office("watch", "steered")
+    assert (watched.returncode, "cancelled" in watched.stdout) == (6, True)
+
+
+async def test_the_ledger_is_verified_against_temporal_and_erased(office: Office) -> None:
+    await office("run", "greeter", "My secret", "--id", "private")
+    [found] = await office.json("ledger", "verify", "private")
+    assert (found["faults"], found["anchors"]) == ([], 3)
+    assert (await office("ledger", "erase", "private")).returncode == 0
+    assert "My secret" not in (await office("show", "private")).stdout
+    verified = await office("ledger", "verify")
+    assert (verified.returncode, "private: ok" in verified.stdout) == (0, True)
+
+
+async def test_the_same_id_with_another_request_is_refused(office: Office) -> None:
+    await office("run", "greeter", "One", "--id", "taken")
+    assert (await office("run", "greeter", "One", "--id", "taken")).returncode == 0
+    refused = await office("run", "greeter", "Two", "--id", "taken")
+    assert (refused.returncode, "never reused" in refused.stderr) == (3, True)
+
+
+async def test_a_run_can_be_started_with_temporals_own_command_line(office: Office) -> None:
+    from holdfast.engine.embedded import find_binary
+
+    engine = engine_at(office.folder / ".holdfast")
+    assert engine is not None
+    command = [
+        find_binary(), "workflow", "start", "--address", engine.address, "--type", "AgentRun", "--task-queue", "holdfast",
+        "--workflow-id", "by-temporal", "--input", '{"agent": "greeter", "text": "Hi", "user": "ada"}',
+    ]  # fmt: skip
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+
+    async def known() -> bool:
+        return (await office("show", "by-temporal")).returncode == 0
+
+    await until(known)
+    assert (await office("watch", "by-temporal")).stdout.endswith("Hello.\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("show", "nobody"), 3, "the ledger has no run 'nobody'"),
+        (("worker", "office"), 4, "write MODULE:NAME"),
+        (("worker", "nowhere:agents"), 4, "there is no module 'nowhere'"),
+        (("worker", "office:nothing"), 4, "agents in it: clerk, greeter"),
+        (("run", "greeter", "  "), 3, "the request is empty"),
+        (("tools", "check", "office:office"), 1, ""),
+        (("nonsense",), 2, "nonsense"),
+    ],
+)
+async def test_what_does_not_fit_is_one_line_that_says_what_to_do(
+    office: Office, words: tuple[str, ...], code: int, told: str
+) -> None:
+    done = await office(*words)
+    assert (done.returncode, told in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_a_second_dev_uses_the_engine_that_is_there(office: Office) -> None:
+    log = office.folder / "second.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*HOLDFAST, "dev", "office:office"], cwd=office.folder, env=office.env, stdout=output, stderr=output
+        )
+
+    async def serves() -> bool:
+        assert process.poll() is None, log.read_text()
+        return '"serving"' in log.read_text()
+
+    await until(serves, seconds=60)
+    assert "it already runs" in log.read_text()
+    process.terminate()
+    assert await asyncio.to_thread(process.wait, 20) == 0
+
+
+async def test_a_faulty_contract_stops_the_worker_with_all_its_faults(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(AGENTS.replace('version="1.0.0"', 'version="1"').replace("letters:write", " "))
+    done = await Office(tmp_path)("worker", "bad:office")
+    assert done.returncode == 4
+    assert "tool 'send_letter' has 2 fault(s):" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_without_any_engine_the_error_says_how_to_get_one(tmp_path: Path) -> None:
+    done = await Office(tmp_path)("runs")
+    assert (done.returncode, "holdfast dev MODULE:AGENTS" in done.stderr) == (5, True)
+    office = Office(tmp_path)
+    office.env["TEMPORAL_ADDRESS"] = f"127.0.0.1:{free_port()}"
+    done = await office("runs")
+    assert (done.returncode, "no Temporal server answers" in done.stderr) == (5, True)
+    office = Office(tmp_path)
+    office.env["HOLDFAST_HEARTBEAT_SECONDS"] = "soon"
+    done = await office("runs")
+    assert (done.returncode, "HOLDFAST_HEARTBEAT_SECONDS" in done.stderr) == (4, True)
+
+
+async def test_dev_says_so_when_a_port_is_taken_or_the_binary_or_folder_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "office.py").write_text(AGENTS)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = await Office(tmp_path)("dev", "office:office", "--port", str(port))
+    assert (done.returncode, f"port {port} is taken" in done.stderr) == (5, True)
+    office = Office(tmp_path)
+    office.env["HOLDFAST_TEMPORAL"] = "/nowhere/temporal"
+    done = await office("dev", "office:office")
+    assert (done.returncode, "HOLDFAST_TEMPORAL" in done.stderr) == (5, True)
+    office = Office(tmp_path)
+    office.env["HOLDFAST_HOME"] = "/proc/nowhere"
+    done = await office("dev", "office:office")
+    assert (done.returncode, "writable place" in done.stderr) == (5, True), done.stderr
+
+
+async def test_a_killed_owner_takes_its_server_along(tmp_path: Path) -> None:
+    (tmp_path / "office.py").write_text(AGENTS)
+    office = Office(tmp_path)
+    process = subprocess.Popen(
+        [*HOLDFAST, "dev", "office:office"],
+        cwd=tmp_path,
+        env=office.env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    async def runs() -> Any:
+        return engine_at(tmp_path / ".holdfast")
+
+    engine = await until(runs, seconds=60)
+    process.kill()
+    process.wait()
+
+    async def gone() -> bool:
+        return not psutil.pid_exists(engine.pid) or psutil.Process(engine.pid).status() == psutil.STATUS_ZOMBIE
+
+    await until(gone)
+
+
+async def test_a_worker_answers_health_checks_and_drains_on_sigterm(office: Office, tmp_path: Path) -> None:
+    engine = engine_at(office.folder / ".holdfast")
+    assert engine is not None
+    port = free_port()
+    env = {
+        "PYTHONPATH": str(office.folder),
+        "TEMPORAL_ADDRESS": engine.address,
+        "HOLDFAST_LEDGER_URL": f"sqlite:///{office.folder / '.holdfast' / 'ledger.db'}",
+        "HOLDFAST_HEALTH_PORT": str(port),
+        "HOLDFAST_TASK_QUEUE": "health",
+        "HOLDFAST_LOG_FORMAT": "json",
+    }
+    worker = Process("holdfast.client.cli", "worker", "office:office", env=env, output=tmp_path / "w.log")
+    try:
+
+        async def ready() -> bool:
+            assert worker.code is None, worker.output.read_text()
+            try:
+                async with httpx.AsyncClient() as http:
+                    return (await http.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await until(ready, seconds=30)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            assert (await http.get("/healthz")).json() == {"status": "alive"}
+            assert (await http.get("/elsewhere")).status_code == 404
+        worker.signal(signal.SIGTERM)
+        assert await asyncio.wait_for(worker.wait(), 20) == 0
+        lines = [json.loads(line) for line in worker.output.read_text().splitlines()]
+        assert [line["event"] for line in lines] == ["serving", "draining", "stopped"]
+    finally:
+        await worker.stop()
