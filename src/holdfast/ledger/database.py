@@ -11,7 +11,7 @@ import queue
 import sqlite3
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -186,15 +186,28 @@ class PostgresDatabase(Database):
 
     @override
     async def read(self, transaction: Transaction[T]) -> T:
+        return await self._twice(lambda: self._read(transaction))
+
+    @override
+    async def write(self, transaction: Transaction[T]) -> T:
+        return await self._twice(lambda: self._write(transaction))
+
+    async def _read(self, transaction: Transaction[T]) -> T:
         with _translated():
             async with self._engine.connect() as connection:
                 return await connection.run_sync(transaction)
 
-    @override
-    async def write(self, transaction: Transaction[T]) -> T:
+    async def _write(self, transaction: Transaction[T]) -> T:
         with _translated():
             async with self._engine.begin() as connection:
                 return await connection.run_sync(transaction)
+
+    async def _twice(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try again at once with a fresh connection: a pooled one may be of a server that has gone since."""
+        try:
+            return await attempt()
+        except LedgerUnavailable:
+            return await attempt()
 
     @override
     @asynccontextmanager
