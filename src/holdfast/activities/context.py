@@ -2,17 +2,19 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from holdfast.activities.patience import patiently
 from holdfast.contracts.context import ToolContext
 from holdfast.contracts.identity import canonical_json
 from holdfast.ledger import Ledger
 from holdfast.tools.http import Upstreams
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 class EngineContext(ToolContext):
@@ -31,7 +33,7 @@ class EngineContext(ToolContext):
         tenant: str,
         tool: str,
         checkpoint: Any = None,
-        connection: AsyncConnection | None = None,
+        connection: "AsyncConnection | None" = None,
     ) -> None:
         self.ledger = ledger
         self.run_id = run_id
@@ -81,7 +83,7 @@ class EngineContext(ToolContext):
         self._requests += 1
         return self.operation_id if self._requests == 1 else f"{self.operation_id}-{self._requests}"
 
-    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+    def transaction(self) -> "AbstractAsyncContextManager[AsyncConnection]":
         """The connection whose writes commit with the settlement.
 
         Raises:
@@ -90,7 +92,7 @@ class EngineContext(ToolContext):
         return self._lend()
 
     @asynccontextmanager
-    async def _lend(self) -> AsyncGenerator[AsyncConnection]:
+    async def _lend(self) -> "AsyncGenerator[AsyncConnection]":
         if self._connection is None:
             msg = (
                 "ctx.transaction() is for tools with effect=Effect.TRANSACTIONAL: declare it, or use your own database"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, Update, bindparam, insert, select, update
 
 from holdfast.contracts.errors import RunNotFound
 from holdfast.contracts.identity import canonical_json
@@ -41,10 +41,19 @@ def moment(ms: int) -> datetime:
 
 HEAD = select(runs.c.head_seq, runs.c.head_hash).where(runs.c.run_id == bindparam("id")).with_for_update()
 INSERT = insert(entries)
+UPDATE_HEAD = (
+    update(runs).where(runs.c.run_id == bindparam("id")).values(head_seq=bindparam("seq"), head_hash=bindparam("hash"))
+)
 
 
-def append(connection: Connection, run_id: str, new: Sequence[NewEntry], **run_values: Any) -> list[Anchor]:
-    """Append to the run's chain and update its row, after every other row is locked: here the run's row is."""
+def append(
+    connection: Connection, run_id: str, new: Sequence[NewEntry], change: Update | None = None, **values: Any
+) -> list[Anchor]:
+    """Append to the run's chain and update its row, after every other row is locked: here the run's row is.
+
+    `change` is `UPDATE_HEAD` with further columns, and `values` are its parameters. Statements stand ready at import:
+    making one anew costs more than running it.
+    """
     head = connection.execute(HEAD, {"id": run_id}).one_or_none()
     if head is None:
         raise RunNotFound(f"the ledger has no run {run_id!r}")
@@ -66,7 +75,7 @@ def append(connection: Connection, run_id: str, new: Sequence[NewEntry], **run_v
         )  # fmt: skip
     connection.execute(INSERT, rows)
     connection.execute(
-        update(runs).where(runs.c.run_id == run_id).values(head_seq=seq, head_hash=previous, **run_values)
+        UPDATE_HEAD if change is None else change, {"id": run_id, "seq": seq, "hash": previous, **values}
     )
     return [(row["seq"], row["hash"][:ANCHOR_CHARACTERS]) for row in rows]
 

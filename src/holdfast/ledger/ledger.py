@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from holdfast.contracts.errors import LedgerRace, RunNotFound
 from holdfast.contracts.results import Event, Operation, RunSummary
@@ -19,6 +18,9 @@ from holdfast.ledger.tables import entries as entries_table
 from holdfast.ledger.tables import runs as runs_table
 from holdfast.ledger.turns import NewTurn, TurnContext
 from holdfast.ledger.verify import Verification
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 T = TypeVar("T")
 
@@ -181,7 +183,7 @@ class Ledger:
         """Delete a closed run's contents; how many entries had some."""
         return await self._write(erase.erase_run, run_id)
 
-    def open(self) -> AbstractAsyncContextManager[AsyncConnection]:
+    def open(self) -> "AbstractAsyncContextManager[AsyncConnection]":
         """A write transaction for `TRANSACTIONAL` tools."""
         return self.database.open()
 

@@ -96,25 +96,44 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
     )
 
 
+LOCKED = (
+    select(
+        operations.c.state, operations.c.outcome, operations.c.owner, operations.c.attempts, operations.c.settled_seq,
+        operations.c.tool,
+    )
+    .where(operations.c.operation_id == bindparam("id"))
+    .with_for_update()
+)  # fmt: skip
+RESERVE = (
+    update(operations)
+    .where(operations.c.operation_id == bindparam("id"))
+    .values(state="reserved", attempts=bindparam("attempt"), owner=bindparam("by"), lease_until=bindparam("until"))
+)
+SETTLE = (
+    update(operations)
+    .where(operations.c.operation_id == bindparam("id"))
+    .values(
+        state="settled", outcome=bindparam("became"), owner=bindparam("by"), settled_seq=bindparam("seq"),
+        settled_at=bindparam("at"),
+    )
+)  # fmt: skip
+AT = select(*COLUMNS).where(entries.c.run_id == bindparam("run"), entries.c.seq == bindparam("seq"))
+
+
 def reserve(connection: Connection, run_id: str, call: CallInput, owner: str, lease_ms: int, tool_version: str) -> int:
     """Write down that an attempt is about to act, before it acts; its number, from 1.
 
     Raises:
         LedgerConflict: It was settled in the meantime.
     """
-    where = operations.c.operation_id == call.id
-    row = connection.execute(
-        select(operations.c.state, operations.c.attempts, operations.c.owner).where(where).with_for_update()
-    ).one()
+    row = connection.execute(LOCKED, {"id": call.id}).one()
     if row.owner == owner:
         return int(row.attempts)
     if row.state in {"settled", "waiting"}:
         raise LedgerConflict(f"operation {call.id!r} is {row.state}: this attempt may not act")
     attempt = int(row.attempts) + 1
     lease_until = now_ms() + lease_ms
-    connection.execute(
-        update(operations).where(where).values(state="reserved", attempts=attempt, owner=owner, lease_until=lease_until)
-    )
+    connection.execute(RESERVE, {"id": call.id, "attempt": attempt, "by": owner, "until": lease_until})
     meta = {"attempt": attempt, "lease_until": lease_until, "version": tool_version}
     append(connection, run_id, [NewEntry(kind="reserved", ref=f"{call.id}#{attempt}", meta=meta)])
     return attempt
@@ -138,14 +157,7 @@ def settle(connection: Connection, run_id: str, operation_id: str, owner: str, n
     Raises:
         LedgerConflict: A newer attempt is under way, and this one has no success to report.
     """
-    where = operations.c.operation_id == operation_id
-    row = connection.execute(
-        select(
-            operations.c.state, operations.c.outcome, operations.c.owner, operations.c.settled_seq, operations.c.tool
-        )
-        .where(where)
-        .with_for_update()
-    ).one()
+    row = connection.execute(LOCKED, {"id": operation_id}).one()
     if row.state == "settled":
         recorded = CallResult(outcome=Outcome(row.outcome), anchor=_anchor(connection, run_id, row.settled_seq))
         if row.owner != owner and recorded.outcome is Outcome.UNKNOWN and new.outcome is Outcome.SUCCEEDED:
@@ -156,9 +168,7 @@ def settle(connection: Connection, run_id: str, operation_id: str, owner: str, n
     meta = {"outcome": new.outcome, "tool": row.tool, **new.meta}
     [anchor] = append(connection, run_id, [NewEntry(kind="settled", ref=operation_id, meta=meta, content=new.content)])
     connection.execute(
-        update(operations)
-        .where(where)
-        .values(state="settled", outcome=new.outcome, owner=owner, settled_seq=anchor[0], settled_at=now_ms())
+        SETTLE, {"id": operation_id, "became": new.outcome, "by": owner, "seq": anchor[0], "at": now_ms()}
     )
     return CallResult(outcome=new.outcome, anchor=anchor)
 
@@ -364,10 +374,8 @@ def _arguments(body: str | None, index: int) -> dict[str, Any]:
 
 
 def _content(connection: Connection, run_id: str, seq: int) -> Any:
-    row = connection.execute(select(*COLUMNS).where(entries.c.run_id == run_id, entries.c.seq == seq)).one()
-    return entry_of(row).content
+    return entry_of(connection.execute(AT, {"run": run_id, "seq": seq}).one()).content
 
 
 def _anchor(connection: Connection, run_id: str, seq: int) -> Anchor:
-    row = connection.execute(select(*COLUMNS).where(entries.c.run_id == run_id, entries.c.seq == seq)).one()
-    return entry_of(row).anchor
+    return entry_of(connection.execute(AT, {"run": run_id, "seq": seq}).one()).anchor

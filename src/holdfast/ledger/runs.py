@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, case, func, insert, select
+from sqlalchemy import Connection, bindparam, case, func, insert, select
 
 from holdfast.contracts.effects import Outcome, RunStatus
 from holdfast.contracts.errors import LedgerConflict, RunIdTaken, RunNotFound
 from holdfast.contracts.identity import digest, new_chain_id
 from holdfast.contracts.results import RunSummary
 from holdfast.contracts.wire import Anchor, CloseInput
-from holdfast.ledger.entries import NewEntry, append, find, moment, now_ms
+from holdfast.ledger.entries import UPDATE_HEAD, NewEntry, append, find, moment, now_ms
 from holdfast.ledger.tables import operations, runs
 
 
@@ -84,6 +84,16 @@ def request_run(connection: Connection, new: NewRun) -> RunRow:
     return read_run(connection, new.run_id)
 
 
+OPEN = UPDATE_HEAD.values(
+    execution=bindparam("by"),
+    model=bindparam("pinned"),
+    agent_version=bindparam("version"),
+    status=RunStatus.RUNNING,
+    trace_id=bindparam("trace"),
+)
+CLOSE = UPDATE_HEAD.values(status=bindparam("became"), closed_at=bindparam("at"))
+
+
 def open_run(
     connection: Connection, run_id: str, execution: str, model: str, agent_version: str, trace_id: str
 ) -> Anchor:
@@ -106,11 +116,11 @@ def open_run(
         connection,
         run_id,
         [NewEntry(kind="opened", ref="", meta=meta)],
-        execution=execution,
-        model=model,
-        agent_version=agent_version,
-        status=RunStatus.RUNNING,
-        **({} if run.trace_id else {"trace_id": trace_id}),
+        OPEN,
+        by=execution,
+        pinned=model,
+        version=agent_version,
+        trace=run.trace_id or trace_id,
     )
     return anchor
 
@@ -122,7 +132,7 @@ def close_run(connection: Connection, run_id: str, close: CloseInput) -> tuple[R
         return read_run(connection, run_id), found.anchor
     meta = {"status": close.status, "limit": close.limit, "work_seconds": round(close.work_seconds, 3)}
     entry = NewEntry(kind="closed", ref="", meta=meta, content={"reason": close.reason} if close.reason else None)
-    [anchor] = append(connection, run_id, [entry], status=close.status, closed_at=now_ms())
+    [anchor] = append(connection, run_id, [entry], CLOSE, became=close.status, at=now_ms())
     return read_run(connection, run_id), anchor
 
 
@@ -133,13 +143,16 @@ FIELDS = (
 )  # fmt: skip
 
 
+READ = select(*FIELDS).where(runs.c.run_id == bindparam("id"))
+
+
 def read_run(connection: Connection, run_id: str) -> RunRow:
     """One run.
 
     Raises:
         RunNotFound: There is none of that id.
     """
-    row = connection.execute(select(*FIELDS).where(runs.c.run_id == run_id)).one_or_none()
+    row = connection.execute(READ, {"id": run_id}).one_or_none()
     if row is None:
         raise RunNotFound(f"the ledger has no run {run_id!r}; `holdfast runs` lists those it has")
     fields: dict[str, Any] = {column.name: value for column, value in zip(FIELDS, row, strict=True)}

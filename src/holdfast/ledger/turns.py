@@ -10,7 +10,7 @@ from sqlalchemy import Connection, and_, bindparam, insert, select
 from holdfast.contracts.effects import Outcome, Tier, Verdict
 from holdfast.contracts.messages import Message
 from holdfast.contracts.wire import Anchor, Head, Said, TurnResult
-from holdfast.ledger.entries import COLUMNS, NewEntry, append, entry_of, find, now_ms, read_entries
+from holdfast.ledger.entries import COLUMNS, UPDATE_HEAD, NewEntry, append, entry_of, find, now_ms, read_entries
 from holdfast.ledger.runs import RunRow, read_run
 from holdfast.ledger.tables import entries, operations, runs
 
@@ -67,6 +67,15 @@ class PastTurn:
     results: tuple[ToldResult, ...]
 
 
+ADD_TURN = UPDATE_HEAD.values(
+    turns=runs.c.turns + 1,
+    calls=runs.c.calls + bindparam("more_calls"),
+    tokens=runs.c.tokens + bindparam("more_tokens"),
+    cost_micros=runs.c.cost_micros + bindparam("more_cost"),
+)
+ADD_TOKENS = UPDATE_HEAD.values(tokens=runs.c.tokens + bindparam("more_tokens"))
+
+
 def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> TurnResult:
     """Write down an answer and the operations it asks for, once. The first settlement of a turn stands."""
     settled = read_turn_result(connection, run_id, new.turn)
@@ -93,10 +102,10 @@ def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> TurnResult
                 for asked in denied
             ),
         ],
-        turns=runs.c.turns + 1,
-        calls=runs.c.calls + len(new.calls),
-        tokens=runs.c.tokens + result.tokens,
-        cost_micros=runs.c.cost_micros + round(result.cost_usd * 1e6),
+        ADD_TURN,
+        more_calls=len(new.calls),
+        more_tokens=result.tokens,
+        more_cost=round(result.cost_usd * 1e6),
     )
     if new.calls:
         connection.execute(insert(operations), _operation_rows(run_id, new, anchors))
@@ -148,7 +157,7 @@ def record_repeat(connection: Connection, run_id: str, turn: int, attempt: int, 
     ref = f"{turn}#{attempt}"
     if find(connection, run_id, "repeated", ref) is None:
         entry = NewEntry(kind="repeated", ref=ref, meta={"turn": turn, "tokens": tokens})
-        append(connection, run_id, [entry], tokens=runs.c.tokens + tokens)
+        append(connection, run_id, [entry], ADD_TOKENS, more_tokens=tokens)
 
 
 def read_request_text(connection: Connection, run_id: str) -> str:
