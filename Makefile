@@ -42,8 +42,14 @@ check: $(STAMP)
 wheel: $(STAMP)
 	$(BIN)/python tests/wheel.py
 
-bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+bench: $(STAMP) benchmarks/.venv/.installed
+	benchmarks/.venv/bin/python -m benchmarks
+
+benchmarks/.venv/.installed: benchmarks/requirements.lock $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python benchmarks/.venv
+	$(BIN)/uv pip install --quiet --python benchmarks/.venv/bin/python --require-hashes -r benchmarks/requirements.lock
+	$(BIN)/uv pip install --quiet --python benchmarks/.venv/bin/python --no-deps --editable .
+	@touch $@
 
 crash: $(STAMP)
 	$(BIN)/pytest -m crash tests/crash
@@ -53,6 +59,7 @@ docs: $(STAMP)
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --all-extras --group dev --python-version 3.11 -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --extra embedded --python-version 3.11 -c requirements.lock -o benchmarks/requirements.lock pyproject.toml benchmarks/requirements.in
 	echo "uv==0.13.8" | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 -o bootstrap.lock -
 
 clean:

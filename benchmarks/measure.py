@@ -118,8 +118,4 @@ async def main(name: str, what: str, address: str) -> None:
 
 
 if __name__ == "__main__":
-    import os
-
-    if os.environ.get("SWI"):
-        sys.setswitchinterval(float(os.environ["SWI"]))
     asyncio.run(main(*sys.argv[1:]))

@@ -13,12 +13,12 @@ import pytest
 
 from holdfast import Agent, Client
 from holdfast.activities.boundary import Boundary
+from holdfast.contracts.upstream import Upstream
 from holdfast.engine.connect import Engine, connect, require_search_attributes
 from holdfast.engine.embedded import EmbeddedEngine
 from holdfast.ledger import Ledger
 from holdfast.logs import configure_logs
 from holdfast.settings import Settings
-from holdfast.tools.http import Upstream
 from holdfast.workers.worker import make_boundary, make_worker, sandboxed_runner
 
 
@@ -123,7 +123,7 @@ async def shop(engine: Engine, tmp_path: Path, request: pytest.FixtureRequest) -
             stack.push_async_callback(ledger.close)
             await ledger.migrate()
             boundary = make_boundary(agents, ledger, settings)
-            stack.push_async_callback(boundary.upstreams.close)
+            stack.push_async_callback(boundary.close)
             temporal, _ = await connect(settings, engine.address)
             await require_search_attributes(temporal)
             runner = sandboxed_runner() if sandboxed else None

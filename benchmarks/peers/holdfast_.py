@@ -1,5 +1,8 @@
 """Holdfast: SQLite ledger with full synchronisation, reserve and settle for each call, results by reference."""
 
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -40,7 +43,13 @@ class Holdfast(System):
                 limits=Limits(turns=turns * 2 + 2, calls=turns + 1, tokens=10**9, wall_time=timedelta(hours=1)),
             )
             ledger = Ledger.connect(settings.ledger)
-            await ledger.migrate()
+            env = {**os.environ, "HOLDFAST_LEDGER_URL": settings.ledger}
+            subprocess.run(
+                [sys.executable, "-m", "holdfast.client.cli", "ledger", "migrate"],
+                env=env,
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
             temporal, _ = await connect(settings, address)
             await require_search_attributes(temporal)
             async with (

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic_ai import Agent
 from pydantic_ai.durable_exec.temporal import PydanticAIPlugin, PydanticAIWorkflow, TemporalAgent
@@ -39,7 +39,7 @@ durable = TemporalAgent(agent)
 
 @workflow.defn
 class PydanticAiLoop(PydanticAIWorkflow):
-    __pydantic_ai_agents__ = [durable]
+    __pydantic_ai_agents__: ClassVar = [durable]
 
     @workflow.run
     async def run(self, text: str) -> str:

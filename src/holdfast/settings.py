@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from holdfast.contracts.errors import SettingsError
 from holdfast.contracts.names import DEFAULT_TASK_QUEUE
-from holdfast.tools.http import Upstream
+from holdfast.contracts.upstream import Upstream
 
 
 class Settings(BaseSettings):

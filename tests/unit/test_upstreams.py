@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from holdfast import ToolError
+from holdfast.contracts.upstream import Upstream
 from holdfast.engine.embedded import free_port
-from holdfast.tools.http import Upstream, Upstreams
+from holdfast.tools.http import Upstreams
 
 
 class Service:

@@ -1,16 +1,23 @@
 """What the activities of one worker share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from holdfast.activities.fresh import FreshCalls
 from holdfast.activities.transcripts import Transcripts
 from holdfast.contracts.errors import ErrorCode
 from holdfast.contracts.registry import Registry
+from holdfast.contracts.upstream import Upstream
 from holdfast.ledger import Ledger
 from holdfast.llm.resolve import Models
-from holdfast.tools.http import Upstreams
+
+if TYPE_CHECKING:
+    from holdfast.tools.http import Upstreams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +27,23 @@ class Boundary:
     ledger: Ledger
     registry: Registry
     models: Models
-    upstreams: Upstreams
+    upstreams: Mapping[str, Upstream]
     heartbeat_seconds: float = 5.0
     """The heartbeat timeout of this deployment's activities."""
     transcripts: Transcripts = field(default_factory=Transcripts)
+    fresh: FreshCalls = field(default_factory=FreshCalls)
+
+    @cached_property
+    def http(self) -> "Upstreams":
+        """The clients of the upstreams, on one pool; made when the first tool calls one."""
+        from holdfast.tools.http import Upstreams
+
+        return Upstreams(self.upstreams)
+
+    async def close(self) -> None:
+        """Close what was opened."""
+        if "http" in self.__dict__:
+            await self.http.close()
 
 
 def run_id_of_this_activity() -> str:

@@ -35,23 +35,46 @@ async def call_tool(boundary: Boundary, tool: Tool, call: CallInput) -> CallResu
     """Carry out one operation of a settled turn, once. Every attempt of it comes through here."""
     run_id = run_id_of_this_activity()
     with beating(), tool_span(tool.name, call.id, tool.effect) as span:
-        try:
-            looked = await patiently(lambda: boundary.ledger.look_up(run_id, call))
-        except NotAskedFor as error:
-            raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
-        _require_same_contract(tool, looked)
-        if looked.settled is not None:
-            return looked.settled
-        agent = boundary.registry.agents.get(looked.agent)
-        allowed = may_run(agent, tool, looked.verdict, looked.arguments, looked.user, looked.tenant)
-        if looked.state is State.WAITING or not (looked.approved or allowed):
-            return CallResult(waiting=True)
-        result = await _Operation(boundary, tool, call, run_id, looked).carry_out()
+        fresh = boundary.fresh.take(call) if activity.info().attempt == 1 else None
+        result = await _if_fresh(boundary, tool, call, run_id, fresh) if fresh else None
+        if result is None:
+            result = await _carry_out(boundary, tool, call, run_id, await _look_up(boundary, run_id, call))
         span.set_attribute(OUTCOME, result.outcome)
         span.set_attribute(ATTEMPT, activity.info().attempt)
         if result.outcome is not Outcome.SUCCEEDED:
             record_failure(span, result.outcome)
         return result
+
+
+async def _look_up(boundary: Boundary, run_id: str, call: CallInput) -> Looked:
+    try:
+        return await patiently(lambda: boundary.ledger.look_up(run_id, call))
+    except NotAskedFor as error:
+        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+
+
+async def _if_fresh(boundary: Boundary, tool: Tool, call: CallInput, run_id: str, fresh: Looked) -> CallResult | None:
+    """The result of a call that this process remembers, or None if it has a past and must be looked up."""
+    try:
+        result = await _carry_out(boundary, tool, call, run_id, fresh)
+    except _NotFresh:
+        return None
+    return None if result.waiting else result
+
+
+async def _carry_out(boundary: Boundary, tool: Tool, call: CallInput, run_id: str, looked: Looked) -> CallResult:
+    _require_same_contract(tool, looked)
+    if looked.settled is not None:
+        return looked.settled
+    agent = boundary.registry.agents.get(looked.agent)
+    allowed = may_run(agent, tool, looked.verdict, looked.arguments, looked.user, looked.tenant)
+    if looked.state is State.WAITING or not (looked.approved or allowed):
+        return CallResult(waiting=True)
+    return await _Operation(boundary, tool, call, run_id, looked).carry_out()
+
+
+class _NotFresh(Exception):
+    """The operation has a past that this process did not know of."""
 
 
 def _require_same_contract(tool: Tool, looked: Looked) -> None:
@@ -67,7 +90,7 @@ class _Operation:
 
     def __init__(self, boundary: Boundary, tool: Tool, call: CallInput, run_id: str, looked: Looked) -> None:
         self._ledger = boundary.ledger
-        self._upstreams = boundary.upstreams
+        self._boundary = boundary
         self._tool = tool
         self._call = call
         self._run_id = run_id
@@ -124,7 +147,7 @@ class _Operation:
     def _context(self, attempt: int, connection: Any = None) -> EngineContext:
         return EngineContext(
             ledger=self._ledger,
-            upstreams=self._upstreams,
+            http=lambda: self._boundary.http,
             run_id=self._run_id,
             operation_id=self._call.id,
             owner=self._owner,

@@ -1,20 +1,21 @@
 """The `ToolContext` of one attempt inside the engine."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import structlog
 
 from holdfast.activities.patience import patiently
 from holdfast.contracts.context import ToolContext
 from holdfast.contracts.identity import canonical_json
 from holdfast.ledger import Ledger
-from holdfast.tools.http import Upstreams
 
 if TYPE_CHECKING:
+    import httpx
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from holdfast.tools.http import Upstreams
 
 
 class EngineContext(ToolContext):
@@ -24,7 +25,7 @@ class EngineContext(ToolContext):
         self,
         *,
         ledger: Ledger,
-        upstreams: Upstreams,
+        http: "Callable[[], Upstreams]",
         run_id: str,
         operation_id: str,
         owner: str,
@@ -42,7 +43,7 @@ class EngineContext(ToolContext):
         self.user = user
         self.tenant = tenant
         self.log = structlog.get_logger().bind(run_id=run_id, operation_id=operation_id, tool=tool, attempt=attempt)
-        self._upstreams = upstreams
+        self._http = http
         self._owner = owner
         self._checkpoint = checkpoint
         self._checkpoints = 0
@@ -74,9 +75,9 @@ class EngineContext(ToolContext):
         )
         self._checkpoint = value
 
-    def http(self, name: str) -> httpx.AsyncClient:
+    def http(self, name: str) -> "httpx.AsyncClient":
         """A client of the upstream of that name, which puts the idempotency key on every unsafe request."""
-        return self._upstreams.client(name, self._next_key)
+        return self._http().client(name, self._next_key)
 
     def _next_key(self) -> str:
         """The operation id for the first unsafe request; a key of its own, the same in each attempt, for a further one."""

@@ -62,6 +62,7 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         response = await _respond(boundary, agent, request, turn)
         new = _settlement(agent, tools, context, turn, heard, response)
         result = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
+    boundary.fresh.put(context.run, turn.turn, new.calls, response.message.calls, result)
     settled = (*messages, response.message)
     boundary.transcripts.put(run_id, turn.turn, new.note, settled, characters_of(settled))
     return result

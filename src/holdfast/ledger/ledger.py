@@ -109,9 +109,11 @@ class Ledger:
         """What stands about a call; see `operations.look_up`."""
         return await self._read(operations.look_up, run_id, call)
 
-    async def reserve(self, run_id: str, call: CallInput, owner: str, lease_ms: int, version: str) -> int:
+    async def reserve(
+        self, run_id: str, call: CallInput, owner: str, lease_ms: int, version: str, *, first: bool = False
+    ) -> int:
         """Write down that an attempt is about to act; see `operations.reserve`."""
-        return await self._write(operations.reserve, run_id, call, owner, lease_ms, version)
+        return await self._write(operations.reserve, run_id, call, owner, lease_ms, version, first=first)
 
     async def settle(self, run_id: str, operation_id: str, owner: str, new: Settlement) -> CallResult:
         """Write down what became of an operation; see `operations.settle`."""

@@ -46,6 +46,8 @@ class Looked:
     lease_until: int
     checkpoint: Any
     settled: CallResult | None = None
+    fresh: bool = False
+    """Remembered by the process that settled its turn, not read."""
 
 
 class NotAskedFor(LedgerConflict):
@@ -120,15 +122,35 @@ SETTLE = (
 AT = select(*COLUMNS).where(entries.c.run_id == bindparam("run"), entries.c.seq == bindparam("seq"))
 
 
-def reserve(connection: Connection, run_id: str, call: CallInput, owner: str, lease_ms: int, tool_version: str) -> int:
+def reserve(
+    connection: Connection,
+    run_id: str,
+    call: CallInput,
+    owner: str,
+    lease_ms: int,
+    tool_version: str,
+    *,
+    first: bool = False,
+) -> int:
     """Write down that an attempt is about to act, before it acts; its number, from 1.
 
+    Args:
+        connection: A transaction.
+        run_id: The run.
+        call: The operation.
+        owner: A random id of this attempt; with the same one it is the same reservation.
+        lease_ms: For how long it may act.
+        tool_version: Of the contract that serves it.
+        first: Refuse if any attempt was made before.
+
     Raises:
-        LedgerConflict: It was settled in the meantime.
+        LedgerConflict: It may not act: settled, waiting, or not the first.
     """
     row = connection.execute(LOCKED, {"id": call.id}).one()
     if row.owner == owner:
         return int(row.attempts)
+    if first and (row.state != "asked" or row.attempts):
+        raise LedgerConflict(f"operation {call.id!r} is {row.state} with {row.attempts} attempts: look it up")
     if row.state in {"settled", "waiting"}:
         raise LedgerConflict(f"operation {call.id!r} is {row.state}: this attempt may not act")
     attempt = int(row.attempts) + 1

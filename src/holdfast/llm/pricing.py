@@ -2,9 +2,6 @@
 
 from decimal import Decimal
 
-from genai_prices import Usage as PricedUsage
-from genai_prices import calc_price
-
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.errors import ContractError
 from holdfast.contracts.messages import Usage
@@ -27,6 +24,10 @@ def cost_usd(agent: Agent, usage: Usage) -> Decimal:
     price = own_price(agent)
     if price is not None:
         return price.of(usage)
+    # The list brings an HTTP client of its own along: only workers that need the list load it.
+    from genai_prices import Usage as PricedUsage
+    from genai_prices import calc_price
+
     priced = PricedUsage(
         input_tokens=usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens,
         output_tokens=usage.output_tokens,

@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 import httpx
-from pydantic import Field
 
 from holdfast.contracts.errors import ErrorCode, ToolError
-from holdfast.contracts.messages import Frozen
+from holdfast.contracts.upstream import Upstream
 from holdfast.contracts.waits import retry_after_seconds
 from holdfast.telemetry import inject_trace_context
 
@@ -15,15 +14,6 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """RFC 9110, 9.2.1. Every other method carries `Idempotency-Key` (IETF draft-07)."""
 KEY_HEADER = "Idempotency-Key"
 CONFLICT, TOO_MANY_REQUESTS, SERVER_ERROR = 409, 429, 500
-
-
-class Upstream(Frozen):
-    """One HTTP service that tools call by name."""
-
-    base_url: str
-    headers: dict[str, str] = Field(default_factory=dict)
-    """Sent with every request, such as `Authorization`."""
-    timeout_seconds: float = 30.0
 
 
 class Upstreams:

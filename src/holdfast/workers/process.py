@@ -112,4 +112,4 @@ async def _serving(
             await asyncio.gather(*running)
             if watching is not None:
                 watching.cancel()
-            await boundary.upstreams.close()
+            await boundary.close()

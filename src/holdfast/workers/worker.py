@@ -38,7 +38,6 @@ from holdfast.ledger import Ledger
 from holdfast.llm.pricing import require_price
 from holdfast.llm.resolve import Models
 from holdfast.settings import Settings
-from holdfast.tools.http import Upstreams
 from holdfast.workflows.agent_run import AgentRun
 
 EAGER_CALLS = 10
@@ -58,7 +57,7 @@ def make_boundary(agents: Iterable[Agent], ledger: Ledger, settings: Settings) -
         ledger=ledger,
         registry=registry,
         models=Models(anthropic_api_key=settings.anthropic_api_key, anthropic_base_url=settings.anthropic_base_url),
-        upstreams=Upstreams(settings.upstreams),
+        upstreams=settings.upstreams,
         heartbeat_seconds=settings.heartbeat_seconds,
     )
 
