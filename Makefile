@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash docs lock wheel clean
+.PHONY: help install demo test check bench crash docs lock wheel clean
 
 help:
+	@echo "make install set up .venv with everything, from the hash-locked requirements"
 	@echo "make demo    a support desk that survives kill -9, with a table of what was proven (TICKET=\"...\" for your own)"
 	@echo "make test    all tests"
 	@echo "make check   format, lint, types, imports"
@@ -23,6 +24,8 @@ $(STAMP): requirements.lock bootstrap.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $(STAMP)
+
+install: $(STAMP)
 
 demo: $(STAMP)
 	@$(BIN)/holdfast demo $(if $(TICKET),--ticket "$$TICKET",)

@@ -138,6 +138,17 @@ def configure_tracing(service: str) -> "ReplaySafeTracerProvider | None":
 
 
 @contextmanager
+def traced(service: str) -> Generator[None]:
+    """Export this process's spans while the body runs, if the environment says where to; see `configure_tracing`."""
+    provider = configure_tracing(service)
+    try:
+        yield
+    finally:
+        if provider is not None:
+            provider.shutdown()
+
+
+@contextmanager
 def agent_span(agent: str, run_id: str) -> Generator[Span]:
     """The span under which a run is started; the run's other spans are its descendants."""
     attributes = {OPERATION_NAME: "invoke_agent", AGENT_NAME: agent, CONVERSATION_ID: run_id}

@@ -22,6 +22,8 @@ from holdfast.workers.process import serve
 POINT = os.environ.get("CRASH_POINT", "")
 MARK = Path(os.environ.get("CRASH_MARK", "/nonexistent"))
 """Written before the kill, so that it happens once."""
+OWN_REFS = os.environ.get("CRASH_REFS") == "own"
+"""Each operation charges under a reference of its own, so that many runs share one downstream."""
 EFFECT = Effect(os.environ.get("CRASH_EFFECT", "KEYED"))
 
 
@@ -43,7 +45,8 @@ class Charge(BaseModel):
 
 
 async def find_charge(args: Any, ctx: ToolContext) -> Charge | None:
-    found = (await ctx.http("downstream").get("/charges", params={"ref": args.ref})).json()
+    ref = ctx.operation_id if OWN_REFS else args.ref
+    found = (await ctx.http("downstream").get("/charges", params={"ref": ref})).json()
     return Charge(charge=found[0]["charge"]) if found else None
 
 
@@ -63,7 +66,9 @@ async def charge(ref: str, ctx: ToolContext) -> Charge:
     die("K3 before sending")
     headers = {"x-kill": str(os.getpid())} if crash_here("K4 committed, no answer") else {}
     reply = await ctx.http("downstream").post(
-        "/charges", json={"ref": ref, "keyed": EFFECT is Effect.KEYED}, headers=headers
+        "/charges",
+        json={"ref": ctx.operation_id if OWN_REFS else ref, "keyed": EFFECT is Effect.KEYED},
+        headers=headers,
     )
     die("K5 answered, unwritten")
     return Charge.model_validate(reply.json())

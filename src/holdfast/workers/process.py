@@ -14,7 +14,7 @@ from holdfast.contracts.errors import LedgerError
 from holdfast.engine.connect import connect, require_search_attributes
 from holdfast.ledger import Ledger
 from holdfast.settings import Settings
-from holdfast.telemetry import configure_tracing
+from holdfast.telemetry import traced
 from holdfast.workers.health import health_endpoints
 from holdfast.workers.worker import make_boundary, make_worker
 
@@ -40,19 +40,17 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    provider = configure_tracing("holdfast-worker")
-    ledger = Ledger.connect(settings.ledger)
-    try:
-        if migrate:
-            await ledger.migrate()
-        await ledger.require_newest()
-        async with _serving(agents, ledger, settings, address, queues, stop):
-            await stop.wait()
-            log.info("draining", seconds=settings.drain_seconds)
-    finally:
-        await ledger.close()
-        if provider is not None:
-            provider.shutdown()
+    with traced("holdfast-worker"):
+        ledger = Ledger.connect(settings.ledger)
+        try:
+            if migrate:
+                await ledger.migrate()
+            await ledger.require_newest()
+            async with _serving(agents, ledger, settings, address, queues, stop):
+                await stop.wait()
+                log.info("draining", seconds=settings.drain_seconds)
+        finally:
+            await ledger.close()
     log.info("stopped")
 
 

@@ -11,6 +11,7 @@ from holdfast.client.client import Client
 from holdfast.client.run import Run
 from holdfast.contracts.effects import RunStatus
 from holdfast.contracts.results import RunResult
+from holdfast.telemetry import traced
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +32,10 @@ def run(
     """Start a run and follow it: turns, calls, durations, cost."""
 
     async def go() -> RunResult | None:
+        with traced("holdfast-client"):
+            return await start_and_follow()
+
+    async def start_and_follow() -> RunResult | None:
         async with await Client.connect() as client:
             started = await client.start(agent, text, id=id, user=user, tenant=tenant)
             if detach:

@@ -1,0 +1,1 @@
+"""The documentation: pages, decisions, and the script that checks their links."""

@@ -1,0 +1,82 @@
+"""What README and guide say works: their code is executed, their links lead somewhere, their commands exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docs.build import broken_links
+from typer.testing import CliRunner
+
+from holdfast import Agent, Client
+from holdfast.client.cli.app import app
+from tests.conftest import OpenShop, outcomes, until
+
+ROOT = Path(__file__).parents[2]
+PAGES = {page.name: page.read_text() for page in (ROOT / "README.md", ROOT / "docs" / "guide.md")}
+
+
+def python(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
+
+
+def agent_of(code: str) -> Agent:
+    names: dict[str, Any] = {}
+    exec(compile(code, "snippet", "exec"), names)
+    support = names["support"]
+    assert isinstance(support, Agent)
+    return support
+
+
+def test_the_readmes_agent_is_a_valid_one() -> None:
+    [code] = python("README.md")
+    assert [tool.name for tool in agent_of(code).tools] == ["issue_refund"]
+
+
+async def test_the_guides_agent_runs_as_the_guide_says(shop: OpenShop) -> None:
+    code, client = python("guide.md")
+    desk = await shop(agent_of(code))
+    run = await desk.client.start("support", "Order 1042 never arrived", id="ticket-77")
+
+    async def waiting() -> Any:
+        return (await run.state()).waiting
+
+    [one] = await until(waiting)
+    assert one.show == "pay_00001042"
+    await run.decide(one.operation, approve=True)
+    result = await run.result()
+    assert result.text == "Your 19.99 are on their way."
+    assert outcomes(result.operations) == [("lookup_order", "SUCCEEDED"), ("issue_refund", "SUCCEEDED")]
+    names: dict[str, Any] = {}
+    exec(compile(client, "snippet", "exec"), names)
+    assert names["Client"] is Client
+
+
+def test_every_link_leads_somewhere() -> None:
+    assert broken_links() == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_holdfast_command_exists(page: str) -> None:
+    groups = ("ledger", "tools")
+    for words in re.findall(r"`?\bholdfast ([a-z]+)(?: ([a-z]+))?", PAGES[page]):
+        command = [word for word in words if word] if words[0] in groups else [words[0]]
+        if command[0] == "import":
+            continue
+        result = CliRunner().invoke(app, [*command, "--help"])
+        assert result.exit_code == 0, command
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for text in PAGES.values():
+        for target in re.findall(r"\bmake ([a-z]+)\b", text):
+            assert f"\n{target}:" in makefile, target
+
+
+def test_importing_holdfast_loads_neither_temporal_nor_a_database() -> None:
+    code = "import sys, holdfast; print([m for m in ('temporalio', 'sqlalchemy', 'anthropic', 'httpx') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,147 @@
+"""Record the histories that `test_replay.py` replays: `python -m tests.replay.record`, after a wanted change of workflows.
+
+Each is of a real run on a real server. Old files stay: a new version of the workflow must replay them, too.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from holdfast import Agent, Client, Effect, Lane, Limits, Run, RunFailed, Script, Tier, ask, tool
+from holdfast.engine.connect import connect, require_search_attributes
+from holdfast.engine.embedded import EmbeddedEngine
+from holdfast.ledger import Ledger
+from holdfast.llm.script import Step
+from holdfast.settings import Settings
+from holdfast.workers.worker import make_boundary, make_worker
+
+HISTORIES = Path(__file__).parent / "histories"
+
+
+@tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y", show=("n",))
+async def look(n: int) -> int:
+    """Look."""
+    return n
+
+
+@tool(
+    version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y", lane=Lane.FAST, timeout=timedelta(seconds=2)
+)
+async def glance(n: int) -> int:
+    """Glance."""
+    return n
+
+
+@tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y", conflict=("n",))
+async def pay(n: int) -> int:
+    """Pay."""
+    return n
+
+
+@tool(version="1.0.0", effect=Effect.ONCE, tier=Tier.REVERSIBLE, scope="x:y")
+async def send(n: int) -> int:
+    """Send."""
+    raise ConnectionError("the line went dead")
+
+
+@tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
+async def wait(n: int) -> int:
+    """Wait."""
+    await asyncio.sleep(30)
+    return n
+
+
+async def nothing(run: Run) -> None:
+    """Let the run go."""
+
+
+async def decide_all(run: Run) -> None:
+    """Approve the first call that waits, reject the others."""
+    approve = True
+    while not (await run.summary()).status.closed:
+        for waiting in (await run.state()).waiting:
+            if waiting.unknown:
+                await run.resolve(waiting.operation, happened=True, by="ada")
+            else:
+                await run.decide(waiting.operation, approve=approve, by="ada", reason="because")
+                approve = False
+        await asyncio.sleep(0.05)
+
+
+async def steer(run: Run) -> None:
+    """Pause, say, resume, cancel."""
+    while not (await run.state()).turn:
+        await asyncio.sleep(0.02)
+    await run.pause()
+    await run.say("go on")
+    await run.resume()
+    await asyncio.sleep(0.3)
+    await run.cancel()
+
+
+Script_ = list[Step]
+CASES: dict[str, tuple[Script_, Callable[[Run], Awaitable[None]], dict[str, Any]]] = {
+    "answer": (["Hello."], nothing, {}),
+    "parallel": ([[ask("look", n=1), ask("look", n=2), ask("nope")], "done"], nothing, {}),
+    "fast-lane": ([ask("glance", n=1), [ask("glance", n=2), ask("look", n=3)], "done"], nothing, {}),
+    "decisions": ([[ask("pay", n=1), ask("pay", n=1), ask("pay", n=2)], "done"], decide_all, {}),
+    "unknown": ([ask("send", n=1), "done"], decide_all, {}),
+    "steered": ([ask("wait", n=1), "done"], steer, {}),
+    "continued": ([ask("look", n=1), ask("look", n=2), ask("look", n=3), "done"], nothing, {"continue_after_turns": 1}),
+    "failed": ([ask("look", n=1)], nothing, {}),
+    "limited": ([ask("look", n=n) for n in range(9)], nothing, {}),
+}
+
+
+async def record(version: str) -> None:
+    """Run every case once and keep the history of each of its executions."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(home=Path(folder), ledger_url=f"sqlite:///{folder}/ledger.db")
+        async with EmbeddedEngine(Path(folder)) as embedded:
+            ledger = Ledger.connect(settings.ledger)
+            await ledger.migrate()
+            temporal, _ = await connect(settings, embedded.engine.address)
+            await require_search_attributes(temporal)
+            agents = [
+                Agent(
+                    name=name,
+                    instructions="Record.",
+                    model=Script(script),
+                    tools=[look, glance, pay, send, wait],
+                    limits=Limits(turns=6, tokens=10**6),
+                )
+                for name, (script, _, _) in CASES.items()
+            ]
+            async with (
+                make_worker(temporal, make_boundary(agents, ledger, settings), settings),
+                await Client.connect(embedded.engine.address, settings=settings) as client,
+            ):
+                for name, (_, visit, options) in CASES.items():
+                    run = await client.start(name, "Go", id=name, **options)
+                    await visit(run)
+                    with contextlib.suppress(RunFailed):
+                        await run.result()
+                    await keep(client, name, version)
+            await ledger.close()
+
+
+async def keep(client: Client, name: str, version: str) -> None:
+    """Write the history of every execution of a run."""
+    number = 0
+    async for execution in client.temporal.list_workflows(f"WorkflowId = '{name}'"):
+        handle = client.temporal.get_workflow_handle(name, run_id=execution.run_id)
+        history = await handle.fetch_history()
+        number += 1
+        path = HISTORIES / f"{version}-{name}-{number}.json"
+        path.write_text(json.dumps(json.loads(history.to_json()), separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    HISTORIES.mkdir(exist_ok=True)
+    asyncio.run(record(sys.argv[1]))

@@ -1,0 +1,29 @@
+"""What users' type checkers see; mypy and pyright check this file, and running it checks the names."""
+
+from collections.abc import Sequence
+from typing import Any, assert_type
+
+from holdfast import Agent, Client, Effect, Operation, Run, RunResult, RunSummary, Script, Tier, Tool, tool
+
+
+@tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
+async def look(n: int) -> int:
+    """Look."""
+    return n
+
+
+async def use(client: Client) -> None:
+    run = await client.start("agent", "text", user="ada", id="x")
+    assert_type(run, Run)
+    assert_type(await run.result(), RunResult)
+    assert_type(await run.operations(), tuple[Operation, ...])
+    assert_type(await client.runs(), list[RunSummary])
+    assert_type(await client.execute("agent", "text"), RunResult)
+    async for event in run.events():
+        assert_type(event.data, dict[str, Any])
+
+
+def test_declarations_have_the_types_they_say() -> None:
+    assert_type(look, Tool)
+    agent = Agent(name="a", model=Script(["x"]), instructions="x", tools=[look])
+    assert isinstance(agent.tools, Sequence)
