@@ -45,7 +45,7 @@ class Receiver:
                 self.send_header("content-length", "0")
                 self.end_headers()
 
-            def log_message(self, *_: Any) -> None: ...
+            def log_message(self, format: str, *args: Any) -> None: ...
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -93,7 +93,8 @@ async def test_a_run_is_one_trace_that_no_replay_doubles_and_no_content_enters(
         await asyncio.gather(*(run(number) for number in range(RUNS)))
 
         async def exported() -> bool:
-            return sum(span.name == "chat script" for span in receiver.spans) >= 3 * RUNS
+            chats = [span for span in receiver.spans if span.name == "chat script"]
+            return len(chats) >= 3 * RUNS
 
         await until(exported)
     finally:

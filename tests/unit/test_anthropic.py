@@ -51,7 +51,7 @@ class Api:
                 api.seen.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
                 api.reply(self)
 
-            def log_message(self, *_: Any) -> None: ...
+            def log_message(self, format: str, *args: Any) -> None: ...
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -125,7 +125,7 @@ async def model(api: Api) -> AsyncIterator[AnthropicModel]:
 
 async def test_a_whole_answer_with_thinking_words_and_a_call(api: Api, model: AnthropicModel) -> None:
     thinking = {"type": "thinking", "thinking": "", "signature": ""}
-    call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
+    call: dict[str, Any] = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
     api.reply = stream(
         start(cache_read_input_tokens=100, cache_creation_input_tokens=20),
         *block(
@@ -218,7 +218,7 @@ async def test_the_request_carries_the_transcript_intact_with_cache_breakpoints(
     ]
 
 
-CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
+CALL: dict[str, Any] = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
 CUTS: dict[str, list[dict[str, Any]]] = {
     "in the arguments": [
         start(),
@@ -243,7 +243,7 @@ async def test_a_stream_that_breaks_off_is_never_acted_on(api: Api, model: Anthr
 
 
 async def test_a_block_of_a_tool_that_ran_at_the_provider_is_refused(api: Api, model: AnthropicModel) -> None:
-    server_call = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}}
+    server_call: dict[str, Any] = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}}
     api.reply = stream(start(), *block(0, server_call), *finish("end_turn"))
     with pytest.raises(ModelError, match="run at the provider") as error:
         await model.respond(REQUEST)

@@ -37,7 +37,7 @@ class Service:
 
             do_GET = do_POST = do_PUT = do_DELETE = answer
 
-            def log_message(self, *_: Any) -> None: ...
+            def log_message(self, format: str, *args: Any) -> None: ...
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"

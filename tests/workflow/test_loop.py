@@ -495,6 +495,8 @@ async def test_a_run_started_by_any_temporal_client_works_the_same(shop: OpenSho
         ({"agnet": "tester"}, "agent"),
         ("just text", "no run request"),
         ({"agent": "nobody", "text": "Hi"}, "no agent is named 'nobody'; this worker serves: tester"),
+        ({"agent": "tester", "text": "Hi", "by_reference": True}, "its text is not in this worker's ledger"),
+        ({"agent": "tester", "carried": {"turn": 3, "opened": {"model": "x"}}}, "the ledger has no run"),
     ],
 )
 async def test_a_faulty_request_fails_visibly_and_at_once(shop: OpenShop, request_: Any, told: str) -> None:

@@ -16,7 +16,7 @@ from holdfast.activities.patience import patiently
 from holdfast.activities.read_result import read_result
 from holdfast.activities.transcripts import Kept, characters_of, conversation, heard_message
 from holdfast.contracts.agent import Agent
-from holdfast.contracts.errors import ErrorCode, ModelError
+from holdfast.contracts.errors import ErrorCode, ModelError, RunNotFound
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse
 from holdfast.contracts.names import READ_RESULT
 from holdfast.contracts.tool import Tool
@@ -43,11 +43,7 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
     run_id = run_id_of_this_activity()
     with beating():
         kept = boundary.transcripts.get(run_id, turn.turn)
-        context = await patiently(
-            lambda: boundary.ledger.read_context(
-                run_id, turn.turn, turn.said, known=kept.turn if kept else 0, intents=_has_intents(boundary)
-            )
-        )
+        context = await _context(boundary, run_id, turn, kept)
         if context.settled is not None:
             return context.settled
         agent = _agent_of(boundary, context)
@@ -66,6 +62,17 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
     settled = (*messages, response.message)
     boundary.transcripts.put(run_id, turn.turn, new.note, settled, characters_of(settled))
     return result
+
+
+async def _context(boundary: Boundary, run_id: str, turn: TurnInput, kept: Kept | None) -> TurnContext:
+    known, intents = kept.turn if kept else 0, _has_intents(boundary)
+    try:
+        return await patiently(
+            lambda: boundary.ledger.read_context(run_id, turn.turn, turn.said, known=known, intents=intents)
+        )
+    except RunNotFound as error:
+        # A workflow that was never opened here, such as a stranger's: it does nothing.
+        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
 
 
 def tools_of(agent: Agent) -> dict[str, Tool]:

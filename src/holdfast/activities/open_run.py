@@ -1,25 +1,24 @@
 """Opening and closing a run: where it enters the ledger with its model pinned, and where its end is written down."""
 
-from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.boundary import Boundary, run_id_of_this_activity
 from holdfast.activities.patience import patiently
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunIdTaken, RunNotFound
-from holdfast.contracts.wire import CloseInput, Opened, RunClosed, RunRequest
+from holdfast.contracts.wire import CloseInput, Opened, OpenInput, RunClosed
 from holdfast.ledger import NewRun
 from holdfast.telemetry import current_trace_id
 
 
-async def open_run(boundary: Boundary, request: RunRequest) -> Opened:
+async def open_run(boundary: Boundary, given: OpenInput) -> Opened:
     """Write down the request (unless our client already did), bind it to this execution, pin model and limits."""
     run_id = run_id_of_this_activity()
+    request = given.request
     agent = boundary.registry.agents.get(request.agent)
     if agent is None:
         known = ", ".join(sorted(boundary.registry.agents))
         message = f"no agent is named {request.agent!r}; this worker serves: {known}"
         raise ApplicationError(message, type=ErrorCode.AGENT_UNKNOWN, non_retryable=True)
-    execution = activity.info().workflow_run_id or ""
     trace_id = current_trace_id()
     try:
         if not request.by_reference:
@@ -33,7 +32,7 @@ async def open_run(boundary: Boundary, request: RunRequest) -> Opened:
             )
             await patiently(lambda: boundary.ledger.request_run(new))
         anchor = await patiently(
-            lambda: boundary.ledger.open_run(run_id, execution, agent.model_id, agent.version, trace_id)
+            lambda: boundary.ledger.open_run(run_id, given.execution, agent.model_id, agent.version, trace_id)
         )
     except (RunIdTaken, LedgerConflict) as error:
         raise ApplicationError(str(error), type=ErrorCode.RUN_ID_REUSED, non_retryable=True) from error

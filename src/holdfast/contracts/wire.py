@@ -61,6 +61,14 @@ class RunRequest(Wire):
     carried: Carried | None = None
 
 
+class OpenInput(Wire):
+    """The input of `open_run`."""
+
+    request: RunRequest
+    execution: str = ""
+    """The first execution's id, which stays the same when the run continues as new or is reset."""
+
+
 class Opened(Wire):
     """What `open_run` read from the agent and wrote down: everything the workflow decides with."""
 

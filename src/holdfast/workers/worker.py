@@ -28,9 +28,9 @@ from holdfast.contracts.wire import (
     CloseInput,
     FenceInput,
     Opened,
+    OpenInput,
     RecordDecision,
     RunClosed,
-    RunRequest,
     TurnInput,
     TurnResult,
 )  # fmt: skip
@@ -116,8 +116,8 @@ def _tool_activity(boundary: Boundary, tool: Tool) -> Callable[..., Any]:
 
 def _engine_activities(boundary: Boundary) -> list[Callable[..., Any]]:
     @activity.defn(name=names.OPEN_RUN)
-    async def open_(request: RunRequest) -> Opened:
-        return await open_run(boundary, request)
+    async def open_(given: OpenInput) -> Opened:
+        return await open_run(boundary, given)
 
     @activity.defn(name=names.MODEL_TURN)
     async def turn_(turn: TurnInput) -> TurnResult:

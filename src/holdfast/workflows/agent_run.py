@@ -25,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
         CloseInput,
         Decision,
         Opened,
+        OpenInput,
         Resolution,
         RunClosed,
         RunRequest,
@@ -103,9 +104,10 @@ class AgentRun:
                 await self._open()
             ending: Ending | None = None
             while ending is None:
-                turn = await self._think()
-                if turn is not None:
-                    await self._calls.carry_out(turn.heads, self._turn, self._opened)
+                with workflow.create_event_group(str(self._turn + 1)).scope():
+                    turn = await self._think()
+                    if turn is not None:
+                        await self._calls.carry_out(turn.heads, self._turn, self._opened)
                 ending = self._ending(turn)
                 if ending is None and self._must_continue_as_new():
                     await self._continue_as_new()
@@ -127,8 +129,9 @@ class AgentRun:
                     TENANT.value_set(self._request.tenant),
                 ]
             )
+        given = OpenInput(request=self._request, execution=workflow.info().first_execution_run_id)
         self._opened = await workflow.execute_local_activity(
-            names.OPEN_RUN, self._request, result_type=Opened, **options.booking()
+            names.OPEN_RUN, given, result_type=Opened, **options.booking()
         )
 
     async def _think(self) -> TurnResult | None:
