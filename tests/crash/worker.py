@@ -98,8 +98,7 @@ agent = Agent(
 if __name__ == "__main__":
     wrap("open_run", "M0 before opening", "M1 opened")
     wrap("settle_turn", "M2 model answered", "M3 turn settled")
-    wrap("look_up", "K1 started", "-")
-    wrap("reserve", "-", "K2 reserved")
+    wrap("reserve", "K1 started", "K2 reserved")
     wrap("settle", "-", "K6 settled, unreported")
     wrap("close_run", "M4 before closing", "M5 closed")
     settings = load_settings()

@@ -175,6 +175,8 @@ async def test_a_run_can_be_started_with_temporals_own_command_line(office: Offi
         (("run", "greeter", "  "), 3, "the request is empty"),
         (("tools", "check", "office:office"), 1, ""),
         (("nonsense",), 2, "nonsense"),
+        ((), 2, ""),
+        (("--version",), 0, ""),
     ],
 )
 async def test_what_does_not_fit_is_one_line_that_says_what_to_do(

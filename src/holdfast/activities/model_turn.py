@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -46,7 +47,7 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         context = await _context(boundary, run_id, turn, kept)
         if context.settled is not None:
             return context.settled
-        agent = _agent_of(boundary, context)
+        agent = _pinned(_agent_of(boundary, context), context.run.model)
         tools = tools_of(agent)
         heard = _heard(turn, context, kept)
         messages = _messages(context, kept, heard, tools)
@@ -91,6 +92,18 @@ def _agent_of(boundary: Boundary, context: TurnContext) -> Agent:
         message = f"this worker does not serve agent {context.run.agent!r}: another one must take the turn"
         raise ApplicationError(message, type=ErrorCode.AGENT_UNKNOWN, next_retry_delay=timedelta(seconds=2))
     return agent
+
+
+def _pinned(agent: Agent, model: str) -> Agent:
+    """The agent with the model that the run was started with, whatever a newer version of it says."""
+    if agent.model_id == model:
+        return agent
+    if isinstance(agent.model, str):
+        return replace(agent, model=model)
+    message = (
+        f"the run is pinned to model {model!r}, this worker has {agent.model_id!r}: another one must take the turn"
+    )
+    raise ApplicationError(message, type=ErrorCode.MODEL_UNKNOWN, next_retry_delay=timedelta(seconds=2))
 
 
 def _heard(turn: TurnInput, context: TurnContext, kept: Kept | None) -> tuple[str, ...]:

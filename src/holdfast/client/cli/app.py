@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from holdfast.client.cli import follow, ledger, look, serve, steer, tools
-from holdfast.client.cli.exits import exit_of, fail
+from holdfast.client.cli.exits import Exit, exit_of, fail
 from holdfast.contracts.errors import HoldfastError
 
 EPILOGUE = (
@@ -17,7 +17,6 @@ app = typer.Typer(
     name="holdfast",
     help="Durable tool-using AI agents on Temporal: a crash never repeats a side effect.",
     epilog=EPILOGUE,
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -28,8 +27,9 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(tools.app, name="tools")
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
 ) -> None:
     """Durable tool-using AI agents on Temporal: a crash never repeats a side effect."""
@@ -38,6 +38,9 @@ def options(
 
         typer.echo(installed("holdfast"))
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(Exit.USAGE)
 
 
 def main() -> None:
