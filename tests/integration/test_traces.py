@@ -4,9 +4,8 @@ import asyncio
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -17,43 +16,31 @@ from holdfast.engine.connect import Engine
 from holdfast.ledger import Ledger
 from tests.conftest import until
 from tests.crash.harness import ROOT, Process, worker_env
+from tests.loopback import Loopback, body_of
 
 RUNS = 4
 
 
-class Receiver:
+class Receiver(Loopback):
     """Takes OTLP over HTTP at `/v1/traces`, and plays the service that the tool calls at `/`."""
 
     def __init__(self) -> None:
         self.spans: list[Any] = []
         self.bodies = b""
         self.traceparents: list[str] = []
-        receiver = self
+        super().__init__(self._answer)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if self.path == "/v1/traces":
-                    receiver.bodies += body
-                    exported = ExportTraceServiceRequest.FromString(body)
-                    receiver.spans += [
-                        s for r in exported.resource_spans for scope in r.scope_spans for s in scope.spans
-                    ]
-                else:
-                    receiver.traceparents.append(self.headers.get("traceparent", ""))
-                self.send_response(200)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        body = body_of(request)
+        if request.path == "/v1/traces":
+            self.bodies += body
+            exported = ExportTraceServiceRequest.FromString(body)
+            self.spans += [s for r in exported.resource_spans for scope in r.scope_spans for s in scope.spans]
+        else:
+            self.traceparents.append(request.headers.get("traceparent", ""))
+        request.send_response(200)
+        request.send_header("content-length", "0")
+        request.end_headers()
 
 
 @pytest.fixture

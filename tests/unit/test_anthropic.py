@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -22,8 +21,8 @@ from holdfast.contracts.messages import (
     Usage,
 )  # fmt: skip
 from holdfast.llm.anthropic import AnthropicModel
+from tests.loopback import Answer, Loopback, body_of
 
-Reply = Callable[[BaseHTTPRequestHandler], None]
 WEATHER = ToolSchema(
     name="weather",
     description="Weather.",
@@ -38,28 +37,17 @@ REQUEST = ModelRequest(
 )
 
 
-class Api:
-    """A loopback stand-in for the API that replays one answer and remembers what it was sent."""
+class Api(Loopback):
+    """A stand-in for the API that gives one answer and remembers what it was sent."""
 
     def __init__(self) -> None:
-        self.reply: Reply = lambda handler: None
+        self.reply: Answer = lambda handler: None
         self.seen: list[dict[str, Any]] = []
-        api = self
+        super().__init__(self._answer)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                api.seen.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-                api.reply(self)
-
-            def log_message(self, format: str, *args: Any) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        self.seen.append(json.loads(body_of(request)))
+        self.reply(request)
 
 
 @pytest.fixture
@@ -92,7 +80,7 @@ def finish(reason: str, output_tokens: int = 7) -> list[dict[str, Any]]:
     ]
 
 
-def stream(*events: dict[str, Any]) -> Reply:
+def stream(*events: dict[str, Any]) -> Answer:
     def reply(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
         handler.send_header("content-type", "text/event-stream")
@@ -104,7 +92,7 @@ def stream(*events: dict[str, Any]) -> Reply:
     return reply
 
 
-def status(code: int, **headers: str) -> Reply:
+def status(code: int, **headers: str) -> Answer:
     def reply(handler: BaseHTTPRequestHandler) -> None:
         body = json.dumps({"type": "error", "error": {"type": "x", "message": "so it is"}}).encode()
         handler.send_response(code)

@@ -1,10 +1,8 @@
 """`ctx.http`: the key on unsafe requests, and each failure of a real HTTP service as the right `ToolError`."""
 
 import contextlib
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -12,40 +10,29 @@ from holdfast import ToolError
 from holdfast.contracts.upstream import Upstream
 from holdfast.engine.embedded import free_port
 from holdfast.tools.http import Upstreams
+from tests.loopback import Loopback, body_of
 
 
-class Service:
-    """Answers `/STATUS` with that status, and remembers headers."""
+class Service(Loopback):
+    """Answers `/STATUS` with that status, and remembers keys."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str | None]] = []
-        service = self
+        super().__init__(self._answer)
 
-        class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                service.seen.append((self.command, self.headers.get("Idempotency-Key")))
-                if self.path == "/drop":
-                    self.connection.close()
-                    return
-                body = b'{"title": "t", "detail": "why"}'
-                self.send_response(int(self.path.split("/")[1]))
-                self.send_header("content-length", str(len(body)))
-                if self.path.endswith("/later"):
-                    self.send_header("retry-after", "3")
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_GET = do_POST = do_PUT = do_DELETE = answer
-
-            def log_message(self, format: str, *args: Any) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        self.seen.append((request.command, request.headers.get("Idempotency-Key")))
+        body_of(request)
+        if request.path == "/drop":
+            request.connection.close()
+            return
+        body = b'{"title": "t", "detail": "why"}'
+        request.send_response(int(request.path.split("/")[1]))
+        request.send_header("content-length", str(len(body)))
+        if request.path.endswith("/later"):
+            request.send_header("retry-after", "3")
+        request.end_headers()
+        request.wfile.write(body)
 
 
 @pytest.fixture

@@ -1,0 +1,34 @@
+"""A real HTTP server on loopback whose answers a test decides."""
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+class Loopback:
+    """Serves until stopped; every request, of whatever method, goes to `answer`."""
+
+    def __init__(self, answer: Answer) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                answer(self)
+
+            do_GET = do_PUT = do_DELETE = do_POST
+
+            def log_message(self, format: str, *args: Any) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def body_of(request: BaseHTTPRequestHandler) -> bytes:
+    """What a request carries."""
+    return request.rfile.read(int(request.headers.get("content-length", "0")))
