@@ -24,6 +24,18 @@ async def test_a_model_that_no_price_list_knows_stops_the_worker_at_start(shop: 
         await shop(Agent(name="typo", model="claude-sonet-5", instructions="Be kind."))
 
 
+async def test_more_calls_than_a_payload_can_carry_fail_the_run_with_the_number(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
+    async def look() -> str:
+        """Look."""
+        return "seen"
+
+    desk = await shop(Agent(name="many", model=Script([[ask("look")] * 1001]), instructions="x", tools=[look]))
+    run = await desk.client.start("many", "Go", id="many")
+    with pytest.raises(RunFailed, match="asked for 1001 tool calls in one turn; allowed are 1000"):
+        await run.result()
+
+
 class Named:
     """A model with a name, which remembers that it was asked."""
 

@@ -29,6 +29,8 @@ from holdfast.telemetry import chat_span, record_response
 
 MOST_BUGS = 3
 """How often a model may raise something that is no `ModelError` before the run fails with it."""
+MOST_CALLS = 1000
+"""Tool calls in one turn. Their heads travel in one payload, which Temporal refuses above 2 MB."""
 CUT_OFF = "Your last reply was cut off at max_tokens. Go on from where it ended, more briefly."
 CALLS_CUT_OFF = "your reply was cut off at max_tokens, so its calls may be incomplete and none was executed"
 ANSWER_NOW = (
@@ -57,6 +59,7 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
             tokens = characters_of(messages) // CHARACTERS_PER_TOKEN
             await patiently(lambda: boundary.ledger.record_repeat(run_id, turn.turn, attempt, tokens))
         response = await _respond(boundary, agent, request, turn)
+        _require_size(response)
         new = _settlement(agent, tools, context, turn, heard, response)
         result = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
     boundary.fresh.put(context.run, turn.turn, new.calls, response.message.calls, result)
@@ -156,6 +159,14 @@ async def _respond(boundary: Boundary, agent: Agent, request: ModelRequest, turn
         message = f"model {agent.model_id} raised {type(error).__name__}: {error}"
         final = activity.info().attempt >= MOST_BUGS
         raise ApplicationError(message, type=ErrorCode.INTERNAL, non_retryable=final) from error
+
+
+def _require_size(response: ModelResponse) -> None:
+    """Refuse an answer whose heads Temporal could not carry: it would be retried for ever, and paid each time."""
+    asked = len(response.message.calls)
+    if asked > MOST_CALLS:
+        message = f"the model asked for {asked} tool calls in one turn; allowed are {MOST_CALLS}. None was executed"
+        raise ApplicationError(message, type=ErrorCode.MODEL_REQUEST_INVALID, non_retryable=True)
 
 
 def _settlement(

@@ -62,7 +62,7 @@ def _messages(tool: Tool) -> Iterator[str]:
         and not any("xample" in str(p.get("description", "")) for p in properties.values())
     ):
         yield "it has no example: give examples=(...) or an example in a field's description"
-    if tool.timeout == Tool.timeout:
+    if not tool.timeout_said:
         yield f"its timeout is the default of {tool.timeout.total_seconds():g} s: say what it needs"
     if tool.compensate is None and tool.tier == "REVERSIBLE":
         yield "it is REVERSIBLE and names no compensate="

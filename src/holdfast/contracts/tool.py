@@ -20,6 +20,7 @@ from holdfast.contracts.signature import Signature, read_signature
 NAME = re.compile(r"^[a-zA-Z][a-zA-Z0-9_-]{0,63}$")
 VERSION = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$")
 FAST_LANE_LIMIT = timedelta(seconds=2)
+DEFAULT_TIMEOUT = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,10 @@ class Tool:
     scope: str
     """What it needs to be allowed to do, such as `payments:refund:write`."""
     function: Callable[..., Any]
-    timeout: timedelta = timedelta(seconds=30)
+    timeout: timedelta = DEFAULT_TIMEOUT
     """For one attempt."""
+    timeout_said: bool = True
+    """The author chose the timeout; else it is the default."""
     attempts: int = 4
     """How often it may be tried, first attempt included. Counted by reservations in the ledger."""
     lane: Lane = Lane.STANDARD
@@ -178,7 +181,7 @@ def tool(
     scope: str,
     name: str | None = None,
     description: str | None = None,
-    timeout: timedelta = timedelta(seconds=30),
+    timeout: timedelta | None = None,
     attempts: int = 4,
     lane: Lane | str = Lane.STANDARD,
     queue: str | None = None,
@@ -209,7 +212,8 @@ def tool(
             tier=tier,
             scope=scope,
             function=function,
-            timeout=timeout,
+            timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
+            timeout_said=timeout is not None,
             attempts=attempts,
             lane=Lane(lane),
             queue=queue,

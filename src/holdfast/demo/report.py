@@ -74,10 +74,10 @@ def print_report(console: Console, report: Report) -> bool:
     console.print(table(("ticket", "asked", "refunded (payment service's log)", "answer", "USD"), rows))
     console.print()
     log_rows = [
-        (str(entry["n"]), entry["what"], entry.get("payment_id", ""), _money(entry.get("amount_minor")), entry["key"])
+        (entry["key"], entry["what"], entry.get("payment_id", ""), _money(entry.get("amount_minor")))
         for entry in report.payment_log
     ]
-    console.print(table(("#", "payment service's own log", "payment", "amount", "idempotency key"), log_rows))
+    console.print(table(("idempotency key", "payment service's own log", "payment", "amount"), log_rows))
     console.print()
     for claim, seen in report.claims():
         console.print(f"[{'green' if seen else 'bold red'}]{'yes' if seen else 'NO '}[/]  {claim}")

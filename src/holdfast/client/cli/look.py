@@ -69,7 +69,7 @@ def show(run_id: RunId, json: Json = False) -> None:
     console.print(Text.assemble((run_id, "bold"), "  ", _status(summary), f"  {summary.agent}, {summary.model}"))
     console.print(
         f"{summary.turns} turns, {summary.calls} calls, {summary.tokens} tokens, {summary.cost_usd:.4f} USD,"
-        f" for {printable(summary.user) or 'nobody named'} of {printable(summary.tenant)}",
+        f" user {printable(summary.user) or '-'}, tenant {printable(summary.tenant)}",
         style="dim",
     )
     if link:

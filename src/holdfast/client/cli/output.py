@@ -35,7 +35,10 @@ def coloured(word: str) -> Text:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, title: str = "") -> Table:
     """A plain table."""
-    made = Table(*columns, title=title or None, box=None, pad_edge=False, title_justify="left", header_style="dim")
+    made = Table(title=title or None, box=None, pad_edge=False, title_justify="left", header_style="dim")
+    for number, column in enumerate(columns):
+        # The first column holds the id, which people copy: it is never cut.
+        made.add_column(column, no_wrap=number == 0, overflow="fold")
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
     return made
