@@ -139,7 +139,19 @@ async def keep(client: Client, name: str, version: str) -> None:
         history = await handle.fetch_history()
         number += 1
         path = HISTORIES / f"{version}-{name}-{number}.json"
-        path.write_text(json.dumps(json.loads(history.to_json()), separators=(",", ":")) + "\n")
+        kept = without_traces(json.loads(history.to_json()))
+        path.write_text(json.dumps(kept, separators=(",", ":")) + "\n")
+
+
+def without_traces(value: Any) -> Any:
+    """A history without stack traces, which name the files of the machine it was recorded on."""
+    if isinstance(value, dict):
+        fields: dict[str, Any] = value
+        return {name: without_traces(one) for name, one in fields.items() if name != "stackTrace"}
+    if isinstance(value, list):
+        items: list[Any] = value
+        return [without_traces(one) for one in items]
+    return value
 
 
 if __name__ == "__main__":

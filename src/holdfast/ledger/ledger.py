@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 from holdfast.contracts.errors import LedgerRace, RunNotFound
 from holdfast.contracts.results import Event, Operation, RunSummary
 from holdfast.contracts.wire import Anchor, CallInput, CallResult, CloseInput, Decision, Resolution, Said, TurnResult
-from holdfast.ledger import entries, erase, migrate, operations, runs, turns, verify
+from holdfast.ledger import decisions, entries, erase, migrate, operations, runs, turns, verify
 from holdfast.ledger.database import Database, connect_database
 from holdfast.ledger.operations import Looked, Settlement
 from holdfast.ledger.runs import NewRun, RunRow
@@ -132,12 +132,12 @@ class Ledger:
         return await self._write(operations.fence, run_id, operation_id, reason)
 
     async def record_decision(self, run_id: str, decision: Decision) -> CallResult:
-        """Write down an approval or a rejection; see `operations.record_decision`."""
-        return await self._write(operations.record_decision, run_id, decision)
+        """Write down an approval or a rejection; see `decisions.record_decision`."""
+        return await self._write(decisions.record_decision, run_id, decision)
 
     async def record_resolution(self, run_id: str, resolution: Resolution) -> CallResult:
-        """Write down what became of an UNKNOWN operation; see `operations.record_resolution`."""
-        return await self._write(operations.record_resolution, run_id, resolution)
+        """Write down what became of an UNKNOWN operation; see `decisions.record_resolution`."""
+        return await self._write(decisions.record_resolution, run_id, resolution)
 
     async def list_operations(self, run_id: str) -> list[Operation]:
         """The run's operations, with arguments and results."""
