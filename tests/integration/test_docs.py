@@ -72,7 +72,7 @@ def test_every_holdfast_command_exists(page: str) -> None:
 def test_every_make_target_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for text in PAGES.values():
-        for target in re.findall(r"\bmake ([a-z]+)\b", text):
+        for target in re.findall(r"(?:^|`)make ([a-z]+)\b", text, re.MULTILINE):
             assert f"\n{target}:" in makefile, target
 
 

@@ -139,19 +139,13 @@ async def keep(client: Client, name: str, version: str) -> None:
         history = await handle.fetch_history()
         number += 1
         path = HISTORIES / f"{version}-{name}-{number}.json"
-        kept = without_traces(json.loads(history.to_json()))
+        kept = json.loads(history.to_json(), object_hook=without_trace)
         path.write_text(json.dumps(kept, separators=(",", ":")) + "\n")
 
 
-def without_traces(value: Any) -> Any:
-    """A history without stack traces, which name the files of the machine it was recorded on."""
-    if isinstance(value, dict):
-        fields: dict[str, Any] = value
-        return {name: without_traces(one) for name, one in fields.items() if name != "stackTrace"}
-    if isinstance(value, list):
-        items: list[Any] = value
-        return [without_traces(one) for one in items]
-    return value
+def without_trace(fields: dict[str, Any]) -> dict[str, Any]:
+    """An object of a history without its stack trace, which names files of the machine it was recorded on."""
+    return {name: value for name, value in fields.items() if name != "stackTrace"}
 
 
 if __name__ == "__main__":
