@@ -55,7 +55,7 @@ benchmarks/.venv/.installed: benchmarks/requirements.lock $(STAMP)
 	@touch $@
 
 crash: $(STAMP)
-	$(BIN)/pytest -m crash tests/crash
+	$(BIN)/pytest -m crash -s tests/crash
 
 docs: $(STAMP)
 	$(BIN)/python docs/build.py

@@ -35,11 +35,18 @@ async def test_random_kills_lose_and_repeat_nothing(engine: Engine, tmp_path: Pa
     await ledger.migrate()
     await ledger.close()
     async with downstream(tmp_path) as address, await Client.connect(engine.address, settings=settings) as client:
-        crash = {"CRASH_EFFECT": effect.value, "CRASH_REFS": "own"}
+        crash = {
+            "CRASH_EFFECT": effect.value,
+            "CRASH_REFS": "own",
+            "CRASH_POINT": "slow",
+            "CRASH_ATTEMPTS": "1000",
+            "HOLDFAST_MAX_CONCURRENT_CALLS": "10",
+        }
         env = worker_env(engine.address, settings.ledger, settings.task_queue, {"downstream": address}, **crash)
         worker = Process("tests.crash.worker", env=env, output=tmp_path / "worker.log")
         runs = [await client.start("charger", f"Charge {n}", id=f"{effect}-{n}") for n in range(RUNS)]
         ended = asyncio.gather(*(run.result() for run in runs))
+        kills = 0
         try:
             for _ in range(KILLS):
                 await asyncio.sleep(chance.uniform(1.5, 4.0))
@@ -47,10 +54,14 @@ async def test_random_kills_lose_and_repeat_nothing(engine: Engine, tmp_path: Pa
                     break
                 worker.signal(signal.SIGKILL)
                 await worker.wait()
+                kills += 1
                 worker = Process("tests.crash.worker", env=env, output=tmp_path / "worker.log")
             results = await asyncio.wait_for(ended, 600)
         finally:
             await worker.stop()
+        attempts = [operation.attempts for result in results for operation in result.operations]
+        print(f"seed {SEED}, {effect}: {kills} kills, {RUNS} runs, {len(attempts)} calls, {sum(attempts)} attempts")
+        assert kills >= min(KILLS, 5)
         for result in results:
             refs = [f"{operation.operation_id}" for operation in result.operations]
             counted = [len(await charges(address, ref)) for ref in refs]

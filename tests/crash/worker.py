@@ -56,6 +56,7 @@ async def find_charge(args: Any, ctx: ToolContext) -> Charge | None:
     tier=Tier.REVERSIBLE,
     scope="charges:write",
     timeout=timedelta(seconds=2),
+    attempts=int(os.environ.get("CRASH_ATTEMPTS", "4")),
     settles_within=timedelta(seconds=0.5),
     reconcile=find_charge if EFFECT is Effect.RECONCILED else None,
 )
