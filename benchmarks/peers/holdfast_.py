@@ -40,7 +40,7 @@ class Holdfast(System):
                 instructions="Run.",
                 model=Script([*(ask("run_tool", number=n) for n in range(turns)), "done"]),
                 tools=[self._tool],
-                limits=Limits(turns=turns * 2 + 2, calls=turns + 1, tokens=10**9, wall_time=timedelta(hours=1)),
+                limits=Limits(turns=turns * 2 + 2, calls=turns * 2 + 2, tokens=10**9, wall_time=timedelta(hours=1)),
             )
             ledger = Ledger.connect(settings.ledger)
             env = {**os.environ, "HOLDFAST_LEDGER_URL": settings.ledger}
