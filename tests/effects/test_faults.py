@@ -303,6 +303,27 @@ async def test_a_checkpoint_survives_to_the_next_attempt(shop: OpenShop) -> None
     assert (seen, result.operations[0].result) == ([None, {"page": 1}, {"page": 2}], 2)
 
 
+async def test_a_secret_is_resolved_in_the_worker_and_never_recorded(
+    shop: OpenShop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOLDFAST_SECRET_BANK", "hush-hush")
+
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
+    async def look(name: str, ctx: ToolContext) -> int:
+        """Look."""
+        ctx.heartbeat()
+        return len(ctx.secret(name))
+
+    desk = await shop(agent([ask("look", name="bank"), ask("look", name="safe")], "done", tools=[look]))
+    result = await desk.client.execute("tester", "Go", id="secret")
+    known, missing = result.operations
+    assert (known.result, missing.outcome) == (9, Outcome.FAILED)
+    assert missing.result["hint"] == "an operator must set HOLDFAST_SECRET_SAFE for the workers that serve this tool"
+    assert result.usage.total == result.tokens > 0
+    stored = (tmp_path / "ledger.db").read_bytes() + (tmp_path / "ledger.db-wal").read_bytes()
+    assert b"hush-hush" not in stored
+
+
 async def test_long_calls_are_kept_alive_by_the_engines_heartbeats(shop: OpenShop) -> None:
     tried: list[int] = []
 

@@ -1,13 +1,16 @@
 """The `ToolContext` of one attempt inside the engine."""
 
+import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from temporalio import activity
 
 from holdfast.activities.patience import patiently
 from holdfast.contracts.context import ToolContext
+from holdfast.contracts.errors import ToolError
 from holdfast.contracts.identity import canonical_json
 from holdfast.ledger import Ledger
 
@@ -74,6 +77,24 @@ class EngineContext(ToolContext):
             lambda: self.ledger.record_checkpoint(self.run_id, self.operation_id, self._owner, number, value)
         )
         self._checkpoint = value
+
+    def heartbeat(self) -> None:
+        """Heartbeat at once, on the standard lane."""
+        if not activity.info().is_local:
+            activity.heartbeat()
+
+    def secret(self, name: str) -> str:
+        """A secret of this worker's environment.
+
+        Raises:
+            ToolError: It has none of that name.
+        """
+        variable = f"HOLDFAST_SECRET_{name.upper()}"
+        value = os.environ.get(variable, "")
+        if not value:
+            message = f"this worker has no secret {name!r}"
+            raise ToolError(message, hint=f"an operator must set {variable} for the workers that serve this tool")
+        return value
 
     def http(self, name: str) -> "httpx.AsyncClient":
         """A client of the upstream of that name, which puts the idempotency key on every unsafe request."""

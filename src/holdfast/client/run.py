@@ -14,7 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from holdfast.contracts import names
 from holdfast.contracts.effects import RunStatus
 from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError, RunFailed, RunNotFound
-from holdfast.contracts.messages import Message
+from holdfast.contracts.messages import Message, Usage
 from holdfast.contracts.results import Event, Operation, RunResult, RunSummary
 from holdfast.contracts.wire import Decision, Resolution, RunState, Said
 from holdfast.ledger import Ledger
@@ -98,6 +98,7 @@ class Run:
             turns=summary.turns,
             calls=summary.calls,
             tokens=summary.tokens,
+            usage=sum((Usage.model_validate(e.data["usage"]) for e in events if e.kind == "turn"), Usage()),
             cost_usd=summary.cost_usd,
             operations=await self.operations(),
         )

@@ -39,6 +39,18 @@ class ToolContext(ABC):
         """Keep a JSON value durably, so that the next attempt can go on from here."""
 
     @abstractmethod
+    def heartbeat(self) -> None:
+        """Show that the call is alive. The engine does so by itself; a tool never needs to."""
+
+    @abstractmethod
+    def secret(self, name: str) -> str:
+        """A secret of this worker, resolved now from `HOLDFAST_SECRET_<NAME>`; it is never logged or recorded.
+
+        Raises:
+            ToolError: This worker has none of that name.
+        """
+
+    @abstractmethod
     def http(self, name: str) -> Any:
         """An `httpx.AsyncClient` for the upstream of that name, from the settings `HOLDFAST_UPSTREAMS`.
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from holdfast.contracts.effects import Effect, Outcome, RunStatus, Tier
-from holdfast.contracts.messages import Frozen
+from holdfast.contracts.messages import Frozen, Usage
 
 
 class Operation(Frozen):
@@ -61,6 +61,9 @@ class RunResult(Frozen):
     turns: int
     calls: int
     tokens: int
+    """All tokens, those of repeated model calls included."""
+    usage: Usage
+    """Tokens of the settled model calls, by kind."""
     cost_usd: float
     operations: tuple[Operation, ...]
 
