@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from holdfast import Client, Effect, Outcome, RunResult, RunStatus
 from holdfast.client import Run
@@ -60,6 +61,7 @@ async def play(engine: Engine, folder: Path, effect: Effect, point: str) -> Play
     settings = Settings(home=folder, task_queue=queue, ledger_url=f"sqlite:///{folder / 'ledger.db'}")
     ledger = Ledger.connect(settings.ledger)
     await ledger.migrate()
+    await ledger.database.write(lambda connection: connection.execute(text("CREATE TABLE charges (ref TEXT)")))
     await ledger.close()
     async with downstream(folder) as address, await Client.connect(engine.address, settings=settings) as client:
         crash = {"CRASH_POINT": point, "CRASH_MARK": str(folder / "mark"), "CRASH_EFFECT": effect.value}
@@ -86,8 +88,16 @@ async def play(engine: Engine, folder: Path, effect: Effect, point: str) -> Play
             resolved=resolved,
             faults=(await client.ledger.verify(run.id)).faults,
             kinds=[event.kind for event in await client.ledger.read_events(run.id)],
-            charged={ref: len(await charges(address, ref)) for ref in ("one", "two")},
+            charged={
+                ref: len(await charges(address, ref)) + await booked(client.ledger, ref) for ref in ("one", "two")
+            },
         )
+
+
+async def booked(ledger: Ledger, ref: str) -> int:
+    """Charges that a TRANSACTIONAL tool made in the ledger's own database."""
+    count = text("SELECT COUNT(*) FROM charges WHERE ref = :ref")
+    return int(await ledger.database.read(lambda connection: connection.execute(count, {"ref": ref}).scalar_one()))
 
 
 async def resolve_as_a_person_would(run: Run, address: str) -> int:
@@ -121,6 +131,19 @@ async def test_a_call_that_can_be_repeated_or_looked_up_happens_exactly_once(
         assert (played.point, played.charged) == (played.point, {"one": 1, "two": 1})
         assert (played.result.status, played.resolved) == (RunStatus.COMPLETED, 0)
         assert outcomes(played.result.operations) == [("charge", Outcome.SUCCEEDED)] * 2
+
+
+@pytest.mark.timeout(300)
+async def test_an_effect_in_the_ledgers_database_commits_with_its_record_or_not_at_all(
+    engine: Engine, tmp_path: Path
+) -> None:
+    points = ("K1 started", "K2 reserved", "T3 written, uncommitted", "T6 committed, unreported")
+    for played in await campaign(engine, tmp_path, Effect.TRANSACTIONAL, points):
+        assert (played.point, played.kills, played.faults) == (played.point, 1, ())
+        assert (played.point, played.charged) == (played.point, {"one": 1, "two": 1})
+        assert (played.result.status, played.resolved) == (RunStatus.COMPLETED, 0)
+        attempts = [operation.attempts for operation in played.result.operations]
+        assert (played.point, attempts) == (played.point, [2 if played.point in points[1:3] else 1, 1])
 
 
 @pytest.mark.timeout(300)

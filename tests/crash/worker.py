@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from sqlalchemy import text
 
 from holdfast import Agent, Effect, Limits, Script, Tier, ToolContext, ask, tool
+from holdfast.activities import call_tool
 from holdfast.ledger import Ledger
 from holdfast.logs import configure_logs
 from holdfast.settings import load_settings
@@ -62,6 +64,8 @@ async def find_charge(args: Any, ctx: ToolContext) -> Charge | None:
 )
 async def charge(ref: str, ctx: ToolContext) -> Charge:
     """Charge."""
+    if EFFECT is Effect.TRANSACTIONAL:
+        return await charge_in_the_ledgers_database(ref, ctx)
     if "slow" in POINT:
         await asyncio.sleep(1)
     die("K3 before sending")
@@ -73,6 +77,27 @@ async def charge(ref: str, ctx: ToolContext) -> Charge:
     )
     die("K5 answered, unwritten")
     return Charge.model_validate(reply.json())
+
+
+async def charge_in_the_ledgers_database(ref: str, ctx: ToolContext) -> Charge:
+    async with ctx.transaction() as connection:
+        await connection.execute(text("INSERT INTO charges (ref) VALUES (:ref)"), {"ref": ref})
+    die("T3 written, uncommitted")
+    return Charge(charge=1)
+
+
+def wrap_transaction(after: str) -> None:
+    """Die right after a transactional effect and its settlement were committed."""
+    operation: Any = vars(call_tool)["_Operation"]
+    method = "_in_transaction"
+    original = getattr(operation, method)
+
+    async def wrapped(*args: Any) -> Any:
+        result = await original(*args)
+        die(after)
+        return result
+
+    setattr(operation, method, wrapped)
 
 
 def wrap(name: str, before: str, after: str) -> None:
@@ -101,6 +126,7 @@ if __name__ == "__main__":
     wrap("settle_turn", "M2 model answered", "M3 turn settled")
     wrap("reserve", "K1 started", "K2 reserved")
     wrap("settle", "-", "K6 settled, unreported")
+    wrap_transaction("T6 committed, unreported")
     wrap("close_run", "M4 before closing", "M5 closed")
     settings = load_settings()
     configure_logs(settings)
