@@ -30,6 +30,7 @@ from holdfast import (
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, Text, ToolCall
 from holdfast.contracts.tool import Tool
 from holdfast.llm.script import Step
+from holdfast.workflows.agent_run import AgentRun
 from tests.conftest import OpenShop, outcomes, until
 
 ROOMY = Limits(turns=100, calls=1000, tokens=10_000_000, cost_usd=10, wall_time=timedelta(hours=1))
@@ -517,6 +518,20 @@ async def test_a_model_error_that_no_retry_heals_fails_the_run_with_its_reason(s
         await run.result()
     summary = await run.summary()
     assert (summary.status, summary.turns) == (RunStatus.FAILED, 1)
+
+
+async def test_a_bug_in_the_workflow_fails_the_run_with_its_reason(
+    shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(*_: Any) -> None:
+        raise ZeroDivisionError("a bug of ours")
+
+    monkeypatch.setattr(AgentRun, "_must_continue_as_new", bug)
+    desk = await shop(agent([ask("double", n=1), "done"], double), sandboxed=False)
+    run = await desk.client.start("tester", "Go", id="bug")
+    with pytest.raises(RunFailed, match="ZeroDivisionError: a bug of ours"):
+        await asyncio.wait_for(run.result(), 20)
+    assert (await run.handle.describe()).status is WorkflowExecutionStatus.FAILED
 
 
 async def test_approval_is_bound_to_the_digest_and_counts_once(shop: OpenShop) -> None:
