@@ -646,6 +646,32 @@ async def test_a_rule_may_let_small_calls_run_and_large_ones_wait(shop: OpenShop
     assert (await run.result()).status is RunStatus.COMPLETED
 
 
+@pytest.mark.parametrize("approve", [True, False])
+async def test_a_rule_that_tightened_since_the_turn_holds_the_call_for_a_person(shop: OpenShop, approve: bool) -> None:
+    judged: list[str] = []
+    done: list[str] = []
+
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y")
+    async def act() -> str:
+        """Act."""
+        done.append("acted")
+        return "acted"
+
+    def only_the_first_time(call: ProposedCall) -> bool:
+        judged.append(call.tool)
+        return len(judged) == 1
+
+    desk = await shop(agent([ask("act"), "done"], act, auto_approve=only_the_first_time))
+    run = await desk.client.start("tester", "Go", id=f"tightened-{approve}")
+    [waiting] = await until(lambda: _waiting(run))
+    assert ([one.run_id for one in await desk.client.runs(waiting=True)], done) == ([run.id], [])
+    await run.decide(waiting.operation, approve=approve, by="ada")
+    result = await run.result()
+    assert result.status is RunStatus.COMPLETED
+    assert outcomes(result.operations) == [("act", Outcome.SUCCEEDED if approve else Outcome.DENIED)]
+    assert (done, (await desk.ledger.verify(run.id)).faults) == (["acted"] if approve else [], ())
+
+
 def _below_fifty(call: ProposedCall) -> bool:
     return bool(call.arguments["amount"] < 50)
 

@@ -67,8 +67,12 @@ async def _carry_out(boundary: Boundary, tool: Tool, call: CallInput, run_id: st
     if looked.settled is not None:
         return looked.settled
     agent = boundary.registry.agents.get(looked.agent)
-    allowed = may_run(agent, tool, looked.verdict, looked.arguments, looked.user, looked.tenant)
-    if looked.state is State.WAITING or not (looked.approved or allowed):
+    # Permission is used up by the first reservation: later attempts of the same operation need no new one.
+    permitted = looked.approved or looked.attempts > 0
+    allowed = permitted or may_run(agent, tool, looked.verdict, looked.arguments, looked.user, looked.tenant)
+    if looked.state is State.WAITING or not allowed:
+        if not looked.fresh:
+            await patiently(lambda: boundary.ledger.hold(run_id, call.id))
         return CallResult(waiting=True)
     return await _Operation(boundary, tool, call, run_id, looked).carry_out()
 

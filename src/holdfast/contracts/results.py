@@ -36,8 +36,8 @@ class Event(Frozen):
     run_id: str
     sequence: int
     kind: str
-    """`requested`, `opened`, `turn`, `repeated`, `said`, `reserved`, `checkpoint`, `settled`, `decided`, `resolved`,
-    `late`, `closed` or `erased`."""
+    """`requested`, `opened`, `turn`, `repeated`, `said`, `held`, `decided`, `reserved`, `released`, `checkpoint`,
+    `settled`, `resolved`, `late`, `closed` or `erased`."""
     at: datetime
     reference: str
     data: dict[str, Any]

@@ -131,6 +131,10 @@ class Ledger:
         """Close an operation to late attempts; see `operations.fence`."""
         return await self._write(operations.fence, run_id, operation_id, reason)
 
+    async def hold(self, run_id: str, operation_id: str) -> None:
+        """Make a call wait for a person; see `decisions.hold`."""
+        await self._write(decisions.hold, run_id, operation_id)
+
     async def record_decision(self, run_id: str, decision: Decision) -> CallResult:
         """Write down an approval or a rejection; see `decisions.record_decision`."""
         return await self._write(decisions.record_decision, run_id, decision)

@@ -79,6 +79,11 @@ class Story:
             lines.append(Text(f"           look whether it happened, then: {command}", style="dim"))
         return lines
 
+    def _held(self, event: Event) -> list[Text]:
+        told = f"{event.data['tool']} (held right before it would have run)"
+        command = f"holdfast approve {event.run_id} {event.reference}"
+        return [Text.assemble(("  waits  ", "yellow"), told), Text(f"           {command}", style="dim")]
+
     def _decided(self, event: Event) -> list[Text]:
         word = "approved" if event.data["approve"] else "rejected"
         return [
