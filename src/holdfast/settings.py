@@ -1,9 +1,9 @@
 """Every setting, read once at the edge of a process from the environment (`HOLDFAST_…`) and passed in."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from holdfast.contracts.errors import SettingsError
@@ -49,6 +49,14 @@ class Settings(BaseSettings):
     deployment: str = ""
     """Name of the Temporal worker deployment; with `build_id` it pins runs to worker versions."""
     build_id: str = ""
+    """This worker's version in the deployment, such as a commit. Runs stay on their version until a turn ends."""
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if bool(self.deployment) != bool(self.build_id):
+            msg = "HOLDFAST_DEPLOYMENT and HOLDFAST_BUILD_ID go together: set both, or neither"
+            raise ValueError(msg)
+        return self
 
     @property
     def ledger(self) -> str:
@@ -65,6 +73,10 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = "; ".join(f"HOLDFAST_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(_told(fault["loc"], fault["msg"]) for fault in error.errors())
         msg = f"the environment holds settings that don't fit: {faults}"
         raise SettingsError(msg) from error
+
+
+def _told(where: tuple[int | str, ...], message: str) -> str:
+    return f"HOLDFAST_{str(where[0]).upper()}: {message}" if where else message.removeprefix("Value error, ")

@@ -2,21 +2,16 @@
 
 import asyncio
 import signal
-import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
-from holdfast import Client, Effect, Outcome, RunResult, RunStatus
-from holdfast.client import Run
+from holdfast import Effect, Outcome, RunResult, RunStatus
 from holdfast.engine.connect import Engine
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
-from tests.conftest import outcomes, until
-from tests.crash.harness import Process, charges, downstream, worker_env
+from tests.conftest import new_database, outcomes
+from tests.crash.case import opened_case
 
 CALL_POINTS = (
     "K1 started",
@@ -53,70 +48,52 @@ class Played:
     charged: dict[str, int]
 
 
-async def play(engine: Engine, folder: Path, effect: Effect, point: str) -> Played:
+async def play(engine: Engine, folder: Path, effect: Effect, point: str, ledger_url: str) -> Played:
     """One run of two charges; its worker is killed once at the point and started again."""
-    folder = folder / uuid.uuid4().hex[:8]
-    folder.mkdir()
-    queue = f"crash-{uuid.uuid4().hex[:8]}"
-    settings = Settings(home=folder, task_queue=queue, ledger_url=f"sqlite:///{folder / 'ledger.db'}")
-    ledger = Ledger.connect(settings.ledger)
-    await ledger.migrate()
-    await ledger.database.write(lambda connection: connection.execute(text("CREATE TABLE charges (ref TEXT)")))
-    await ledger.close()
-    async with downstream(folder) as address, await Client.connect(engine.address, settings=settings) as client:
-        crash = {"CRASH_POINT": point, "CRASH_MARK": str(folder / "mark"), "CRASH_EFFECT": effect.value}
-        env = worker_env(engine.address, settings.ledger, queue, {"downstream": address}, **crash)
-        run = await client.start("charger", "Charge", id=f"run-{queue}")
-        ended = asyncio.create_task(run.result())
+    async with opened_case(engine, folder, effect, point, ledger_url=ledger_url) as case:
+        ended = asyncio.create_task(case.run.result())
         kills = resolved = 0
-        worker = Process("tests.crash.worker", env=env, output=folder / "worker.log")
+        worker = case.worker("killed")
         try:
             async with asyncio.timeout(90):
                 while not ended.done():
                     if worker.code is not None:
                         assert worker.code == -signal.SIGKILL, worker.output.read_text()[-3000:]
                         kills += 1
-                        worker = Process("tests.crash.worker", env=env, output=folder / "worker.log")
-                    resolved += await resolve_as_a_person_would(run, address)
+                        worker = case.worker("second")
+                    resolved += await case.resolve_as_a_person_would()
                     await asyncio.sleep(0.05)
         finally:
             await worker.stop()
+        ledger, run = case.client.ledger, case.run
         return Played(
             point=point,
             result=await ended,
             kills=kills,
             resolved=resolved,
-            faults=(await client.ledger.verify(run.id)).faults,
-            kinds=[event.kind for event in await client.ledger.read_events(run.id)],
-            charged={
-                ref: len(await charges(address, ref)) + await booked(client.ledger, ref) for ref in ("one", "two")
-            },
+            faults=(await ledger.verify(run.id)).faults,
+            kinds=[event.kind for event in await ledger.read_events(run.id)],
+            charged=await case.charged(),
         )
 
 
-async def booked(ledger: Ledger, ref: str) -> int:
-    """Charges that a TRANSACTIONAL tool made in the ledger's own database."""
-    count = text("SELECT COUNT(*) FROM charges WHERE ref = :ref")
-    return int(await ledger.database.read(lambda connection: connection.execute(count, {"ref": ref}).scalar_one()))
+def sqlite_of_its_own() -> str:
+    return ""
 
 
-async def resolve_as_a_person_would(run: Run, address: str) -> int:
-    """Look at the other side, and say what became of what is not known."""
-    unknown = [operation for operation in await run.operations() if operation.outcome is Outcome.UNKNOWN]
-    if not unknown or not (await run.state()).waiting:
-        return 0
-    happened = bool(await charges(address, unknown[0].arguments["ref"]))
-    await run.resolve(unknown[0].operation_id, happened=happened, by="a person")
-    return 1
-
-
-async def campaign(engine: Engine, folder: Path, effect: Effect, points: Sequence[str]) -> list[Played]:
-    """All points, a few side by side."""
+async def campaign(
+    engine: Engine,
+    folder: Path,
+    effect: Effect,
+    points: Sequence[str],
+    new_ledger: Callable[[], str] = sqlite_of_its_own,
+) -> list[Played]:
+    """All points, a few side by side, each with a ledger of its own."""
     limit = asyncio.Semaphore(AT_ONCE)
 
     async def one(point: str) -> Played:
         async with limit:
-            return await play(engine, folder, effect, point)
+            return await play(engine, folder, effect, point, new_ledger())
 
     return await asyncio.gather(*(one(point) for point in points))
 
@@ -134,11 +111,19 @@ async def test_a_call_that_can_be_repeated_or_looked_up_happens_exactly_once(
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 async def test_an_effect_in_the_ledgers_database_commits_with_its_record_or_not_at_all(
-    engine: Engine, tmp_path: Path
+    engine: Engine, tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
     points = ("K1 started", "K2 reserved", "T3 written, uncommitted", "T6 committed, unreported")
-    for played in await campaign(engine, tmp_path, Effect.TRANSACTIONAL, points):
+    new_ledger = sqlite_of_its_own
+    if kind == "postgresql":
+        server = request.getfixturevalue("postgres")
+
+        def new_ledger() -> str:
+            return new_database(server)
+
+    for played in await campaign(engine, tmp_path, Effect.TRANSACTIONAL, points, new_ledger):
         assert (played.point, played.kills, played.faults) == (played.point, 1, ())
         assert (played.point, played.charged) == (played.point, {"one": 1, "two": 1})
         assert (played.result.status, played.resolved) == (RunStatus.COMPLETED, 0)
@@ -167,41 +152,3 @@ async def test_a_kill_between_calls_loses_and_repeats_nothing(engine: Engine, tm
         assert (played.result.status, played.result.turns) == (RunStatus.COMPLETED, 3)
         repeats = played.kinds.count("repeated")
         assert (played.point, repeats) == (played.point, int(played.point == "M2 model answered"))
-
-
-@pytest.mark.timeout(120)
-async def test_a_frozen_worker_that_wakes_up_repeats_nothing(engine: Engine, tmp_path: Path) -> None:
-    """SIGSTOP in the middle of a call, past its heartbeat; another worker takes over; SIGCONT."""
-    queue = f"freeze-{uuid.uuid4().hex[:8]}"
-    settings = Settings(home=tmp_path, task_queue=queue, ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}")
-    ledger = Ledger.connect(settings.ledger)
-    await ledger.migrate()
-    await ledger.close()
-    async with downstream(tmp_path) as address, await Client.connect(engine.address, settings=settings) as client:
-        env = worker_env(engine.address, settings.ledger, queue, {"downstream": address}, CRASH_POINT="slow")
-        frozen = Process("tests.crash.worker", env=env, output=tmp_path / "frozen.log")
-        other: Process | None = None
-        try:
-            run = await client.start("charger", "Charge", id=f"run-{queue}")
-
-            async def reserved() -> bool:
-                return any(operation.state == "reserved" for operation in await run.operations())
-
-            await until(reserved)
-            frozen.signal(signal.SIGSTOP)
-            other = Process("tests.crash.worker", env=env, output=tmp_path / "other.log")
-
-            async def first_done() -> bool:
-                return any(operation.outcome is not None for operation in await run.operations())
-
-            await until(first_done, seconds=60)
-            frozen.signal(signal.SIGCONT)
-            result = await run.result()
-        finally:
-            await frozen.stop()
-            if other is not None:
-                await other.stop()
-        assert result.status is RunStatus.COMPLETED
-        assert [operation.attempts for operation in result.operations] == [2, 1]
-        assert [len(await charges(address, ref)) for ref in ("one", "two")] == [1, 1]
-        assert (await client.ledger.verify(run.id)).faults == ()

@@ -1,4 +1,4 @@
-"""A worker that kills itself with SIGKILL at one point of one call, once: `python -m tests.crash.worker`.
+"""A worker that kills or stops itself at one point of one call, once: `python -m tests.crash.worker`.
 
 The points stand around the engine's own code by wrapping the ledger and the tool; the engine has no test hooks.
 """
@@ -26,6 +26,7 @@ MARK = Path(os.environ.get("CRASH_MARK", "/nonexistent"))
 """Written before the kill, so that it happens once."""
 OWN_REFS = os.environ.get("CRASH_REFS") == "own"
 """Each operation charges under a reference of its own, so that many runs share one downstream."""
+SIGNAL = signal.Signals[f"SIG{os.environ.get('CRASH_SIGNAL', 'KILL')}"]
 EFFECT = Effect(os.environ.get("CRASH_EFFECT", "KEYED"))
 
 
@@ -39,7 +40,7 @@ def crash_here(point: str) -> bool:
 
 def die(point: str) -> None:
     if crash_here(point):
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), SIGNAL)
 
 
 class Charge(BaseModel):

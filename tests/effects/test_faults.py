@@ -1,27 +1,22 @@
-"""Everything a tool, a ledger, a server or a stranger can do wrong: a clear error or a wait, nothing lost, nothing twice."""
+"""Whatever a tool or a stranger does wrong: a clear error, nothing lost, nothing twice."""
 
 import asyncio
 import math
-import os
-import signal
-import sqlite3
 import subprocess
 import time
 import uuid
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
-from sqlalchemy import text
 from temporalio import workflow
 from temporalio.client import WorkflowFailureError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from holdfast import (
     Agent,
-    Client,
     Effect,
     Limits,
     Outcome,
@@ -33,22 +28,16 @@ from holdfast import (
     ask,
     tool,
 )  # fmt: skip
-from holdfast.activities.watchdog import EXIT_CODE
-from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.wire import CallInput
-from holdfast.engine.connect import Engine, connect, require_search_attributes
-from holdfast.engine.embedded import EmbeddedEngine, find_binary
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
-from holdfast.workers.worker import make_boundary, make_worker
-from tests.conftest import OpenShop, new_database, outcomes, start_postgres, until
-from tests.crash.harness import Process, worker_env
-
-ROOMY = Limits(turns=100, tokens=10_000_000, wall_time=timedelta(hours=1))
-
-
-def agent(*steps: Any, tools: list[Any], **options: Any) -> Agent:
-    return Agent(name="tester", instructions="Test.", model=Script(steps), tools=tools, limits=ROOMY, **options)
+from holdfast.activities.gate import Gate
+from holdfast.contracts.messages import ModelRequest, ModelResponse, Text
+from holdfast.contracts.upstream import Upstream
+from holdfast.contracts.wire import CallInput, TurnResult
+from holdfast.engine.connect import Engine, connect
+from holdfast.engine.embedded import find_binary
+from holdfast.ledger import NewTurn
+from tests.conftest import OpenShop, outcomes, until
+from tests.effects.agents import agent
+from tests.loopback import Loopback, body_of
 
 
 class Weird:
@@ -88,138 +77,44 @@ async def test_a_read_that_raises_anything_fails_after_its_attempts_and_the_run_
     assert "Traceback" not in str(operation.result)
 
 
-async def test_each_effect_class_retries_as_it_may_when_the_end_is_not_known(shop: OpenShop) -> None:
-    tried: dict[str, list[str]] = {}
+async def test_the_process_goes_on_from_what_was_settled_not_from_what_it_heard(shop: OpenShop) -> None:
+    """Another worker settles the turn while this one still listens to the model."""
+    heard: list[str] = []
 
-    def failing(effect: Effect, **clauses: Any) -> Any:
-        @tool(
-            name=effect.lower(),
-            version="1.0.0",
-            effect=effect,
-            tier=Tier.REVERSIBLE,
-            scope="x:y",
-            attempts=2,
-            **clauses,
-        )
-        async def act(ctx: ToolContext) -> str:
-            """Act."""
-            tried.setdefault(effect, []).append(ctx.operation_id)
-            raise ConnectionError("the line went dead")
+    class Late(Script):
+        async def respond(self, request: ModelRequest) -> ModelResponse:
+            heard.extend(message.text for message in request.messages)
+            answer = await super().respond(request)
+            if not answer.message.calls:
+                return answer
+            text = Text(text="settled by another worker")
+            other = answer.message.model_copy(update={"parts": (text, *answer.message.parts)})
+            run = await desk.ledger.read_run("overtaken")
+            gate = Gate(tester, {"look": look}, run, set(), closed="")
+            calls = tuple(gate.judge(call) for call in other.calls)
+            result = TurnResult(heads=tuple(call.head for call in calls), calls=1)
+            await desk.ledger.settle_turn(
+                "overtaken",
+                NewTurn(
+                    turn=1,
+                    heard=(),
+                    message=other,
+                    calls=calls,
+                    result=result,
+                    meta={"usage": answer.usage.model_dump()},
+                ),
+            )
+            return answer
 
-        return act
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
+    async def look() -> str:
+        """Look."""
+        return "seen"
 
-    async def absent(args: Any, ctx: ToolContext) -> None:
-        return None
-
-    tools = [
-        failing(Effect.IDEMPOTENT),
-        failing(Effect.KEYED),
-        failing(Effect.ONCE),
-        failing(Effect.TRANSACTIONAL),
-        failing(Effect.RECONCILED, reconcile=absent, settles_within=timedelta(seconds=0.2)),
-    ]
-    names = [t.name for t in tools]
-    desk = await shop(agent([ask(name) for name in names], "done", tools=tools))
-    run = await desk.client.start("tester", "Go", id="classes")
-    while not (await run.summary()).status.closed:
-        for waiting in (await run.state()).waiting:
-            await run.resolve(waiting.operation, happened=False, by="ada", note="looked")
-        await asyncio.sleep(0.05)
-    operations = {o.tool: o for o in (await run.result()).operations}
-    assert {name: len(set(ids)) for name, ids in tried.items()} == dict.fromkeys(tried, 1)
-    assert {name.lower(): len(ids) for name, ids in tried.items()} == {
-        "idempotent": 2, "keyed": 2, "once": 1, "transactional": 2, "reconciled": 2,
-    }  # fmt: skip
-    assert {name: o.outcome for name, o in operations.items()} == dict.fromkeys(names, Outcome.FAILED)
-    resolved = {e.reference for e in await desk.ledger.read_events("classes") if e.kind == "resolved"}
-    assert resolved == {operations[name].operation_id for name in ("idempotent", "keyed", "once", "reconciled")}
-    assert (await desk.ledger.verify("classes")).faults == ()
-
-
-async def test_a_once_call_that_surely_did_not_happen_is_tried_again(shop: OpenShop) -> None:
-    tried: list[int] = []
-
-    @tool(version="1.0.0", effect=Effect.ONCE, tier=Tier.REVERSIBLE, scope="x:y")
-    async def send(ctx: ToolContext) -> str:
-        """Send."""
-        tried.append(ctx.attempt)
-        if len(tried) == 1:
-            raise ToolError("the door was closed", retryable=True, happened="no", retry_after=0.1)
-        return "sent"
-
-    desk = await shop(agent(ask("send"), "done", tools=[send]))
-    result = await desk.client.execute("tester", "Go", id="closed-door")
-    assert (tried, outcomes(result.operations)) == ([1, 2], [("send", Outcome.SUCCEEDED)])
-
-
-async def test_reconcile_that_finds_the_call_settles_it_without_running_it_again(shop: OpenShop) -> None:
-    class Sent(BaseModel):
-        number: int
-
-    tried: list[str] = []
-
-    async def find(args: Any, ctx: ToolContext) -> Sent:
-        return Sent(number=7)
-
-    @tool(version="1.0.0", effect=Effect.RECONCILED, tier=Tier.REVERSIBLE, scope="x:y", reconcile=find)
-    async def send(ctx: ToolContext) -> Sent:
-        """Send."""
-        tried.append(ctx.operation_id)
-        raise ConnectionError("sent, but the answer was lost")
-
-    desk = await shop(agent(ask("send"), "done", tools=[send]))
-    [operation] = (await desk.client.execute("tester", "Go", id="found")).operations
-    assert (operation.outcome, operation.result, len(tried)) == (Outcome.SUCCEEDED, {"number": 7}, 1)
-
-
-async def test_reconcile_that_is_not_sure_leaves_it_to_a_person(shop: OpenShop) -> None:
-    async def find(args: Any, ctx: ToolContext) -> None:
-        raise ValueError("the list is truncated")
-
-    @tool(version="1.0.0", effect=Effect.RECONCILED, tier=Tier.REVERSIBLE, scope="x:y", reconcile=find)
-    async def send() -> str:
-        """Send."""
-        raise ConnectionError
-
-    desk = await shop(agent(ask("send"), "done", tools=[send]))
-    run = await desk.client.start("tester", "Go", id="unsure")
-
-    async def waiting() -> Any:
-        return (await run.state()).waiting
-
-    [one] = await until(waiting)
-    assert one.unknown
-    await run.resolve(one.operation, happened=True, by="ada", note="it is in the outbox")
-    [operation] = (await run.result()).operations
-    assert (operation.outcome, operation.result["note"]) == (Outcome.SUCCEEDED, "it is in the outbox")
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_a_transactional_effect_commits_with_its_settlement_or_not_at_all(
-    shop: OpenShop, kind: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    tried: list[int] = []
-
-    @tool(version="1.0.0", effect=Effect.TRANSACTIONAL, tier=Tier.REVERSIBLE, scope="x:y")
-    async def book(amount: int, ctx: ToolContext) -> int:
-        """Book."""
-        async with ctx.transaction() as connection:
-            await connection.execute(text("INSERT INTO bookings VALUES (:amount)"), {"amount": amount})
-        tried.append(amount)
-        if len(tried) == 1:
-            raise ConnectionError("after the write")
-        return amount
-
-    url = (
-        f"sqlite:///{tmp_path / 'ledger.db'}" if kind == "sqlite" else new_database(request.getfixturevalue("postgres"))
-    )
-    desk = await shop(agent(ask("book", amount=5), ask("book", amount=6), "done", tools=[book]), ledger_url=url)
-    await desk.ledger.database.write(lambda c: c.execute(text("CREATE TABLE bookings (amount INTEGER)")))
-    result = await desk.client.execute("tester", "Go", id=f"book-{kind}")
-    rows = await desk.ledger.database.read(lambda c: [*c.execute(text("SELECT amount FROM bookings")).scalars()])
-    assert (rows, tried) == ([5, 6], [5, 5, 6])
-    assert outcomes(result.operations) == [("book", Outcome.SUCCEEDED)] * 2
-    assert (await desk.ledger.verify(f"book-{kind}")).faults == ()
+    tester = Agent(name="tester", instructions="Test.", model=Late([ask("look"), "done"]), tools=[look])
+    desk = await shop(tester)
+    result = await desk.client.execute("tester", "Go", id="overtaken")
+    assert (result.text, result.calls, heard) == ("done", 1, ["Go", "Go", "settled by another worker", ""])
 
 
 async def test_results_that_are_no_json_are_named_and_an_effect_is_not_repeated_for_them(shop: OpenShop) -> None:
@@ -339,126 +234,6 @@ async def test_long_calls_are_kept_alive_by_the_engines_heartbeats(shop: OpenSho
     assert (tried, outcomes(result.operations)) == ([1], [("take_long", Outcome.SUCCEEDED)])
 
 
-async def test_a_tool_that_blocks_the_event_loop_ends_its_worker_and_another_goes_on(
-    engine: Engine, tmp_path: Path
-) -> None:
-    queue = f"block-{uuid.uuid4().hex[:8]}"
-    settings = Settings(home=tmp_path, task_queue=queue, ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}")
-    ledger = Ledger.connect(settings.ledger)
-    await ledger.migrate()
-    await ledger.close()
-    env = worker_env(
-        engine.address, settings.ledger, queue, {}, HOLDFAST_WATCHDOG_SECONDS="1", BLOCK_MARK=str(tmp_path / "mark")
-    )
-    worker = Process(
-        "holdfast.client.cli", "worker", "tests.effects.blocking:agent", env=env, output=tmp_path / "w.log"
-    )
-    try:
-        async with await Client.connect(engine.address, settings=settings) as client:
-            run = await client.start("blocker", "Go", id=f"run-{queue}")
-            assert await worker.wait() == EXIT_CODE
-            assert '"tools": ["block"]' in worker.output.read_text()
-            worker = Process(
-                "holdfast.client.cli", "worker", "tests.effects.blocking:agent", env=env, output=tmp_path / "w.log"
-            )
-            result = await run.result()
-            assert (result.status, outcomes(result.operations)) == (RunStatus.COMPLETED, [("block", Outcome.SUCCEEDED)])
-            assert result.operations[0].attempts >= 1
-    finally:
-        await worker.stop()
-
-
-async def test_runs_wait_while_another_process_holds_the_sqlite_ledger(shop: OpenShop, tmp_path: Path) -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
-    done: list[str] = []
-
-    @tool(version="1.0.0", effect=Effect.ONCE, tier=Tier.REVERSIBLE, scope="x:y")
-    async def send() -> str:
-        """Send."""
-        begun.set()
-        await go_on.wait()
-        done.append("sent")
-        return "sent"
-
-    desk = await shop(agent(ask("send"), "done", tools=[send]), heartbeat_seconds=1.0)
-    run = await desk.client.start("tester", "Go", id="locked")
-    await begun.wait()
-    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    go_on.set()
-    await asyncio.sleep(10)  # longer than SQLite itself waits: the ledger is away
-    assert (done, outcomes(await run.operations())) == (["sent"], [("send", None)])
-    other.execute("ROLLBACK")
-    other.close()
-    result = await run.result()
-    assert (done, outcomes(result.operations)) == (["sent"], [("send", Outcome.SUCCEEDED)])
-    assert [o.attempts for o in result.operations] == [1]
-
-
-async def test_runs_wait_while_postgresql_is_down_for_ten_seconds(shop: OpenShop, tmp_path: Path) -> None:
-    server = start_postgres(tmp_path / "postgres")
-    try:
-        done: list[int] = []
-        begun = asyncio.Event()
-
-        @tool(version="1.0.0", effect=Effect.ONCE, tier=Tier.REVERSIBLE, scope="x:y")
-        async def send(n: int) -> str:
-            """Send."""
-            done.append(n)
-            begun.set()
-            await asyncio.sleep(0.3)
-            return "sent"
-
-        steps = [*(ask("send", n=n) for n in range(3)), "done"]
-        desk = await shop(agent(*steps, tools=[send]), ledger_url=new_database(server))
-        run = await desk.client.start("tester", "Go", id="pg-down")
-        await begun.wait()
-        await asyncio.to_thread(server.stop)
-        await asyncio.sleep(10)
-        await asyncio.to_thread(server.ensure_postgres_running)
-        result = await run.result()
-        assert (done, outcomes(result.operations)) == ([0, 1, 2], [("send", Outcome.SUCCEEDED)] * 3)
-        assert (await desk.ledger.verify("pg-down")).faults == ()
-    finally:
-        server.cleanup()
-
-
-async def test_runs_go_on_after_the_temporal_server_was_killed_and_came_back(tmp_path: Path) -> None:
-    done: list[int] = []
-
-    @tool(version="1.0.0", effect=Effect.ONCE, tier=Tier.REVERSIBLE, scope="x:y")
-    async def send(n: int) -> str:
-        """Send."""
-        done.append(n)
-        await asyncio.sleep(0.2)
-        return "sent"
-
-    steps = [*(ask("send", n=n) for n in range(8)), "done"]
-    settings = Settings(home=tmp_path, ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}", heartbeat_seconds=2)
-    async with EmbeddedEngine(tmp_path) as embedded:
-        ledger = Ledger.connect(settings.ledger)
-        await ledger.migrate()
-        temporal, _ = await connect(settings, embedded.engine.address)
-        await require_search_attributes(temporal)
-        boundary = make_boundary([agent(*steps, tools=[send])], ledger, settings)
-        async with (
-            make_worker(temporal, boundary, settings),
-            await Client.connect(embedded.engine.address, settings=settings) as client,
-        ):
-            run = await client.start("tester", "Go", id="server-killed")
-
-            async def some() -> bool:
-                return len(done) >= 3
-
-            await until(some)
-            first = embedded.engine.pid
-            os.kill(first, signal.SIGKILL)
-            result = await asyncio.wait_for(run.result(), 90)
-            assert embedded.engine.pid != first
-        assert (done, outcomes(result.operations)) == ([*range(8)], [("send", Outcome.SUCCEEDED)] * 8)
-        await ledger.close()
-
-
 async def test_the_same_call_asked_for_again_and_again_is_ended_by_the_limit(shop: OpenShop) -> None:
     @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
     async def look() -> str:
@@ -527,3 +302,36 @@ async def test_a_stranger_who_reaches_temporal_can_make_no_tool_act(shop: OpenSh
     await run.decide(operation.operation_id, approve=False)
     assert (await run.result()).status is RunStatus.COMPLETED
     assert done == []
+
+
+async def test_a_service_that_asks_to_wait_is_asked_again_then_under_the_same_key(shop: OpenShop) -> None:
+    asked: list[tuple[float, str]] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        body_of(request)
+        asked.append((time.monotonic(), request.headers["Idempotency-Key"]))
+        busy = len(asked) == 1
+        request.send_response(503 if busy else 200)
+        if busy:
+            request.send_header("retry-after", "2")
+        request.send_header("content-length", "2")
+        request.end_headers()
+        request.wfile.write(b"{}")
+
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y")
+    async def pay(ctx: ToolContext) -> str:
+        """Pay."""
+        await ctx.http("bank").post("/payments", json={})
+        return "paid"
+
+    service = Loopback(answer)
+    try:
+        upstreams = {"bank": Upstream(base_url=service.url)}
+        desk = await shop(agent(ask("pay"), "done", tools=[pay]), upstreams=upstreams)
+        [operation] = (await desk.client.execute("tester", "Go", id="retry-after")).operations
+    finally:
+        service.stop()
+    (first, key), (second, same_key) = asked
+    assert (operation.outcome, operation.attempts) == (Outcome.SUCCEEDED, 2)
+    assert key == same_key == operation.operation_id
+    assert second - first >= 2

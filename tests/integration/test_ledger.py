@@ -18,7 +18,8 @@ from holdfast.contracts.errors import (
 from holdfast.contracts.identity import digest, operation_id
 from holdfast.contracts.messages import Message, Text, ToolCall
 from holdfast.contracts.wire import CallInput, CloseInput, Decision, Head, Resolution, TurnResult
-from holdfast.ledger import AskedCall, Ledger, NewRun, NewTurn, NotAskedFor, Settlement, State
+from holdfast.ledger import AskedCall, Ledger, NewRun, NewTurn, NotAskedFor, OperationMoved, Settlement, State
+from holdfast.ledger.operations import settle_with_effect
 from tests.conftest import Postgres, new_database
 
 SUCCESS = Settlement(outcome=Outcome.SUCCEEDED, content={"done": True}, meta={})
@@ -80,16 +81,17 @@ async def test_an_operation_is_reserved_then_settled_once(ledger: Ledger) -> Non
     await open_run(ledger)
     [call] = await ask(ledger, {"n": 1})
     assert (await ledger.look_up("r1", call)).state is State.FREE
-    assert await ledger.reserve("r1", call, "owner-1", 1000, "1.0.0") == 1
-    assert await ledger.reserve("r1", call, "owner-1", 1000, "1.0.0") == 1
+    assert await ledger.reserve("r1", call, "owner-1", 1000, "1.0.0", seen=0) == 1
+    assert await ledger.reserve("r1", call, "owner-1", 1000, "1.0.0", seen=0) == 1
     assert (await ledger.look_up("r1", call)).state is State.RESERVED
-    first = await ledger.settle("r1", call.id, "owner-1", SUCCESS)
-    assert await ledger.settle("r1", call.id, "owner-1", SUCCESS) == first
-    assert await ledger.settle("r1", call.id, "owner-2", FAILURE) == first
+    first, mine = await ledger.settle("r1", call.id, "owner-1", SUCCESS)
+    assert mine
+    assert await ledger.settle("r1", call.id, "owner-1", SUCCESS) == (first, False)
+    assert await ledger.settle("r1", call.id, "owner-2", FAILURE) == (first, False)
     looked = await ledger.look_up("r1", call)
     assert (looked.state, looked.settled) == (State.SETTLED, first)
     with pytest.raises(LedgerConflict):
-        await ledger.reserve("r1", call, "owner-2", 1000, "1.0.0")
+        await ledger.reserve("r1", call, "owner-2", 1000, "1.0.0", seen=0)
 
 
 async def test_a_call_that_no_turn_asked_for_is_refused(ledger: Ledger) -> None:
@@ -112,25 +114,76 @@ async def test_a_call_that_no_turn_asked_for_is_refused(ledger: Ledger) -> None:
 async def test_a_zombie_may_not_fail_what_a_newer_attempt_does_but_its_success_counts(ledger: Ledger) -> None:
     await open_run(ledger)
     [call] = await ask(ledger, {"n": 1})
-    await ledger.reserve("r1", call, "old", 1000, "1.0.0")
-    assert await ledger.reserve("r1", call, "new", 1000, "1.0.0") == 2
+    await ledger.reserve("r1", call, "old", 1000, "1.0.0", seen=0)
+    assert await ledger.reserve("r1", call, "new", 1000, "1.0.0", seen=1) == 2
     with pytest.raises(LedgerConflict, match="newer attempt"):
         await ledger.settle("r1", call.id, "old", FAILURE)
-    assert (await ledger.settle("r1", call.id, "old", SUCCESS)).outcome is Outcome.SUCCEEDED
-    assert (await ledger.settle("r1", call.id, "new", FAILURE)).outcome is Outcome.SUCCEEDED
+    assert (await ledger.settle("r1", call.id, "old", SUCCESS)).result.outcome is Outcome.SUCCEEDED
+    assert (await ledger.settle("r1", call.id, "new", FAILURE)).result.outcome is Outcome.SUCCEEDED
+
+
+async def test_of_two_attempts_that_looked_at_the_same_time_one_may_act(ledger: Ledger) -> None:
+    await open_run(ledger)
+    [call] = await ask(ledger, {"n": 1}, effect=Effect.ONCE)
+    seen = (await ledger.look_up("r1", call)).attempts
+
+    async def reserve(owner: str) -> bool:
+        try:
+            await ledger.reserve("r1", call, owner, 1000, "1.0.0", seen=seen)
+        except OperationMoved:
+            return False
+        return True
+
+    assert sorted(await asyncio.gather(*(reserve(f"owner-{n}") for n in range(8)))) == [False] * 7 + [True]
+    assert (await ledger.look_up("r1", call)).attempts == 1
+
+
+async def test_a_transaction_that_was_taken_over_takes_its_effect_back(ledger: Ledger) -> None:
+    await open_run(ledger)
+    [call] = await ask(ledger, {"n": 1}, effect=Effect.TRANSACTIONAL)
+    await ledger.database.write(lambda c: c.execute(text("CREATE TABLE bookings (owner TEXT)")))
+    await ledger.reserve("r1", call, "frozen", 1000, "1.0.0", seen=0)
+    await ledger.reserve("r1", call, "second", 1000, "1.0.0", seen=1)
+
+    async def act(owner: str) -> None:
+        async with ledger.open() as connection:
+            await connection.execute(text("INSERT INTO bookings VALUES (:owner)"), {"owner": owner})
+            await connection.run_sync(settle_with_effect, "r1", call.id, owner, SUCCESS)
+
+    await act("second")
+    with pytest.raises(OperationMoved, match="rolled back"):
+        await act("frozen")
+    booked = await ledger.database.read(lambda c: [*c.execute(text("SELECT owner FROM bookings")).scalars()])
+    assert booked == ["second"]
+
+
+async def test_a_late_success_of_a_fenced_attempt_is_kept_as_evidence(ledger: Ledger) -> None:
+    await open_run(ledger)
+    calls = await ask(ledger, {"n": 1}, {"n": 2})
+    for call in calls:
+        await ledger.reserve("r1", call, "slow", 1000, "1.0.0", seen=0)
+    unknown, absent = calls
+    assert (await ledger.fence("r1", unknown.id, "stopped")).outcome is Outcome.UNKNOWN
+    assert (await ledger.fence("r1", absent.id, "not found", absent=1)).outcome is Outcome.FAILED
+    for call in (*calls, *calls):
+        await ledger.settle("r1", call.id, "slow", SUCCESS)
+    late = [(e.reference, e.content) for e in await ledger.read_events("r1") if e.kind == "late"]
+    assert late == [(f"{call.id}#slow", {"done": True}) for call in calls]
+    assert [o.outcome for o in await ledger.list_operations("r1")] == [Outcome.UNKNOWN, Outcome.FAILED]
+    assert (await ledger.verify("r1")).faults == ()
 
 
 async def test_a_fence_says_what_is_not_known_and_keeps_late_evidence(ledger: Ledger) -> None:
     await open_run(ledger)
     never, begun, read = await ask(ledger, {"n": 1}, {"n": 2}, {"n": 3})
-    await ledger.reserve("r1", begun, "old", 1000, "1.0.0")
+    await ledger.reserve("r1", begun, "old", 1000, "1.0.0", seen=0)
     assert (await ledger.fence("r1", never.id, "stopped")).outcome is Outcome.FAILED
     unknown = await ledger.fence("r1", begun.id, "stopped")
     assert unknown.outcome is Outcome.UNKNOWN
     assert await ledger.fence("r1", begun.id, "again") == unknown
     with pytest.raises(LedgerConflict):
-        await ledger.reserve("r1", never, "late", 1000, "1.0.0")
-    assert await ledger.settle("r1", begun.id, "zombie", SUCCESS) == unknown
+        await ledger.reserve("r1", never, "late", 1000, "1.0.0", seen=0)
+    assert await ledger.settle("r1", begun.id, "zombie", SUCCESS) == (unknown, False)
     assert [e.content for e in await ledger.read_events("r1") if e.kind == "late"] == [{"done": True}]
     with pytest.raises(DecisionRefused, match="nothing to resolve"):
         await ledger.record_resolution("r1", Resolution(operation=never.id, happened=True))
@@ -147,18 +200,18 @@ async def test_a_released_attempt_frees_the_operation_only_if_it_surely_had_no_e
     await open_run(ledger)
     sure, unsure = await ask(ledger, {"n": 1}, {"n": 2})
     for call, surely_not in ((sure, True), (unsure, False)):
-        await ledger.reserve("r1", call, "one", 1000, "1.0.0")
+        await ledger.reserve("r1", call, "one", 1000, "1.0.0", seen=0)
         await ledger.release("r1", call.id, "one", "unavailable", surely_not=surely_not)
         await ledger.release("r1", call.id, "one", "unavailable", surely_not=surely_not)
     assert (await ledger.look_up("r1", sure)).state is State.FREE
     assert (await ledger.look_up("r1", unsure)).state is State.RESERVED
-    assert await ledger.reserve("r1", sure, "two", 1000, "1.0.0") == 2
+    assert await ledger.reserve("r1", sure, "two", 1000, "1.0.0", seen=1) == 2
 
 
 async def test_checkpoints_survive_to_the_next_attempt(ledger: Ledger) -> None:
     await open_run(ledger)
     [call] = await ask(ledger, {"n": 1})
-    await ledger.reserve("r1", call, "one", 1000, "1.0.0")
+    await ledger.reserve("r1", call, "one", 1000, "1.0.0", seen=0)
     await ledger.record_checkpoint("r1", call.id, "one", 1, {"page": 1})
     await ledger.record_checkpoint("r1", call.id, "one", 2, {"page": 2})
     assert (await ledger.look_up("r1", call)).checkpoint == {"page": 2}
@@ -169,7 +222,7 @@ async def test_forty_concurrent_calls_of_one_run_all_settle_in_one_chain(ledger:
     calls = await ask(ledger, *({"n": n} for n in range(40)))
 
     async def one(call: CallInput) -> None:
-        await ledger.reserve("r1", call, call.id, 1000, "1.0.0")
+        await ledger.reserve("r1", call, call.id, 1000, "1.0.0", seen=0)
         await ledger.settle("r1", call.id, call.id, SUCCESS)
 
     await asyncio.gather(*(one(call) for call in calls))
@@ -187,7 +240,7 @@ async def test_the_same_request_from_many_writers_is_one_run(ledger: Ledger) -> 
 async def finished(ledger: Ledger) -> None:
     await open_run(ledger)
     [call] = await ask(ledger, {"n": 1})
-    await ledger.reserve("r1", call, "one", 1000, "1.0.0")
+    await ledger.reserve("r1", call, "one", 1000, "1.0.0", seen=0)
     await ledger.settle("r1", call.id, "one", SUCCESS)
     await ledger.close_run("r1", CloseInput(status=RunStatus.COMPLETED))
 

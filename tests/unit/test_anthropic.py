@@ -1,9 +1,7 @@
 """Claude through its SDK, against a real HTTP server on loopback that speaks the Messages API's stream."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -21,7 +19,7 @@ from holdfast.contracts.messages import (
     Usage,
 )  # fmt: skip
 from holdfast.llm.anthropic import AnthropicModel
-from tests.loopback import Answer, Loopback, body_of
+from tests.messages_api import Api, block, finish, start, status, stream
 
 WEATHER = ToolSchema(
     name="weather",
@@ -37,71 +35,11 @@ REQUEST = ModelRequest(
 )
 
 
-class Api(Loopback):
-    """A stand-in for the API that gives one answer and remembers what it was sent."""
-
-    def __init__(self) -> None:
-        self.reply: Answer = lambda handler: None
-        self.seen: list[dict[str, Any]] = []
-        super().__init__(self._answer)
-
-    def _answer(self, request: BaseHTTPRequestHandler) -> None:
-        self.seen.append(json.loads(body_of(request)))
-        self.reply(request)
-
-
 @pytest.fixture
 def api() -> Iterator[Api]:
     made = Api()
     yield made
     made.stop()
-
-
-def start(**usage: int) -> dict[str, Any]:
-    counted = {"input_tokens": 10, "output_tokens": 1, **usage}
-    message: dict[str, Any] = {
-        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-20260101", "content": [],
-        "stop_reason": None, "stop_sequence": None, "usage": counted,
-    }  # fmt: skip
-    return {"type": "message_start", "message": message}
-
-
-def block(index: int, begin: dict[str, Any], *deltas: dict[str, Any], end: bool = True) -> list[dict[str, Any]]:
-    events: list[dict[str, Any]] = [{"type": "content_block_start", "index": index, "content_block": begin}]
-    events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
-    return [*events, {"type": "content_block_stop", "index": index}] if end else events
-
-
-def finish(reason: str, output_tokens: int = 7) -> list[dict[str, Any]]:
-    delta = {"stop_reason": reason, "stop_sequence": None}
-    return [
-        {"type": "message_delta", "delta": delta, "usage": {"output_tokens": output_tokens}},
-        {"type": "message_stop"},
-    ]
-
-
-def stream(*events: dict[str, Any]) -> Answer:
-    def reply(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("content-type", "text/event-stream")
-        handler.send_header("request-id", "req_42")
-        handler.end_headers()
-        for event in events:
-            handler.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
-
-    return reply
-
-
-def status(code: int, **headers: str) -> Answer:
-    def reply(handler: BaseHTTPRequestHandler) -> None:
-        body = json.dumps({"type": "error", "error": {"type": "x", "message": "so it is"}}).encode()
-        handler.send_response(code)
-        for name, value in {"request-id": "req_42", "content-length": str(len(body)), **headers}.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return reply
 
 
 @pytest.fixture

@@ -57,13 +57,13 @@ async def test_unsafe_requests_carry_the_key_and_safe_ones_do_not(service: Servi
 @pytest.mark.parametrize(
     ("path", "code", "retryable", "happened", "wait"),
     [
-        ("/400", "http_400", False, "no", None),
+        ("/400", "http_400", False, "never", None),
         ("/401", "http_401", False, "no", None),
         ("/403", "http_403", False, "no", None),
-        ("/404", "http_404", False, "no", None),
-        ("/409", "http_409", False, "no", None),
+        ("/404", "http_404", False, "never", None),
+        ("/409", "http_409", False, "never", None),
         ("/409/later", "unavailable", True, "unknown", 3.0),
-        ("/422", "http_422", False, "no", None),
+        ("/422", "http_422", False, "never", None),
         ("/429/later", "rate_limited", True, "no", 3.0),
         ("/500", "unavailable", True, "unknown", None),
         ("/501", "unavailable", False, "unknown", None),

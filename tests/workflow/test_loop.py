@@ -1,4 +1,4 @@
-"""The loop: turns, calls, limits, talk, pause, cancel, continue-as-new; on a real Temporal server."""
+"""The loop: turns, calls, limits, results, typed answers, failing visibly; on a real Temporal server."""
 
 import asyncio
 import json
@@ -11,40 +11,22 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 
 from holdfast import (
     Agent,
-    DecisionRefused,
     Effect,
-    Limits,
     Outcome,
-    ProposedCall,
     RunFailed,
     RunIdTaken,
-    RunNotFound,
     RunStatus,
     Script,
     Tier,
-    ToolContext,
     ToolError,
     ask,
     tool,
 )  # fmt: skip
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, Text, ToolCall
-from holdfast.contracts.tool import Tool
 from holdfast.llm.script import Step
 from holdfast.workflows.agent_run import AgentRun
-from tests.conftest import OpenShop, outcomes, until
-
-ROOMY = Limits(turns=100, calls=1000, tokens=10_000_000, cost_usd=10, wall_time=timedelta(hours=1))
-
-
-@tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="numbers:read")
-async def double(n: int) -> int:
-    """Double a number."""
-    return 2 * n
-
-
-def agent(steps: Any, *tools: Tool, **options: Any) -> Agent:
-    options = {"name": "tester", "instructions": "Test.", "limits": ROOMY, **options}
-    return Agent(model=Script(steps), tools=tools, **options)
+from tests.conftest import OpenShop, outcomes
+from tests.workflow.agents import ROOMY, agent, double
 
 
 async def test_an_answer_without_tools_completes_the_run(shop: OpenShop) -> None:
@@ -187,38 +169,6 @@ async def test_each_limit_ends_the_run_with_its_name(shop: OpenShop, limits: dic
         assert result.text == "enough"
 
 
-async def test_work_time_ends_the_run_and_waiting_for_people_does_not_count(shop: OpenShop) -> None:
-    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
-    async def think_hard() -> str:
-        """Take a while."""
-        await asyncio.sleep(0.4)
-        return "hm"
-
-    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y")
-    async def act() -> str:
-        """Act."""
-        return "acted"
-
-    steps = [ask("act"), ask("think_hard"), "answer", "more", "more"]
-    limits = ROOMY.model_copy(update={"wall_time": timedelta(seconds=1.2)})
-    desk = await shop(agent(steps, think_hard, act, limits=limits))
-    run = await desk.client.start("tester", "Go", id="patient")
-    waiting = await until(lambda: _waiting(run))
-    await asyncio.sleep(1.5)  # longer than the limit: a person takes their time
-    await run.decide(waiting[0].operation, approve=True)
-    result = await run.result()
-    assert result.status is RunStatus.COMPLETED
-
-    steps = [ask("think_hard"), ask("think_hard"), ask("think_hard"), ask("think_hard"), "answer"]
-    desk = await shop(agent(steps, think_hard, limits=limits))
-    result = await desk.client.execute("tester", "Go", id="impatient")
-    assert (result.status, result.limit) == (RunStatus.LIMIT_REACHED, "wall_time")
-
-
-async def _waiting(run: Any) -> Any:
-    return (await run.state()).waiting
-
-
 async def test_a_long_result_is_cut_for_the_model_and_can_be_read_on(shop: OpenShop) -> None:
     text = "".join(f"{n:06d}," for n in range(430_000))  # 3 MB
 
@@ -264,160 +214,6 @@ async def test_three_megabytes_of_arguments_never_reach_the_history(shop: OpenSh
     assert (await run.result()).operations[0].result == 3_000_000
     history = await run.handle.fetch_history()
     assert sum(event.ByteSize() for event in history.events) < 6_000
-
-
-async def test_what_a_user_says_during_a_run_reaches_the_next_turn(shop: OpenShop) -> None:
-    begun, told = asyncio.Event(), asyncio.Event()
-
-    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
-    async def wait() -> str:
-        """Wait."""
-        begun.set()
-        await told.wait()
-        return "waited"
-
-    def answer(request: ModelRequest) -> Step:
-        last = request.messages[-1]
-        return f"heard: {last.text}" if last.results else ask("wait")
-
-    desk = await shop(agent(answer, wait))
-    run = await desk.client.start("tester", "Go", id="talk")
-    await begun.wait()
-    await run.say("make it quick")
-    told.set()
-    assert (await run.result()).text == "heard: make it quick"
-    history = await run.handle.fetch_history()
-    assert b"make it quick" not in b"".join(event.SerializeToString() for event in history.events)
-    with pytest.raises(RunNotFound):
-        await run.say("too late")
-
-
-async def test_a_paused_run_starts_nothing_until_resumed(shop: OpenShop) -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
-    asked: list[int] = []
-
-    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
-    async def wait() -> str:
-        """Wait."""
-        begun.set()
-        await go_on.wait()
-        return "waited"
-
-    def answer(request: ModelRequest) -> Step:
-        asked.append(len(request.messages))
-        return "done" if request.messages[-1].results else ask("wait")
-
-    desk = await shop(agent(answer, wait))
-    run = await desk.client.start("tester", "Go", id="pause")
-    await begun.wait()
-    await run.pause()
-    go_on.set()
-    await until(lambda: _settled(run, 1))
-    assert (await run.state()).paused
-    assert asked == [1]
-    await run.resume()
-    assert (await run.result()).text == "done"
-    assert asked == [1, 3]
-
-
-async def _settled(run: Any, count: int) -> bool:
-    return sum(operation.outcome is not None for operation in await run.operations()) >= count
-
-
-async def test_cancelling_reaches_a_running_tool_and_ends_cleanly(shop: OpenShop) -> None:
-    begun = asyncio.Event()
-    ended: list[str] = []
-
-    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
-    async def run_long() -> str:
-        """Run long."""
-        begun.set()
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            ended.append("told")
-            raise
-        return "never"
-
-    desk = await shop(agent([[ask("run_long"), ask("double", n=1)], "never"], run_long, double))
-    run = await desk.client.start("tester", "Go", id="cancel")
-    await begun.wait()
-    await run.cancel()
-    await run.cancel()
-    result = await run.result()
-    assert (result.status, ended) == (RunStatus.CANCELLED, ["told"])
-    assert outcomes(result.operations) == [("run_long", Outcome.FAILED), ("double", Outcome.SUCCEEDED)]
-    assert (await run.handle.describe()).status is WorkflowExecutionStatus.CANCELED
-
-
-async def test_a_cancelled_effect_that_ended_in_time_is_recorded_as_done(shop: OpenShop) -> None:
-    begun = asyncio.Event()
-
-    @tool(version="1.0.0", effect=Effect.ONCE, tier=Tier.REVERSIBLE, scope="x:y")
-    async def send(ctx: ToolContext) -> str:
-        """Send."""
-        begun.set()
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            return "sent all the same"
-        return "never"
-
-    desk = await shop(agent([ask("send"), "never"], send))
-    run = await desk.client.start("tester", "Go", id="cancel-late")
-    await begun.wait()
-    await run.cancel()
-    result = await run.result()
-    assert result.status is RunStatus.CANCELLED
-    assert [(o.outcome, o.result) for o in result.operations] == [(Outcome.SUCCEEDED, "sent all the same")]
-
-
-async def test_a_cancelled_effect_that_broke_off_is_unknown(shop: OpenShop) -> None:
-    begun = asyncio.Event()
-
-    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y")
-    async def send() -> str:
-        """Send."""
-        begun.set()
-        await asyncio.sleep(60)
-        return "never"
-
-    desk = await shop(agent([ask("send"), "never"], send))
-    run = await desk.client.start("tester", "Go", id="cancel-broken")
-    await begun.wait()
-    await run.cancel()
-    result = await run.result()
-    assert outcomes(result.operations) == [("send", Outcome.UNKNOWN)]
-    await run.resolve(result.operations[0].operation_id, happened=True, by="ada")
-    assert outcomes(await run.operations()) == [("send", Outcome.SUCCEEDED)]
-
-
-async def test_continue_as_new_after_every_turn_loses_nothing(shop: OpenShop) -> None:
-    def answer(request: ModelRequest) -> Step:
-        results = [r.text for m in request.messages for r in m.results]
-        return ",".join(results) if len(results) == 8 else ask("double", n=len(results))
-
-    desk = await shop(agent(answer, double))
-    run = await desk.client.start("tester", "Go", id="again", continue_after_turns=1)
-    result = await run.result()
-    assert (result.text, result.turns, result.calls) == ("0,2,4,6,8,10,12,14", 9, 8)
-    assert (await run.handle.describe()).run_id != (await desk.ledger.read_run("again")).execution
-    assert (await desk.ledger.verify("again")).faults == ()
-
-
-async def test_everything_said_during_continue_as_new_is_heard(shop: OpenShop) -> None:
-    heard: list[str] = []
-
-    def answer(request: ModelRequest) -> Step:
-        heard[:] = [line for m in request.messages for line in m.text.splitlines() if line.startswith("word")]
-        return "done" if len(heard) == 40 else ask("double", n=1)
-
-    desk = await shop(agent(answer, double, limits=ROOMY.model_copy(update={"turns": 2000, "calls": 2000})))
-    run = await desk.client.start("tester", "Go", id="chatty", continue_after_turns=2)
-    for n in range(40):
-        await run.say(f"word {n}")
-    result = await run.result()
-    assert (result.status, sorted(heard)) == (RunStatus.COMPLETED, sorted(f"word {n}" for n in range(40)))
 
 
 class Verdict(BaseModel):
@@ -532,153 +328,6 @@ async def test_a_bug_in_the_workflow_fails_the_run_with_its_reason(
     with pytest.raises(RunFailed, match="ZeroDivisionError: a bug of ours"):
         await asyncio.wait_for(run.result(), 20)
     assert (await run.handle.describe()).status is WorkflowExecutionStatus.FAILED
-
-
-async def test_approval_is_bound_to_the_digest_and_counts_once(shop: OpenShop) -> None:
-    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.PRIVILEGED, scope="x:y")
-    async def act(n: int) -> str:
-        """Act."""
-        return f"acted {n}"
-
-    desk = await shop(agent([ask("act", n=7), "done"], act))
-    run = await desk.client.start("tester", "Go", id="approve")
-    [waiting] = await until(lambda: _waiting(run))
-    [operation] = await run.operations()
-    assert (operation.state, operation.arguments) == ("waiting", {"n": 7})
-    with pytest.raises(DecisionRefused, match="digest"):
-        await run.decide(waiting.operation, approve=True, digest="0" * 32)
-    with pytest.raises(DecisionRefused, match="does not wait"):
-        await run.decide("no-such-operation", approve=True, digest=waiting.digest)
-    with pytest.raises(DecisionRefused, match="does not wait for a resolution"):
-        await run.resolve(waiting.operation, happened=True)
-    both = await asyncio.gather(
-        run.decide(waiting.operation, approve=True, by="ada"),
-        run.decide(waiting.operation, approve=False, by="eve"),
-        return_exceptions=True,
-    )
-    assert sorted(type(word).__name__ for word in both) == ["DecisionRefused", "NoneType"]
-    result = await run.result()
-    decided = [e for e in await desk.ledger.read_events("approve") if e.kind == "decided"]
-    assert len(decided) == 1
-    assert result.operations[0].outcome is (Outcome.SUCCEEDED if decided[0].data["approve"] else Outcome.DENIED)
-
-
-async def test_a_rejection_tells_the_model_why_and_the_run_goes_on(shop: OpenShop) -> None:
-    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y")
-    async def act() -> str:
-        """Act."""
-        raise AssertionError
-
-    heard: list[dict[str, Any]] = []
-
-    def answer(request: ModelRequest) -> Step:
-        heard.extend(json.loads(r.text) for r in request.messages[-1].results)
-        return "as you wish" if heard else ask("act")
-
-    desk = await shop(agent(answer, act))
-    run = await desk.client.start("tester", "Go", id="reject")
-    [waiting] = await until(lambda: _waiting(run))
-    await run.decide(waiting.operation, approve=False, by="ada", reason="too expensive")
-    result = await run.result()
-    assert (result.status, result.text) == (RunStatus.COMPLETED, "as you wish")
-    assert heard == [
-        {
-            "code": "denied",
-            "message": "a person rejected this call: too expensive",
-            "hint": "do not ask for it again; go on without it, or tell the user",
-            "operation": waiting.operation,
-        }
-    ]
-
-
-async def test_the_reworded_retry_of_one_intention_waits_for_a_person(shop: OpenShop) -> None:
-    paid: list[int] = []
-
-    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y", same_intent=("invoice",))
-    async def pay(invoice: str, amount: int) -> str:
-        """Pay."""
-        paid.append(amount)
-        return "paid"
-
-    steps = [
-        ask("pay", invoice="i1", amount=10),
-        [ask("pay", invoice="i1", amount=11), ask("pay", invoice="i2", amount=5)],
-        "ok",
-    ]
-    desk = await shop(agent(steps, pay))
-    run = await desk.client.start("tester", "Go", id="intent")
-    [waiting] = await until(lambda: _waiting(run))
-    assert waiting.reason == "duplicate_suspected: an earlier call of this run has the same invoice"
-    await until(lambda: _settled(run, 2))
-    assert sorted(paid) == [5, 10]
-    await run.decide(waiting.operation, approve=True)
-    await run.result()
-    assert sorted(paid) == [5, 10, 11]
-
-
-async def test_two_intended_identical_payments_are_two_effects(shop: OpenShop) -> None:
-    keys: list[str] = []
-
-    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y")
-    async def pay(amount: int, ctx: ToolContext) -> str:
-        """Pay."""
-        keys.append(ctx.operation_id)
-        return "paid"
-
-    desk = await shop(agent([[ask("pay", amount=5), ask("pay", amount=5)], "ok"], pay))
-    await desk.client.execute("tester", "Go", id="twice")
-    assert len(set(keys)) == len(keys) == 2
-
-
-async def test_a_rule_may_let_small_calls_run_and_large_ones_wait(shop: OpenShop) -> None:
-    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y")
-    async def pay(amount: int) -> str:
-        """Pay."""
-        return "paid"
-
-    small = agent([[ask("pay", amount=5), ask("pay", amount=500)], "ok"], pay, auto_approve=_below_fifty)
-    desk = await shop(small)
-    run = await desk.client.start("tester", "Go", id="rule")
-    [waiting] = await until(lambda: _waiting(run))
-    operations = await until(lambda: _all_but_one(run))
-    assert {o.arguments["amount"]: o.state for o in operations} == {5: "settled", 500: "waiting"}
-    await run.decide(waiting.operation, approve=True)
-    assert (await run.result()).status is RunStatus.COMPLETED
-
-
-@pytest.mark.parametrize("approve", [True, False])
-async def test_a_rule_that_tightened_since_the_turn_holds_the_call_for_a_person(shop: OpenShop, approve: bool) -> None:
-    judged: list[str] = []
-    done: list[str] = []
-
-    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y")
-    async def act() -> str:
-        """Act."""
-        done.append("acted")
-        return "acted"
-
-    def only_the_first_time(call: ProposedCall) -> bool:
-        judged.append(call.tool)
-        return len(judged) == 1
-
-    desk = await shop(agent([ask("act"), "done"], act, auto_approve=only_the_first_time))
-    run = await desk.client.start("tester", "Go", id=f"tightened-{approve}")
-    [waiting] = await until(lambda: _waiting(run))
-    assert ([one.run_id for one in await desk.client.runs(waiting=True)], done) == ([run.id], [])
-    await run.decide(waiting.operation, approve=approve, by="ada")
-    result = await run.result()
-    assert result.status is RunStatus.COMPLETED
-    assert outcomes(result.operations) == [("act", Outcome.SUCCEEDED if approve else Outcome.DENIED)]
-    assert (done, (await desk.ledger.verify(run.id)).faults) == (["acted"] if approve else [], ())
-
-
-def _below_fifty(call: ProposedCall) -> bool:
-    return bool(call.arguments["amount"] < 50)
-
-
-async def _all_but_one(run: Any) -> Any:
-    operations = await run.operations()
-    return operations if sum(o.state == "settled" for o in operations) == len(operations) - 1 else None
 
 
 async def test_the_fast_lane_leaves_two_events_a_call(shop: OpenShop) -> None:

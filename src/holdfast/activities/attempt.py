@@ -11,7 +11,6 @@ from pydantic_core import PydanticSerializationError
 
 from holdfast.activities.context import EngineContext
 from holdfast.activities.watchdog import busy_with
-from holdfast.contracts.effects import Effect
 from holdfast.contracts.errors import RETRYABLE, ErrorCode, LedgerError, ToolError
 from holdfast.contracts.tool import Tool
 
@@ -38,6 +37,8 @@ class Failed:
     retryable: bool = False
     surely_not: bool = False
     """It surely had no effect."""
+    never: bool = False
+    """Nor had any attempt before it: the other side answered for the key."""
     retry_after: float | None = None
     cancelled: bool = False
 
@@ -75,7 +76,8 @@ async def run_once(tool: Tool, arguments: BaseModel, context: EngineContext) -> 
             hint=error.hint,
             fields=error.fields,
             retryable=error.retryable,
-            surely_not=error.happened == "no",
+            surely_not=error.happened != "unknown",
+            never=error.happened == "never",
             retry_after=error.retry_after,
         )
     except LedgerError:
@@ -104,7 +106,7 @@ def _as_json(tool: Tool, result: Any) -> Done | Failed:
         return Done(content=json.loads(tool.result_adapter.dump_json(result, warnings="error")))
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         message = f"{tool.name} returned a {type(result).__name__} that is no JSON: {error}"[:LONGEST_MESSAGE]
-        if tool.effect in {Effect.READ, Effect.TRANSACTIONAL}:
+        if tool.effect.harmless:
             return Failed(code=ErrorCode.RESULT_NOT_SERIALISABLE, message=message, surely_not=True)
         hint = "the call was carried out; only its result is lost, so do not call again"
         told = {"code": ErrorCode.RESULT_NOT_SERIALISABLE, "message": message, "hint": hint}

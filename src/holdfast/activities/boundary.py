@@ -44,6 +44,7 @@ class Boundary:
         """Close what was opened."""
         if "http" in self.__dict__:
             await self.http.close()
+        await self.models.close()
 
 
 def run_id_of_this_activity() -> str:

@@ -21,8 +21,8 @@ from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, LedgerUnavailable
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import CallInput, CallResult
-from holdfast.ledger import Looked, NotAskedFor, Settlement, State
-from holdfast.ledger.operations import settle
+from holdfast.ledger import Looked, NotAskedFor, OperationMoved, Settlement, State, ToldResult
+from holdfast.ledger.operations import settle_with_effect
 from holdfast.telemetry import ATTEMPT, OUTCOME, record_failure, step_span, tool_span
 
 LEASE_MARGIN = timedelta(seconds=1)
@@ -35,15 +35,24 @@ async def call_tool(boundary: Boundary, tool: Tool, call: CallInput) -> CallResu
     """Carry out one operation of a settled turn, once. Every attempt of it comes through here."""
     run_id = run_id_of_this_activity()
     with beating(), tool_span(tool.name, call.id, tool.effect) as span:
-        fresh = boundary.fresh.take(call) if activity.info().attempt == 1 else None
-        result = await _if_fresh(boundary, tool, call, run_id, fresh) if fresh else None
-        if result is None:
-            result = await _carry_out(boundary, tool, call, run_id, await _look_up(boundary, run_id, call))
+        result = await _as_it_stands(boundary, tool, call, run_id)
         span.set_attribute(OUTCOME, result.outcome)
         span.set_attribute(ATTEMPT, activity.info().attempt)
         if result.outcome is not Outcome.SUCCEEDED:
             record_failure(span, result.outcome)
         return result
+
+
+async def _as_it_stands(boundary: Boundary, tool: Tool, call: CallInput, run_id: str) -> CallResult:
+    """Act on what stands about the call; look again whenever another attempt was faster."""
+    looked = boundary.fresh.take(call) if activity.info().attempt == 1 else None
+    while True:
+        if looked is None:
+            looked = await _look_up(boundary, run_id, call)
+        try:
+            return await _carry_out(boundary, tool, call, run_id, looked)
+        except OperationMoved:
+            looked = None
 
 
 async def _look_up(boundary: Boundary, run_id: str, call: CallInput) -> Looked:
@@ -53,32 +62,18 @@ async def _look_up(boundary: Boundary, run_id: str, call: CallInput) -> Looked:
         raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
 
 
-async def _if_fresh(boundary: Boundary, tool: Tool, call: CallInput, run_id: str, fresh: Looked) -> CallResult | None:
-    """The result of a call that this process remembers, or None if it has a past and must be looked up."""
-    try:
-        result = await _carry_out(boundary, tool, call, run_id, fresh)
-    except _NotFresh:
-        return None
-    return None if result.waiting else result
-
-
 async def _carry_out(boundary: Boundary, tool: Tool, call: CallInput, run_id: str, looked: Looked) -> CallResult:
-    _require_same_contract(tool, looked)
     if looked.settled is not None:
         return looked.settled
+    _require_same_contract(tool, looked)
     agent = boundary.registry.agents.get(looked.agent)
     # Permission is used up by the first reservation: later attempts of the same operation need no new one.
     permitted = looked.approved or looked.attempts > 0
     allowed = permitted or may_run(agent, tool, looked.verdict, looked.arguments, looked.user, looked.tenant)
     if looked.state is State.WAITING or not allowed:
-        if not looked.fresh:
-            await patiently(lambda: boundary.ledger.hold(run_id, call.id))
+        await patiently(lambda: boundary.ledger.hold(run_id, call.id))
         return CallResult(waiting=True)
     return await _Operation(boundary, tool, call, run_id, looked).carry_out()
-
-
-class _NotFresh(Exception):
-    """The operation has a past that this process did not know of."""
 
 
 def _require_same_contract(tool: Tool, looked: Looked) -> None:
@@ -103,24 +98,27 @@ class _Operation:
         self._reserved = False
         # A read's first attempt is not written down; if Temporal says that there was one, it counts.
         self._unwritten = int(tool.effect is Effect.READ and activity.info().attempt > 1)
+        self._doubtful = False
+        """An earlier attempt may have had an effect, and nothing has cleared that up."""
 
     async def carry_out(self) -> CallResult:
         arguments = validate(self._tool, self._looked.arguments)
         if isinstance(arguments, dict):
             error = {**invalid_arguments(self._tool, arguments), "operation": self._call.id}
-            return await self._close(Outcome.FAILED, error)
+            return await self._fence("the arguments don't fit the contract any more", error=error)
+        absent = None
         if self._looked.state is State.RESERVED:
             known = await clear_doubt(
                 self._ledger, self._tool, self._run_id, self._call, self._looked, self._context(0)
             )
             if known is not None:
                 return known
+            absent = self._looked.attempts if self._tool.effect is Effect.RECONCILED else None
+            self._doubtful = absent is None and not self._tool.effect.harmless
         tried = self._looked.attempts + self._unwritten
         if tried >= self._tool.attempts:
-            return await self._fence(f"{self._tool.name} was tried {tried} times")
+            return await self._fence(f"{self._tool.name} was tried {tried} times", absent=absent)
         attempt = await self._reserve()
-        if attempt is None:
-            return await self._fence("another attempt was faster")
         if self._tool.effect is Effect.TRANSACTIONAL:
             return await uninterrupted(self._in_transaction(arguments, attempt))
         with step_span("holdfast.execute"):
@@ -128,24 +126,29 @@ class _Operation:
         # From here on something is known, and it must be written down whatever else happens.
         return await uninterrupted(self._record(end, attempt))
 
-    async def _reserve(self) -> int | None:
-        """The number of this attempt, None if it may not act. A first read needs no reservation: it has no effect."""
+    async def _reserve(self) -> int:
+        """The number of this attempt. A first read needs no reservation: it has no effect.
+
+        Raises:
+            OperationMoved: Another attempt was faster: what this one has looked at is no longer so.
+        """
         if self._tool.effect is Effect.READ and activity.info().attempt == 1:
             return 1
         lease = self._tool.timeout + LEASE_MARGIN
         lease_ms = int(lease.total_seconds() * 1000)
         asked_at = time.monotonic()
-        try:
-            with step_span("holdfast.reserve"):
-                attempt = await patiently(
-                    lambda: self._ledger.reserve(self._run_id, self._call, self._owner, lease_ms, self._tool.version)
+        with step_span("holdfast.reserve"):
+            attempt = await patiently(
+                lambda: self._ledger.reserve(
+                    self._run_id, self._call, self._owner, lease_ms, self._tool.version, seen=self._looked.attempts
                 )
-        except LedgerConflict:
-            return None
+            )
         self._reserved = True
         if time.monotonic() - asked_at > lease.total_seconds():
             # It was frozen since: somebody else may have taken the operation over.
-            raise ApplicationError("the lease ran out before the call began", type=ErrorCode.TIMEOUT)
+            late = Failed(code=ErrorCode.TIMEOUT, message="the lease ran out before the call began")
+            await self._release(late, surely_not=not self._doubtful)
+            raise ApplicationError(late.message, type=late.code)
         return attempt + self._unwritten
 
     def _context(self, attempt: int, connection: Any = None) -> EngineContext:
@@ -166,12 +169,14 @@ class _Operation:
     async def _record(self, end: Done | Failed, attempt: int) -> CallResult:
         if isinstance(end, Done):
             return await self._close(Outcome.SUCCEEDED, end.content, attempt=attempt, kept=end.kept)
-        harmless = end.surely_not or self._tool.effect in {Effect.READ, Effect.TRANSACTIONAL}
+        if end.never and self._tool.effect is Effect.KEYED:
+            self._doubtful = False
+        harmless = self._tool.effect.harmless or (end.surely_not and not self._doubtful)
         told = end.told(self._call.id)
         if end.cancelled and not _run_was_cancelled():
             # The worker is going down: another one takes over by the rules of the effect class.
             raise ApplicationError("the worker stopped during the call", type=ErrorCode.UNAVAILABLE)
-        if end.retryable and attempt < self._tool.attempts and (harmless or self._tool.effect is not Effect.ONCE):
+        if self._another_attempt_follows(end, attempt, harmless=harmless):
             await self._release(end, surely_not=harmless)
             delay = timedelta(seconds=end.retry_after) if end.retry_after else None
             raise ApplicationError(end.message, type=end.code, next_retry_delay=delay and min(delay, LONGEST_DELAY))
@@ -180,14 +185,32 @@ class _Operation:
         told["message"] += "; it may or may not have happened"
         return await self._close(Outcome.UNKNOWN, told, attempt=attempt, code=end.code)
 
+    def _another_attempt_follows(self, end: Failed, attempt: int, *, harmless: bool) -> bool:
+        if self._tool.effect is Effect.RECONCILED and not harmless and not end.cancelled:
+            # It looks first, and runs again only if this one is absent and attempts are left.
+            return True
+        repeatable = harmless or self._tool.effect is not Effect.ONCE
+        return end.retryable and repeatable and attempt < self._tool.attempts
+
     async def _close(self, outcome: Outcome, content: Any, **meta: Any) -> CallResult:
         new = Settlement(outcome=outcome, content=content, meta=meta)
         owner = self._owner if self._reserved else ""
         try:
             with step_span("holdfast.settle"):
-                return await patiently(lambda: self._ledger.settle(self._run_id, self._call.id, owner, new))
+                settled = await patiently(lambda: self._ledger.settle(self._run_id, self._call.id, owner, new))
         except LedgerConflict as error:
             raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
+        if settled.mine:
+            self._tell(outcome, content)
+        return settled.result
+
+    def _tell(self, outcome: Outcome, content: Any) -> None:
+        """Spare the next turn the reading of a result that this process has settled, if nobody can still change it."""
+        if outcome in {Outcome.SUCCEEDED, Outcome.FAILED}:
+            told = ToldResult(
+                operation_id=self._call.id, call_id="", tool=self._tool.name, outcome=outcome, content=content
+            )
+            self._boundary.transcripts.tell(self._run_id, self._call.turn, told, self._tool.result_limit)
 
     async def _release(self, end: Failed, *, surely_not: bool) -> None:
         if self._reserved:
@@ -195,8 +218,12 @@ class _Operation:
                 lambda: self._ledger.release(self._run_id, self._call.id, self._owner, end.code, surely_not=surely_not)
             )
 
-    async def _fence(self, reason: str) -> CallResult:
-        return await patiently(lambda: self._ledger.fence(self._run_id, self._call.id, reason))
+    async def _fence(
+        self, reason: str, *, error: dict[str, Any] | None = None, absent: int | None = None
+    ) -> CallResult:
+        return await patiently(
+            lambda: self._ledger.fence(self._run_id, self._call.id, reason, error=error, absent=absent)
+        )
 
     async def _in_transaction(self, arguments: BaseModel, attempt: int) -> CallResult:
         """The effect and its settlement commit together, or neither does."""
@@ -206,12 +233,14 @@ class _Operation:
                 if isinstance(end, Failed):
                     raise _RolledBack(end)
                 new = Settlement(outcome=Outcome.SUCCEEDED, content=end.content, meta={"attempt": attempt})
-                return await connection.run_sync(settle, self._run_id, self._call.id, self._owner, new)
+                settled = await connection.run_sync(settle_with_effect, self._run_id, self._call.id, self._owner, new)
         except _RolledBack as rolled_back:
             return await self._record(rolled_back.end, attempt)
-        except LedgerUnavailable as error:
-            # Whether it committed is not known; the next attempt finds the settlement, or runs again.
+        except (LedgerUnavailable, OperationMoved) as error:
+            # Whether it committed is not known, or another attempt has taken over: the ledger knows next time.
             raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
+        self._tell(Outcome.SUCCEEDED, end.content)
+        return settled
 
 
 class _RolledBack(Exception):

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -45,7 +46,7 @@ class EngineContext(ToolContext):
         self.attempt = attempt
         self.user = user
         self.tenant = tenant
-        self.log = structlog.get_logger().bind(run_id=run_id, operation_id=operation_id, tool=tool, attempt=attempt)
+        self._tool = tool
         self._http = http
         self._owner = owner
         self._checkpoint = checkpoint
@@ -53,6 +54,13 @@ class EngineContext(ToolContext):
         self._requests = 0
         self._connection = connection
         self._cancelled = False
+
+    @cached_property
+    def log(self) -> Any:
+        """A structured logger that knows run, operation, tool and attempt."""
+        return structlog.get_logger().bind(
+            run_id=self.run_id, operation_id=self.operation_id, tool=self._tool, attempt=self.attempt
+        )
 
     @property
     def last_checkpoint(self) -> Any:

@@ -50,7 +50,7 @@ async def _reconcile(
     if found is not None:
         content = tool.result_adapter.dump_python(found, mode="json")
         new = Settlement(outcome=Outcome.SUCCEEDED, content=content, meta={"reconciled": True})
-        return await patiently(lambda: ledger.settle(run_id, call.id, "reconcile", new))
+        return (await patiently(lambda: ledger.settle(run_id, call.id, "reconcile", new))).result
     sure_at = looked.lease_until + int(tool.settles_within.total_seconds() * 1000)
     if now_ms() < sure_at:
         message = f"{tool.name} is not found, but could still appear: looking again then"

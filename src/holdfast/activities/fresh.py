@@ -5,8 +5,9 @@ Only that. Whether a call may still act is asked of the ledger, by the reservati
 
 from collections import OrderedDict
 
+from holdfast.contracts.effects import Verdict
 from holdfast.contracts.messages import ToolCall
-from holdfast.contracts.wire import CallInput, TurnResult
+from holdfast.contracts.wire import CallInput
 from holdfast.ledger import AskedCall, Looked, RunRow, State
 
 MOST = 10_000
@@ -18,14 +19,12 @@ class FreshCalls:
     def __init__(self) -> None:
         self._calls: OrderedDict[str, tuple[CallInput, Looked]] = OrderedDict()
 
-    def put(
-        self, run: RunRow, turn: int, asked: tuple[AskedCall, ...], calls: tuple[ToolCall, ...], settled: TurnResult
-    ) -> None:
-        """Remember the calls of a turn, if what was settled is what this process asked for."""
-        if settled.heads != tuple(one.head for one in asked):
-            return
+    def put(self, run: RunRow, turn: int, asked: tuple[AskedCall, ...], calls: tuple[ToolCall, ...]) -> None:
+        """Remember those calls of a turn, settled by this process, that may run without anybody's word."""
         for index, (one, call) in enumerate(zip(asked, calls, strict=True)):
             head = one.head
+            if head.verdict is not Verdict.RUN:
+                continue
             looked = Looked(
                 state=State.FREE,
                 tool=head.tool,
@@ -39,7 +38,6 @@ class FreshCalls:
                 attempts=0,
                 lease_until=0,
                 checkpoint=None,
-                fresh=True,
             )
             self._calls[head.id] = (CallInput(id=head.id, turn=turn, index=index, digest=head.digest), looked)
         while len(self._calls) > MOST:

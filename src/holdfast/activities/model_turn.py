@@ -15,7 +15,14 @@ from holdfast.activities.gate import Gate
 from holdfast.activities.heartbeat import beating
 from holdfast.activities.patience import patiently
 from holdfast.activities.read_result import read_result
-from holdfast.activities.transcripts import Kept, characters_of, conversation, heard_message
+from holdfast.activities.transcripts import (
+    Kept,
+    ResultLimit,
+    characters_of,
+    conversation,
+    heard_message,
+    told_part,
+)
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.errors import ErrorCode, ModelError, RunNotFound
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse
@@ -61,15 +68,19 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         response = await _respond(boundary, agent, request, turn)
         _require_size(response)
         new = _settlement(agent, tools, context, turn, heard, response)
-        result = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
-    boundary.fresh.put(context.run, turn.turn, new.calls, response.message.calls, result)
-    settled = (*messages, response.message)
-    boundary.transcripts.put(run_id, turn.turn, new.note, settled, characters_of(settled))
+        result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
+    if mine:
+        boundary.fresh.put(context.run, turn.turn, new.calls, response.message.calls)
+        execution = activity.info().workflow_run_id or ""
+        boundary.transcripts.put(context.run, execution, new, (*messages, response.message), _limits_of(tools))
     return result
 
 
 async def _context(boundary: Boundary, run_id: str, turn: TurnInput, kept: Kept | None) -> TurnContext:
     known, intents = kept.turn if kept else 0, _has_intents(boundary)
+    if kept is not None and not intents and _knows_all(kept, turn):
+        texts = tuple(said.text for said in turn.said)
+        return TurnContext(run=kept.run, settled=None, request="", past=[], results=(), said=texts, intents=set())
     try:
         return await patiently(
             lambda: boundary.ledger.read_context(run_id, turn.turn, turn.said, known=known, intents=intents)
@@ -77,6 +88,16 @@ async def _context(boundary: Boundary, run_id: str, turn: TurnInput, kept: Kept 
     except RunNotFound as error:
         # A workflow that was never opened here, such as a stranger's: it does nothing.
         raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+
+
+def _knows_all(kept: Kept, turn: TurnInput) -> bool:
+    """Whether this process has settled the last turn and all its calls, so that the ledger can't hold anything newer.
+
+    Only for the first attempt of the turn in the same execution: any other may have been settled elsewhere.
+    """
+    info = activity.info()
+    same = info.attempt == 1 and info.workflow_run_id == kept.execution
+    return same and kept.results is not None and not any(said.ref for said in turn.said)
 
 
 def tools_of(agent: Agent) -> dict[str, Tool]:
@@ -119,13 +140,19 @@ def _heard(turn: TurnInput, context: TurnContext, kept: Kept | None) -> tuple[st
 def _messages(
     context: TurnContext, kept: Kept | None, heard: tuple[str, ...], tools: Mapping[str, Tool]
 ) -> tuple[Message, ...]:
+    limit = _limits_of(tools)
+    results = (kept.results if kept else None) or tuple(told_part(one, limit(one.tool)) for one in context.results)
+    if kept is not None:
+        return (*kept.messages, *heard_message(results, heard))
+    said = heard if context.past else (context.request, *heard)
+    return (*conversation(context.request, context.past, limit), *heard_message(results, said))
+
+
+def _limits_of(tools: Mapping[str, Tool]) -> ResultLimit:
     def limit(name: str) -> int:
         return tools[name].result_limit if name in tools else Tool.result_limit
 
-    if kept is not None:
-        return (*kept.messages, *heard_message(context.results, heard, limit))
-    said = heard if context.past else (context.request, *heard)
-    return (*conversation(context.request, context.past, limit), *heard_message(context.results, said, limit))
+    return limit
 
 
 def _request(agent: Agent, tools: Mapping[str, Tool], messages: tuple[Message, ...], *, may_call: bool) -> ModelRequest:
@@ -148,8 +175,8 @@ async def _respond(boundary: Boundary, agent: Agent, request: ModelRequest, turn
             return response
     except ModelError as error:
         waited = (datetime.now(UTC) - activity.info().scheduled_time).total_seconds()
-        if error.retryable and waited > turn.left > 0:
-            message = f"{error} (and the run's work time is used up)"
+        if error.retryable and waited + (error.retry_after or 0) > turn.left > 0:
+            message = f"{error} (and the run's work time would be used up before another try)"
             raise ApplicationError(message, type=ErrorCode.LIMIT_REACHED, non_retryable=True) from error
         delay = timedelta(seconds=error.retry_after) if error.retry_after else None
         raise ApplicationError(

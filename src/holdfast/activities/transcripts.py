@@ -3,12 +3,12 @@
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from holdfast.activities.excerpt import excerpt
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.messages import Message, Part, Text, ToolResult
-from holdfast.ledger import PastTurn, ToldResult
+from holdfast.ledger import AskedCall, NewTurn, PastTurn, RunRow, ToldResult
 
 MOST_CHARACTERS = 8_000_000
 """Of all conversations one process keeps; the ones not used longest go first."""
@@ -19,12 +19,26 @@ ResultLimit = Callable[[str], int]
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """A conversation up to and with the answer of turn `turn`."""
+    """A conversation up to and with the answer of turn `turn`, as this process has settled it."""
 
     turn: int
+    execution: str
+    """Of the workflow: after a reset or a continue-as-new, what is known here is looked up again."""
+    run: RunRow
+    """The run, with this turn counted."""
     note: str
     messages: tuple[Message, ...]
+    asked: tuple[AskedCall, ...]
+    """The turn's calls."""
+    told: dict[str, ToolResult] = field(default_factory=dict[str, ToolResult])
+    """By operation id: the results of those calls that this process has settled, too."""
     characters: int
+
+    @property
+    def results(self) -> tuple[ToolResult, ...] | None:
+        """What to tell the model of the turn's calls, None if anything of it must be read from the ledger."""
+        known = [self.told[asked.head.id] for asked in self.asked if asked.head.id in self.told]
+        return tuple(known) if len(known) == len(self.asked) else None
 
 
 class Transcripts:
@@ -43,13 +57,46 @@ class Transcripts:
         self._kept.move_to_end(run_id)
         return kept
 
-    def put(self, run_id: str, turn: int, note: str, messages: tuple[Message, ...], characters: int) -> None:
-        """Keep a conversation that was just settled."""
-        self.drop(run_id)
-        self._kept[run_id] = Kept(turn=turn, note=note, messages=messages, characters=characters)
+    def put(self, run: RunRow, execution: str, new: NewTurn, messages: tuple[Message, ...], limit: ResultLimit) -> None:
+        """Keep a conversation that was just settled; `run` is as it was before the turn."""
+        before = self.get(run.run_id, new.turn)
+        old, counted = (len(before.messages), before.characters) if before else (0, 0)
+        characters = counted + characters_of(messages[old:])
+        self.drop(run.run_id)
+        self._kept[run.run_id] = Kept(
+            turn=new.turn,
+            execution=execution,
+            run=replace(
+                run,
+                turns=run.turns + 1,
+                calls=run.calls + len(new.calls),
+                tokens=run.tokens + new.result.tokens,
+                cost_micros=run.cost_micros + round(new.result.cost_usd * 1e6),
+            ),
+            note=new.note,
+            messages=messages,
+            asked=new.calls,
+            characters=characters,
+        )
+        for asked in new.calls:
+            if asked.error is not None:
+                head = asked.head
+                denied = ToldResult(
+                    operation_id=head.id, call_id="", tool=head.tool, outcome=Outcome.DENIED, content=asked.error
+                )
+                self.tell(run.run_id, new.turn, denied, limit(head.tool))
         self._size += characters
         while self._size > self._most and self._kept:
             self.drop(next(iter(self._kept)))
+
+    def tell(self, run_id: str, turn: int, result: ToldResult, limit: int) -> None:
+        """Add what became of a call of the last turn kept."""
+        kept = self._kept.get(run_id)
+        if kept is None or kept.turn != turn:
+            return
+        for asked in kept.asked:
+            if asked.head.id == result.operation_id:
+                kept.told[asked.head.id] = told_part(replace(result, call_id=asked.call_id), limit)
 
     def drop(self, run_id: str) -> None:
         """Forget a run."""
@@ -64,22 +111,24 @@ def conversation(request: str, past: Sequence[PastTurn], limit: ResultLimit) -> 
     results: tuple[ToldResult, ...] = ()
     for number, turn in enumerate(past):
         said = (request, *turn.heard) if number == 0 else turn.heard
-        messages.extend(heard_message(results, said, limit))
+        messages.extend(heard_message([told_part(result, limit(result.tool)) for result in results], said))
         messages.append(turn.message)
         results = turn.results
     return tuple(messages)
 
 
-def heard_message(results: Sequence[ToldResult], said: Sequence[str], limit: ResultLimit) -> list[Message]:
+def told_part(result: ToldResult, limit: int) -> ToolResult:
+    """What the model is told of one call."""
+    return ToolResult(
+        id=result.call_id,
+        text=excerpt(text_of(result.content), limit, result.operation_id),
+        failed=result.outcome is not Outcome.SUCCEEDED,
+    )
+
+
+def heard_message(results: Sequence[ToolResult], said: Sequence[str]) -> list[Message]:
     """What the model hears before it answers: the outcomes of its calls, then what was said; nothing if there is none."""
-    parts: list[Part] = [
-        ToolResult(
-            id=result.call_id,
-            text=excerpt(text_of(result.content), limit(result.tool), result.operation_id),
-            failed=result.outcome is not Outcome.SUCCEEDED,
-        )
-        for result in results
-    ]
+    parts: list[Part] = [*results]
     parts.extend(Text(text=text) for text in said if text.strip())
     return [Message(role="user", parts=tuple(parts))] if parts else []
 
@@ -91,4 +140,10 @@ def text_of(content: object) -> str:
 
 def characters_of(messages: Sequence[Message]) -> int:
     """About how much memory a conversation takes."""
-    return sum(len(message.text) + sum(len(r.text) for r in message.results) + 200 for message in messages)
+    return sum(
+        len(message.text)
+        + sum(len(result.text) for result in message.results)
+        + sum(len(repr(call.arguments)) for call in message.calls)
+        + 200
+        for message in messages
+    )

@@ -24,6 +24,11 @@ class Effect(StrEnum):
         """Whether an attempt whose end is not known may simply be run again."""
         return self in {Effect.READ, Effect.IDEMPOTENT, Effect.KEYED, Effect.TRANSACTIONAL}
 
+    @property
+    def harmless(self) -> bool:
+        """Whether an attempt that was not settled surely left nothing behind."""
+        return self in {Effect.READ, Effect.TRANSACTIONAL}
+
 
 class Tier(StrEnum):
     """The harm a call can do. Decides who must agree before it runs."""

@@ -161,7 +161,8 @@ class ToolError(HoldfastError):
         hint: What the model can do about it.
         fields: Faults by argument field, where arguments are the cause.
         retryable: Whether the engine should try again by itself. Unless said, the author's word is final: no.
-        happened: `"no"` when the effect surely did not happen (the default), `"unknown"` when it may have.
+        happened: `"no"` when this attempt surely had no effect (the default), `"unknown"` when it may have had one,
+            `"never"` when the other side has answered for the idempotency key: no attempt of a `KEYED` call had one.
         retry_after: Seconds to wait before the next attempt.
     """
 
@@ -177,8 +178,11 @@ class ToolError(HoldfastError):
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
-        if happened not in {"no", "unknown"}:
-            msg = f"happened={happened!r}: allowed are 'no' (surely no effect) and 'unknown' (there may be one)"
+        if happened not in {"no", "unknown", "never"}:
+            msg = (
+                f"happened={happened!r}: allowed are 'no' (this attempt had surely no effect), 'unknown' (there may be "
+                "one) and 'never' (the other side answered for the key: no attempt had one)"
+            )
             raise ValueError(msg)
         self.code = code
         self.hint = hint

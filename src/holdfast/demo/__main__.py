@@ -1,5 +1,6 @@
 """`python -m holdfast.demo`: the same as `holdfast demo`."""
 
+from holdfast.client.cli.exits import leave
 from holdfast.demo.main import main
 
-raise SystemExit(main())
+leave(main())

@@ -8,13 +8,13 @@ from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient
 
 from holdfast.contracts import names
 from holdfast.contracts.errors import EngineUnavailable, SettingsError
 from holdfast.contracts.messages import Frozen
+from holdfast.engine.converter import DATA_CONVERTER
 from holdfast.settings import Settings
 from holdfast.telemetry import temporal_plugins
 
@@ -84,7 +84,7 @@ async def connect(settings: Settings, address: str = "") -> tuple[Client, Engine
         )
         raise EngineUnavailable(msg)
     try:
-        client = await Client.connect(**options, data_converter=pydantic_data_converter, plugins=temporal_plugins())
+        client = await Client.connect(**options, data_converter=DATA_CONVERTER, plugins=temporal_plugins())
     except RuntimeError as error:
         msg = f"no Temporal server answers at {engine.address}: {error}. Check the address, and that the server runs"
         raise EngineUnavailable(msg) from error

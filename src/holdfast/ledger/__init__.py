@@ -1,7 +1,7 @@
 """The append-only, hash-chained record of runs, turns, calls, decisions and outcomes, in SQLite or PostgreSQL."""
 
 from holdfast.ledger.ledger import Ledger
-from holdfast.ledger.operations import Looked, NotAskedFor, Settlement, State
+from holdfast.ledger.operations import Looked, NotAskedFor, OperationMoved, Settlement, State
 from holdfast.ledger.runs import NewRun, RunRow
 from holdfast.ledger.turns import AskedCall, NewTurn, PastTurn, ToldResult, TurnContext
 from holdfast.ledger.verify import Verification
@@ -13,6 +13,7 @@ __all__ = [
     "NewRun",
     "NewTurn",
     "NotAskedFor",
+    "OperationMoved",
     "PastTurn",
     "RunRow",
     "Settlement",

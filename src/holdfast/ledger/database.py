@@ -11,7 +11,7 @@ import queue
 import sqlite3
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 from typing_extensions import override
 
 from holdfast.contracts.errors import LedgerError, LedgerRace, LedgerSchemaError, LedgerUnavailable, SettingsError
+from holdfast.ledger.statement import raw
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -91,16 +92,17 @@ def connect_database(url: str) -> Database:
             raise SettingsError(msg)
 
 
-def translate(error: SQLAlchemyError) -> LedgerError:
-    """What a database error means to a caller."""
+def translate(error: SQLAlchemyError | sqlite3.Error) -> LedgerError:
+    """What an error of SQLAlchemy or of SQLite's driver means to a caller."""
     text = str(getattr(error, "orig", None) or error)
     if any(sign in text for sign in OTHER_TABLES):
         return LedgerSchemaError(
             f"the ledger has other tables than this version needs ({text}): run `holdfast ledger migrate`"
         )
-    if isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and _is_connection_loss(error)):
+    away = isinstance(error, (OperationalError, sqlite3.OperationalError))
+    if away or (isinstance(error, DBAPIError) and _is_connection_loss(error)):
         return LedgerUnavailable(f"the ledger does not answer: {text}")
-    if isinstance(error, IntegrityError):
+    if isinstance(error, (IntegrityError, sqlite3.IntegrityError)):
         return LedgerRace(f"another writer was faster: {text}")
     return LedgerError(f"the ledger refused: {text}")
 
@@ -231,7 +233,7 @@ class PostgresDatabase(Database):
 def _translated() -> Any:
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         raise translate(error) from error
     except (OSError, TimeoutError) as error:
         msg = f"the ledger does not answer: {error or type(error).__name__}"
@@ -247,7 +249,7 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+    raw(connection).execute("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
 
 
 def _begin_writing(connection: Connection) -> None:
@@ -311,7 +313,7 @@ class _Worker:
                     done = [_run_beside_others(self._connection, job) for job in group]
         except (SQLAlchemyError, sqlite3.Error) as error:
             self._drop_connection()
-            failure = translate(error) if isinstance(error, SQLAlchemyError) else LedgerUnavailable(str(error))
+            failure = translate(error)
             done = [(waiter, None, failure) for _, waiter in group]
         _answer(done)
 
@@ -327,7 +329,7 @@ def _run_alone(connection: Connection, job: _Job) -> _Done:
     try:
         with connection.begin():
             result = transaction(connection)
-    except SQLAlchemyError:
+    except (SQLAlchemyError, sqlite3.Error):
         raise
     except Exception as error:  # noqa: BLE001 - it was rolled back, and belongs to the caller, not to this thread
         return waiter, None, error
@@ -337,14 +339,26 @@ def _run_alone(connection: Connection, job: _Job) -> _Done:
 def _run_beside_others(connection: Connection, job: _Job) -> _Done:
     transaction, waiter = job
     try:
-        with connection.begin_nested():
+        with _savepoint(raw(connection)):
             return waiter, transaction(connection), None
-    except OperationalError:
+    except (OperationalError, sqlite3.OperationalError):
         raise
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         return waiter, None, translate(error)
     except Exception as error:  # noqa: BLE001 - its savepoint was rolled back, and the others go on
         return waiter, None, error
+
+
+@contextlib.contextmanager
+def _savepoint(driver: sqlite3.Connection) -> Generator[None]:
+    driver.execute("SAVEPOINT one")
+    try:
+        yield
+    except BaseException:
+        driver.execute("ROLLBACK TO one")
+        raise
+    finally:
+        driver.execute("RELEASE one")
 
 
 def _answer(done: list[_Done]) -> None:

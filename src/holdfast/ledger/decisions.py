@@ -55,7 +55,7 @@ def record_decision(connection: Connection, run_id: str, decision: Decision) -> 
         "operation": decision.operation,
     }
     new = Settlement(outcome=Outcome.DENIED, content=content, meta={})
-    return settle(connection, run_id, decision.operation, "", new)
+    return settle(connection, run_id, decision.operation, "", new).result
 
 
 def record_resolution(connection: Connection, run_id: str, resolution: Resolution) -> CallResult:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Update, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from holdfast.contracts.errors import RunNotFound
 from holdfast.contracts.identity import canonical_json
 from holdfast.contracts.wire import Anchor
 from holdfast.ledger.chain import ANCHOR_CHARACTERS, content_hash, entry_hash, new_salt
+from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, runs
 
 
@@ -39,22 +40,22 @@ def moment(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
-HEAD = select(runs.c.head_seq, runs.c.head_hash).where(runs.c.run_id == bindparam("id")).with_for_update()
-INSERT = insert(entries)
-UPDATE_HEAD = (
+HEAD = Statement(select(runs.c.head_seq, runs.c.head_hash).where(runs.c.run_id == bindparam("id")).with_for_update())
+INSERT = Statement(insert(entries), columns=[column.name for column in entries.c])
+NEW_HEAD = (
     update(runs).where(runs.c.run_id == bindparam("id")).values(head_seq=bindparam("seq"), head_hash=bindparam("hash"))
 )
+UPDATE_HEAD = Statement(NEW_HEAD)
 
 
 def append(
-    connection: Connection, run_id: str, new: Sequence[NewEntry], change: Update | None = None, **values: Any
+    connection: Connection, run_id: str, new: Sequence[NewEntry], change: Statement = UPDATE_HEAD, **values: Any
 ) -> list[Anchor]:
     """Append to the run's chain and update its row, after every other row is locked: here the run's row is.
 
-    `change` is `UPDATE_HEAD` with further columns, and `values` are its parameters. Statements stand ready at import:
-    making one anew costs more than running it.
+    `change` is `NEW_HEAD` with further columns, and `values` are its parameters.
     """
-    head = connection.execute(HEAD, {"id": run_id}).one_or_none()
+    head = HEAD.first(connection, {"id": run_id})
     if head is None:
         raise RunNotFound(f"the ledger has no run {run_id!r}")
     seq, previous = head
@@ -73,10 +74,8 @@ def append(
                 "salt": salt, "body": body, "content_hash": content, "hash": previous,
             }
         )  # fmt: skip
-    connection.execute(INSERT, rows)
-    connection.execute(
-        UPDATE_HEAD if change is None else change, {"id": run_id, "seq": seq, "hash": previous, **values}
-    )
+    INSERT.run_many(connection, rows)
+    change.run(connection, {"id": run_id, "seq": seq, "hash": previous, **values})
     return [(row["seq"], row["hash"][:ANCHOR_CHARACTERS]) for row in rows]
 
 
@@ -96,8 +95,10 @@ class Entry:
 COLUMNS = (
     entries.c.seq, entries.c.kind, entries.c.ref, entries.c.at, entries.c.meta, entries.c.body, entries.c.hash,
 )  # fmt: skip
-BY_REF = select(*COLUMNS).where(
-    entries.c.run_id == bindparam("run"), entries.c.kind == bindparam("kind"), entries.c.ref == bindparam("ref")
+BY_REF = Statement(
+    select(*COLUMNS).where(
+        entries.c.run_id == bindparam("run"), entries.c.kind == bindparam("kind"), entries.c.ref == bindparam("ref")
+    )
 )
 
 
@@ -116,7 +117,7 @@ def entry_of(row: Any) -> Entry:
 
 def find(connection: Connection, run_id: str, kind: str, ref: str) -> Entry | None:
     """The entry of that kind and reference, if there is one."""
-    row = connection.execute(BY_REF, {"run": run_id, "kind": kind, "ref": ref}).one_or_none()
+    row = BY_REF.first(connection, {"run": run_id, "kind": kind, "ref": ref})
     return None if row is None else entry_of(row)
 
 

@@ -12,7 +12,7 @@ from holdfast.contracts.results import Event, Operation, RunSummary
 from holdfast.contracts.wire import Anchor, CallInput, CallResult, CloseInput, Decision, Resolution, Said, TurnResult
 from holdfast.ledger import decisions, entries, erase, migrate, operations, runs, turns, verify
 from holdfast.ledger.database import Database, connect_database
-from holdfast.ledger.operations import Looked, Settlement
+from holdfast.ledger.operations import Looked, Settled, Settlement
 from holdfast.ledger.runs import NewRun, RunRow
 from holdfast.ledger.tables import entries as entries_table
 from holdfast.ledger.tables import runs as runs_table
@@ -83,7 +83,7 @@ class Ledger:
             raise RunNotFound(msg)
         return found[0]
 
-    async def settle_turn(self, run_id: str, new: NewTurn) -> TurnResult:
+    async def settle_turn(self, run_id: str, new: NewTurn) -> tuple[TurnResult, bool]:
         """Write down a model's answer; see `turns.settle_turn`."""
         return await self._write(turns.settle_turn, run_id, new)
 
@@ -109,13 +109,11 @@ class Ledger:
         """What stands about a call; see `operations.look_up`."""
         return await self._read(operations.look_up, run_id, call)
 
-    async def reserve(
-        self, run_id: str, call: CallInput, owner: str, lease_ms: int, version: str, *, first: bool = False
-    ) -> int:
+    async def reserve(self, run_id: str, call: CallInput, owner: str, lease_ms: int, version: str, *, seen: int) -> int:
         """Write down that an attempt is about to act; see `operations.reserve`."""
-        return await self._write(operations.reserve, run_id, call, owner, lease_ms, version, first=first)
+        return await self._write(operations.reserve, run_id, call, owner, lease_ms, version, seen=seen)
 
-    async def settle(self, run_id: str, operation_id: str, owner: str, new: Settlement) -> CallResult:
+    async def settle(self, run_id: str, operation_id: str, owner: str, new: Settlement) -> Settled:
         """Write down what became of an operation; see `operations.settle`."""
         return await self._write(operations.settle, run_id, operation_id, owner, new)
 
@@ -127,9 +125,17 @@ class Ledger:
         """Keep a value for the next attempt."""
         await self._write(operations.record_checkpoint, run_id, operation_id, owner, number, value)
 
-    async def fence(self, run_id: str, operation_id: str, reason: str) -> CallResult:
+    async def fence(
+        self,
+        run_id: str,
+        operation_id: str,
+        reason: str,
+        *,
+        error: dict[str, Any] | None = None,
+        absent: int | None = None,
+    ) -> CallResult:
         """Close an operation to late attempts; see `operations.fence`."""
-        return await self._write(operations.fence, run_id, operation_id, reason)
+        return await self._write(operations.fence, run_id, operation_id, reason, error=error, absent=absent)
 
     async def hold(self, run_id: str, operation_id: str) -> None:
         """Make a call wait for a person; see `decisions.hold`."""

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, select, update
 
@@ -12,6 +12,7 @@ from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunNotFound
 from holdfast.contracts.results import Operation
 from holdfast.contracts.wire import Anchor, CallInput, CallResult
 from holdfast.ledger.entries import COLUMNS, NewEntry, append, entry_of, find, moment, now_ms
+from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
 
 
@@ -46,15 +47,17 @@ class Looked:
     lease_until: int
     checkpoint: Any
     settled: CallResult | None = None
-    fresh: bool = False
-    """Remembered by the process that settled its turn, not read."""
 
 
 class NotAskedFor(LedgerConflict):
     """No settled turn of this run asked for exactly this call."""
 
 
-LOOK = (
+class OperationMoved(LedgerConflict):
+    """Another attempt has changed the operation since this one looked: look again before you act."""
+
+
+LOOK = Statement(
     select(operations, entries.c.body, runs.c.agent, runs.c.user, runs.c.tenant)
     .select_from(
         operations.join(
@@ -71,7 +74,7 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
     Raises:
         NotAskedFor: No settled turn of this run asked for exactly this: operation, turn, index and digest.
     """
-    row = connection.execute(LOOK, {"id": call.id, "run": run_id}).one_or_none()
+    row = LOOK.first(connection, {"id": call.id, "run": run_id})
     if row is None or (row.turn, row.idx, row.digest) != (call.turn, call.index, call.digest):
         raise NotAskedFor(f"no settled turn of run {run_id!r} asked for operation {call.id!r} with this digest")
     settled = None
@@ -98,7 +101,7 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
     )
 
 
-LOCKED = (
+LOCKED = Statement(
     select(
         operations.c.state, operations.c.outcome, operations.c.owner, operations.c.attempts, operations.c.settled_seq,
         operations.c.tool,
@@ -106,12 +109,12 @@ LOCKED = (
     .where(operations.c.operation_id == bindparam("id"))
     .with_for_update()
 )  # fmt: skip
-RESERVE = (
+RESERVE = Statement(
     update(operations)
     .where(operations.c.operation_id == bindparam("id"))
     .values(state="reserved", attempts=bindparam("attempt"), owner=bindparam("by"), lease_until=bindparam("until"))
 )
-SETTLE = (
+SETTLE = Statement(
     update(operations)
     .where(operations.c.operation_id == bindparam("id"))
     .values(
@@ -119,7 +122,7 @@ SETTLE = (
         settled_at=bindparam("at"),
     )
 )  # fmt: skip
-AT = select(*COLUMNS).where(entries.c.run_id == bindparam("run"), entries.c.seq == bindparam("seq"))
+AT = Statement(select(*COLUMNS).where(entries.c.run_id == bindparam("run"), entries.c.seq == bindparam("seq")))
 
 
 def reserve(
@@ -130,9 +133,11 @@ def reserve(
     lease_ms: int,
     tool_version: str,
     *,
-    first: bool = False,
+    seen: int,
 ) -> int:
     """Write down that an attempt is about to act, before it acts; its number, from 1.
+
+    It may act only on what it looked at: of two attempts that looked at the same time one is refused.
 
     Args:
         connection: A transaction.
@@ -141,21 +146,19 @@ def reserve(
         owner: A random id of this attempt; with the same one it is the same reservation.
         lease_ms: For how long it may act.
         tool_version: Of the contract that serves it.
-        first: Refuse if any attempt was made before.
+        seen: How many reservations there were when this attempt looked.
 
     Raises:
-        LedgerConflict: It may not act: settled, waiting, or not the first.
+        OperationMoved: It may not act: settled, waiting, or reserved by another attempt since.
     """
-    row = connection.execute(LOCKED, {"id": call.id}).one()
+    row = LOCKED.one(connection, {"id": call.id})
     if row.owner == owner:
         return int(row.attempts)
-    if first and (row.state != "asked" or row.attempts):
-        raise LedgerConflict(f"operation {call.id!r} is {row.state} with {row.attempts} attempts: look it up")
-    if row.state in {"settled", "waiting"}:
-        raise LedgerConflict(f"operation {call.id!r} is {row.state}: this attempt may not act")
+    if row.attempts != seen or row.state in {"settled", "waiting"}:
+        raise OperationMoved(f"operation {call.id!r} is {row.state} after {row.attempts} attempts, not {seen}")
     attempt = int(row.attempts) + 1
     lease_until = now_ms() + lease_ms
-    connection.execute(RESERVE, {"id": call.id, "attempt": attempt, "by": owner, "until": lease_until})
+    RESERVE.run(connection, {"id": call.id, "attempt": attempt, "by": owner, "until": lease_until})
     meta = {"attempt": attempt, "lease_until": lease_until, "version": tool_version}
     append(connection, run_id, [NewEntry(kind="reserved", ref=f"{call.id}#{attempt}", meta=meta)])
     return attempt
@@ -171,28 +174,49 @@ class Settlement:
     meta: dict[str, Any]
 
 
-def settle(connection: Connection, run_id: str, operation_id: str, owner: str, new: Settlement) -> CallResult:
+class Settled(NamedTuple):
+    """What stands after a settlement."""
+
+    result: CallResult
+    mine: bool
+    """It is what this attempt found out, not what another one settled before."""
+
+
+def settle(connection: Connection, run_id: str, operation_id: str, owner: str, new: Settlement) -> Settled:
     """Write down what became of an operation; outcome, result and chain entry in one transaction.
 
-    The first settlement stands. A success that comes late, from an attempt that was given up, is kept as evidence.
+    The first settlement stands. A success that comes late, from an attempt that was given up, is kept as evidence
+    against a settlement that says otherwise.
 
     Raises:
         LedgerConflict: A newer attempt is under way, and this one has no success to report.
     """
-    row = connection.execute(LOCKED, {"id": operation_id}).one()
+    row = LOCKED.one(connection, {"id": operation_id})
     if row.state == "settled":
         recorded = CallResult(outcome=Outcome(row.outcome), anchor=_anchor(connection, run_id, row.settled_seq))
-        if row.owner != owner and recorded.outcome is Outcome.UNKNOWN and new.outcome is Outcome.SUCCEEDED:
+        if new.outcome is Outcome.SUCCEEDED and recorded.outcome is not Outcome.SUCCEEDED:
             _keep_evidence(connection, run_id, operation_id, owner, new)
-        return recorded
+        return Settled(recorded, mine=False)
     if row.owner != owner and new.outcome is not Outcome.SUCCEEDED:
         raise LedgerConflict(f"operation {operation_id!r} has a newer attempt, which decides what became of it")
     meta = {"outcome": new.outcome, "tool": row.tool, **new.meta}
     [anchor] = append(connection, run_id, [NewEntry(kind="settled", ref=operation_id, meta=meta, content=new.content)])
-    connection.execute(
-        SETTLE, {"id": operation_id, "became": new.outcome, "by": owner, "seq": anchor[0], "at": now_ms()}
-    )
-    return CallResult(outcome=new.outcome, anchor=anchor)
+    SETTLE.run(connection, {"id": operation_id, "became": new.outcome, "by": owner, "seq": anchor[0], "at": now_ms()})
+    return Settled(CallResult(outcome=new.outcome, anchor=anchor), mine=True)
+
+
+def settle_with_effect(
+    connection: Connection, run_id: str, operation_id: str, owner: str, new: Settlement
+) -> CallResult:
+    """Settle at the end of a transaction that holds the effect itself, only if this attempt still has the operation.
+
+    Raises:
+        OperationMoved: Another attempt has taken it over. The transaction must be rolled back, and the effect with it.
+    """
+    row = LOCKED.one(connection, {"id": operation_id})
+    if row.state != "reserved" or row.owner != owner:
+        raise OperationMoved(f"operation {operation_id!r} was taken over: this attempt's writes are rolled back")
+    return settle(connection, run_id, operation_id, owner, new).result
 
 
 def _keep_evidence(connection: Connection, run_id: str, operation_id: str, owner: str, new: Settlement) -> None:
@@ -233,8 +257,25 @@ def record_checkpoint(
     )
 
 
-def fence(connection: Connection, run_id: str, operation_id: str, reason: str) -> CallResult:
-    """Close an operation to late attempts and say what became of it: the ledger knows, Temporal does not."""
+def fence(
+    connection: Connection,
+    run_id: str,
+    operation_id: str,
+    reason: str,
+    *,
+    error: dict[str, Any] | None = None,
+    absent: int | None = None,
+) -> CallResult:
+    """Close an operation to late attempts and say what became of it: the ledger knows, Temporal does not.
+
+    Args:
+        connection: A transaction.
+        run_id: The run.
+        operation_id: The operation.
+        reason: Why nothing more is tried.
+        error: What the model is told if it surely did not happen; the reason, unless said.
+        absent: How many attempts surely had no effect although the last one left no word: somebody has looked.
+    """
     row = connection.execute(
         select(operations)
         .where(operations.c.operation_id == operation_id, operations.c.run_id == run_id)
@@ -244,14 +285,15 @@ def fence(connection: Connection, run_id: str, operation_id: str, reason: str) -
         raise NotAskedFor(f"no settled turn of run {run_id!r} asked for operation {operation_id!r}")
     if row.state == "settled":
         return CallResult(outcome=Outcome(row.outcome), anchor=_anchor(connection, run_id, row.settled_seq))
-    doubtful = row.state == "reserved" and row.effect not in {Effect.READ, Effect.TRANSACTIONAL}
+    doubtful = row.state == "reserved" and not Effect(row.effect).harmless and row.attempts != absent
     outcome = Outcome.UNKNOWN if doubtful else Outcome.FAILED
     code = ErrorCode.OUTCOME_UNKNOWN if doubtful else ErrorCode.NOT_EXECUTED
     told = "it may or may not have happened" if doubtful else "it did not happen"
     content = {"code": code, "message": f"{reason or 'the call was stopped'}: {told}", "operation": operation_id}
-    return settle(
-        connection, run_id, operation_id, row.owner, Settlement(outcome=outcome, content=content, meta={"fenced": True})
-    )
+    if error is not None and not doubtful:
+        content = error
+    new = Settlement(outcome=outcome, content=content, meta={"fenced": True})
+    return settle(connection, run_id, operation_id, row.owner, new).result
 
 
 def list_operations(connection: Connection, run_id: str) -> list[Operation]:
@@ -317,8 +359,8 @@ def _arguments(body: str | None, index: int) -> dict[str, Any]:
 
 
 def _content(connection: Connection, run_id: str, seq: int) -> Any:
-    return entry_of(connection.execute(AT, {"run": run_id, "seq": seq}).one()).content
+    return entry_of(AT.one(connection, {"run": run_id, "seq": seq})).content
 
 
 def _anchor(connection: Connection, run_id: str, seq: int) -> Anchor:
-    return entry_of(connection.execute(AT, {"run": run_id, "seq": seq}).one()).anchor
+    return entry_of(AT.one(connection, {"run": run_id, "seq": seq})).anchor

@@ -10,7 +10,8 @@ from holdfast.contracts.errors import LedgerConflict, RunIdTaken, RunNotFound
 from holdfast.contracts.identity import digest, new_chain_id
 from holdfast.contracts.results import RunSummary
 from holdfast.contracts.wire import Anchor, CloseInput
-from holdfast.ledger.entries import UPDATE_HEAD, NewEntry, append, find, moment, now_ms
+from holdfast.ledger.entries import NEW_HEAD, NewEntry, append, find, moment, now_ms
+from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import operations, runs
 
 
@@ -84,14 +85,16 @@ def request_run(connection: Connection, new: NewRun) -> RunRow:
     return read_run(connection, new.run_id)
 
 
-OPEN = UPDATE_HEAD.values(
-    execution=bindparam("by"),
-    model=bindparam("pinned"),
-    agent_version=bindparam("version"),
-    status=RunStatus.RUNNING,
-    trace_id=bindparam("trace"),
+OPEN = Statement(
+    NEW_HEAD.values(
+        execution=bindparam("by"),
+        model=bindparam("pinned"),
+        agent_version=bindparam("version"),
+        status=RunStatus.RUNNING,
+        trace_id=bindparam("trace"),
+    )
 )
-CLOSE = UPDATE_HEAD.values(status=bindparam("became"), closed_at=bindparam("at"))
+CLOSE = Statement(NEW_HEAD.values(status=bindparam("became"), closed_at=bindparam("at")))
 
 
 def open_run(
@@ -143,7 +146,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-READ = select(*FIELDS).where(runs.c.run_id == bindparam("id"))
+READ = Statement(select(*FIELDS).where(runs.c.run_id == bindparam("id")))
 
 
 def read_run(connection: Connection, run_id: str) -> RunRow:
@@ -152,7 +155,7 @@ def read_run(connection: Connection, run_id: str) -> RunRow:
     Raises:
         RunNotFound: There is none of that id.
     """
-    row = connection.execute(READ, {"id": run_id}).one_or_none()
+    row = READ.first(connection, {"id": run_id})
     if row is None:
         raise RunNotFound(f"the ledger has no run {run_id!r}; `holdfast runs` lists those it has")
     fields: dict[str, Any] = {column.name: value for column, value in zip(FIELDS, row, strict=True)}

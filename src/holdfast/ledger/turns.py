@@ -10,8 +10,9 @@ from sqlalchemy import Connection, and_, bindparam, insert, select
 from holdfast.contracts.effects import Outcome, Tier, Verdict
 from holdfast.contracts.messages import Message
 from holdfast.contracts.wire import Anchor, Head, Said, TurnResult
-from holdfast.ledger.entries import COLUMNS, UPDATE_HEAD, NewEntry, append, entry_of, find, now_ms, read_entries
+from holdfast.ledger.entries import COLUMNS, NEW_HEAD, NewEntry, append, entry_of, find, now_ms, read_entries
 from holdfast.ledger.runs import RunRow, read_run
+from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
 
 
@@ -67,20 +68,25 @@ class PastTurn:
     results: tuple[ToldResult, ...]
 
 
-ADD_TURN = UPDATE_HEAD.values(
-    turns=runs.c.turns + 1,
-    calls=runs.c.calls + bindparam("more_calls"),
-    tokens=runs.c.tokens + bindparam("more_tokens"),
-    cost_micros=runs.c.cost_micros + bindparam("more_cost"),
+ADD_TURN = Statement(
+    NEW_HEAD.values(
+        turns=runs.c.turns + 1,
+        calls=runs.c.calls + bindparam("more_calls"),
+        tokens=runs.c.tokens + bindparam("more_tokens"),
+        cost_micros=runs.c.cost_micros + bindparam("more_cost"),
+    )
 )
-ADD_TOKENS = UPDATE_HEAD.values(tokens=runs.c.tokens + bindparam("more_tokens"))
+ADD_TOKENS = Statement(NEW_HEAD.values(tokens=runs.c.tokens + bindparam("more_tokens")))
 
 
-def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> TurnResult:
-    """Write down an answer and the operations it asks for, once. The first settlement of a turn stands."""
+def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> tuple[TurnResult, bool]:
+    """Write down an answer and the operations it asks for, once. The first settlement of a turn stands.
+
+    Returns what stands, and whether it is this answer.
+    """
     settled = read_turn_result(connection, run_id, new.turn)
     if settled is not None:
-        return settled
+        return settled, False
     stored = new.result.model_dump(mode="json")
     content = {"heard": new.heard, "message": new.message.model_dump(mode="json"), "note": new.note}
     if new.output is not None:
@@ -108,8 +114,17 @@ def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> TurnResult
         more_cost=round(result.cost_usd * 1e6),
     )
     if new.calls:
-        connection.execute(insert(operations), _operation_rows(run_id, new, anchors))
-    return new.result.model_copy(update={"anchor": anchors[0]})
+        INSERT_OPERATION.run_many(connection, _operation_rows(run_id, new, anchors))
+    return new.result.model_copy(update={"anchor": anchors[0]}), True
+
+
+INSERT_OPERATION = Statement(
+    insert(operations),
+    columns=(
+        "operation_id", "run_id", "turn", "idx", "call_id", "tool", "version", "digest", "effect", "tier", "verdict",
+        "reason", "intent", "state", "outcome", "turn_seq", "settled_seq", "asked_at", "settled_at",
+    ),
+)  # fmt: skip
 
 
 def _operation_rows(run_id: str, new: NewTurn, anchors: Sequence[Anchor]) -> list[dict[str, Any]]:
@@ -166,7 +181,7 @@ def read_request_text(connection: Connection, run_id: str) -> str:
     return "" if entry is None or entry.content is None else str(entry.content["text"])
 
 
-RESULTS = (
+RESULTS = Statement(
     select(
         operations.c.operation_id, operations.c.turn, operations.c.call_id, operations.c.tool, operations.c.outcome,
         entries.c.body,
@@ -188,7 +203,7 @@ RESULTS = (
 def read_results(connection: Connection, run_id: str, first: int, last: int) -> dict[int, tuple[ToldResult, ...]]:
     """The settled outcomes of the turns from `first` to `last`, in the order the model asked."""
     told: dict[int, list[ToldResult]] = {}
-    for row in connection.execute(RESULTS, {"run": run_id, "first": first, "last": last}):
+    for row in RESULTS.all(connection, {"run": run_id, "first": first, "last": last}):
         told.setdefault(row.turn, []).append(
             ToldResult(
                 operation_id=row.operation_id,

@@ -14,6 +14,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """RFC 9110, 9.2.1. Every other method carries `Idempotency-Key` (IETF draft-07)."""
 KEY_HEADER = "Idempotency-Key"
 CONFLICT, TOO_MANY_REQUESTS, SERVER_ERROR = 409, 429, 500
+BEFORE_THE_KEY = frozenset({401, 403, 407, 408, 411, 413, 414, 421, 425, 426, 431, 451})
+"""Refusals by a gateway, or of whoever asks: they say nothing about an earlier request with the same key."""
 
 
 class Upstreams:
@@ -91,7 +93,10 @@ class _Carrier(httpx.AsyncBaseTransport):
             retryable = status in {500, 502, 504}
             return ToolError(message, code=ErrorCode.UNAVAILABLE, retryable=retryable, happened="unknown")
         hint = "the service refused this request; change it, or tell the user"
-        return ToolError(message, code=f"http_{status}", hint=hint)
+        # A service that honours the key repeats its first answer to the same request. So a refusal under the key is the
+        # answer, unless it was given before the key was looked at.
+        happened = "never" if KEY_HEADER in request.headers and status not in BEFORE_THE_KEY else "no"
+        return ToolError(message, code=f"http_{status}", hint=hint, happened=happened)
 
 
 def _detail(response: httpx.Response) -> str:

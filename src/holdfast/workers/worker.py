@@ -51,12 +51,15 @@ def make_boundary(agents: Iterable[Agent], ledger: Ledger, settings: Settings) -
         ContractError: The agents don't fit together, or the cost of a model can't be counted.
     """
     registry = Registry(agents)
+    models = Models(anthropic_api_key=settings.anthropic_api_key, anthropic_base_url=settings.anthropic_base_url)
     for agent in registry.agents.values():
         require_price(agent)
+        # Made now: importing a provider's SDK in the first turn would stop the event loop, and every heartbeat with it.
+        models.of(agent)
     return Boundary(
         ledger=ledger,
         registry=registry,
-        models=Models(anthropic_api_key=settings.anthropic_api_key, anthropic_base_url=settings.anthropic_base_url),
+        models=models,
         upstreams=settings.upstreams,
         heartbeat_seconds=settings.heartbeat_seconds,
     )

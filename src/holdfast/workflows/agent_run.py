@@ -6,7 +6,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 from holdfast.workflows import options
 from holdfast.workflows.calls import Calls
@@ -111,7 +111,7 @@ class AgentRun:
                 ending = self._ending(turn)
                 if ending is None and self._must_continue_as_new():
                     await self._continue_as_new()
-        except ActivityError as error:
+        except FailureError as error:
             ending = self._ending_of(error)
         except Exception as error:  # noqa: BLE001 - a bug must fail the run with its reason, not spin in a task failure
             workflow.logger.exception("bug in AgentRun")
@@ -177,9 +177,9 @@ class AgentRun:
         limit = limit_reached(self._opened.limits, self._used())
         return Ending(status=RunStatus.LIMIT_REACHED, limit=limit) if limit else None
 
-    def _ending_of(self, error: ActivityError) -> Ending:
-        """How the run ends because an activity of the engine failed for good."""
-        cause = error.cause
+    def _ending_of(self, error: FailureError) -> Ending:
+        """How the run ends because an activity of the engine failed for good. A local one raises its error as it is."""
+        cause = error.cause if isinstance(error, ActivityError) else error
         code = cause.type if isinstance(cause, ApplicationError) else None
         if self._cancelled:
             return Ending(status=RunStatus.CANCELLED, reason="cancelled")
@@ -224,7 +224,7 @@ class AgentRun:
         return forced or info.is_continue_as_new_suggested() or info.is_target_worker_deployment_version_changed()
 
     async def _continue_as_new(self) -> None:
-        """Go on in a fresh history. What handlers claimed until now is in the carried state."""
+        """Go on in a fresh history, on the newest deployed version. What handlers claimed is in the carried state."""
         await workflow.wait_condition(workflow.all_handlers_finished)
         carried = Carried(
             turn=self._turn,
@@ -234,7 +234,11 @@ class AgentRun:
             opened=self._opened,
             runs=(self._request.carried.runs if self._request.carried else 0) + 1,
         )
-        workflow.continue_as_new(self._request.model_copy(update={"text": "", "carried": carried}))
+        upgrade = workflow.info().is_target_worker_deployment_version_changed()
+        behaviour = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE if upgrade else None
+        workflow.continue_as_new(
+            self._request.model_copy(update={"text": "", "carried": carried}), initial_versioning_behavior=behaviour
+        )
 
     @workflow.update(name=names.SAY)
     async def say(self, said: Said) -> None:

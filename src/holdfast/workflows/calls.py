@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import FailureError
 
 from holdfast.workflows import options
 from holdfast.workflows.clock import WorkClock
@@ -91,7 +91,7 @@ class Calls:
             with self._clock.working():
                 result: CallResult = await handle
                 return result
-        except (ActivityError, asyncio.CancelledError) as error:
+        except (FailureError, asyncio.CancelledError) as error:
             # Temporal says that it failed; only the ledger knows what happened.
             return await self._fence(head, str(error.__cause__ or error or "the run was cancelled"))
         finally:
@@ -105,19 +105,29 @@ class Calls:
         return await handle
 
     async def _approved(self, head: Head) -> bool:
-        """Wait for a person, and write the decision down; False if the call is settled by it."""
+        """Wait for a person, and write the decision down; False if the call is settled by it.
+
+        A decision that the ledger refuses changes nothing there, such as after a reset, when the call was decided or even
+        carried out before: the call itself then finds out what stands.
+        """
         decision = await self._person(head, unknown=False)
         if decision is None:
             await self._fence(head, "the run was cancelled before anybody decided")
             return False
-        await self._record(decision)
+        try:
+            await self._record(decision)
+        except FailureError:
+            return True
         return isinstance(decision, Decision) and decision.approve
 
     async def _resolved(self, head: Head) -> CallResult:
         resolution = await self._person(head, unknown=True)
         if resolution is None:
             return CallResult(outcome=Outcome.UNKNOWN)
-        return await self._record(resolution)
+        try:
+            return await self._record(resolution)
+        except FailureError:
+            return await self._fence(head, "the resolution was refused")
 
     async def _person(self, head: Head, *, unknown: bool) -> Decision | Resolution | None:
         self._people.wait(head, unknown=unknown)

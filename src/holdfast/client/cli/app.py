@@ -1,11 +1,11 @@
 """The commands, gathered. Each group of them has a file of its own."""
 
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from holdfast.client.cli import follow, ledger, look, serve, steer, tools
-from holdfast.client.cli.exits import Exit, exit_of, fail
+from holdfast.client.cli.exits import Exit, exit_of, fail, leave
 from holdfast.contracts.errors import HoldfastError
 
 EPILOGUE = (
@@ -43,7 +43,7 @@ def options(
         raise typer.Exit(Exit.USAGE)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """The `holdfast` command."""
     try:
         app()
@@ -51,4 +51,9 @@ def main() -> None:
         try:
             fail(str(error), exit_of(error))
         except typer.Exit as ending:
-            raise SystemExit(ending.exit_code) from error
+            leave(ending.exit_code)
+    except SystemExit as ending:
+        if isinstance(ending.code, str):
+            raise
+        leave(ending.code or Exit.OK)
+    leave(Exit.OK)

@@ -1,0 +1,73 @@
+"""One run of two charges whose worker dies or freezes at a point, with everything around it: what the crash tests share."""
+
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import text
+
+from holdfast import Client, Effect, Outcome
+from holdfast.client import Run
+from holdfast.engine.connect import Engine
+from holdfast.ledger import Ledger
+from holdfast.settings import Settings
+from tests.crash.harness import Process, charges, downstream, worker_env
+
+REFS = ("one", "two")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A started run, and what its workers need."""
+
+    client: Client
+    run: Run
+    address: str
+    """Of the downstream."""
+    folder: Path
+    env: Mapping[str, str]
+
+    def worker(self, name: str) -> Process:
+        """A worker that dies or freezes at the case's point unless one has before."""
+        return Process("tests.crash.worker", env=self.env, output=self.folder / f"{name}.log")
+
+    async def charged(self) -> dict[str, int]:
+        """How often each charge was made, from the downstream's log and the ledger's database."""
+        return {ref: len(await charges(self.address, ref)) + await self._booked(ref) for ref in REFS}
+
+    async def _booked(self, ref: str) -> int:
+        count = text("SELECT COUNT(*) FROM charges WHERE ref = :ref")
+        database = self.client.ledger.database
+        return int(await database.read(lambda connection: connection.execute(count, {"ref": ref}).scalar_one()))
+
+    async def resolve_as_a_person_would(self) -> int:
+        """Look at the other side, and say what became of what is not known."""
+        unknown = [operation for operation in await self.run.operations() if operation.outcome is Outcome.UNKNOWN]
+        if not unknown or not (await self.run.state()).waiting:
+            return 0
+        happened = bool(await charges(self.address, unknown[0].arguments["ref"]))
+        await self.run.resolve(unknown[0].operation_id, happened=happened, by="a person")
+        return 1
+
+
+@asynccontextmanager
+async def opened_case(
+    engine: Engine, folder: Path, effect: Effect, point: str, *, ledger_url: str = "", signal: str = "KILL"
+) -> AsyncGenerator[Case]:
+    """A run that waits for its first worker, with a downstream and a ledger of its own."""
+    folder = folder / uuid.uuid4().hex[:8]
+    folder.mkdir()
+    queue = f"crash-{uuid.uuid4().hex[:8]}"
+    url = ledger_url or f"sqlite:///{folder / 'ledger.db'}"
+    settings = Settings(home=folder, task_queue=queue, ledger_url=url)
+    ledger = Ledger.connect(settings.ledger)
+    await ledger.migrate()
+    await ledger.database.write(lambda connection: connection.execute(text("CREATE TABLE charges (ref TEXT)")))
+    await ledger.close()
+    crash = {"CRASH_POINT": point, "CRASH_MARK": str(folder / "mark"), "CRASH_SIGNAL": signal}
+    async with downstream(folder) as address, await Client.connect(engine.address, settings=settings) as client:
+        env = worker_env(engine.address, url, queue, {"downstream": address}, CRASH_EFFECT=effect.value, **crash)
+        run = await client.start("charger", "Charge", id=f"run-{queue}")
+        yield Case(client=client, run=run, address=address, folder=folder, env=env)

@@ -1,0 +1,58 @@
+"""What the tests of the loop share: an agent with a script, and a tool to call."""
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.client import WorkflowHandle
+
+from holdfast import (
+    Agent,
+    Client,
+    Effect,
+    Limits,
+    Script,
+    Tier,
+    tool,
+)  # fmt: skip
+from holdfast.contracts.tool import Tool
+
+ROOMY = Limits(turns=100, calls=1000, tokens=10_000_000, cost_usd=10, wall_time=timedelta(hours=1))
+
+
+@tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="numbers:read")
+async def double(n: int) -> int:
+    """Double a number."""
+    return 2 * n
+
+
+def agent(steps: Any, *tools: Tool, **options: Any) -> Agent:
+    options = {"name": "tester", "instructions": "Test.", "limits": ROOMY, **options}
+    return Agent(model=Script(steps), tools=tools, **options)
+
+
+async def settled(run: Any, count: int) -> bool:
+    return sum(operation.outcome is not None for operation in await run.operations()) >= count
+
+
+async def reset(client: Client, run_id: str, decision: int) -> WorkflowHandle[Any, Any]:
+    """Reset a workflow to before one of its decisions (its completed workflow tasks, from 0), as an operator does."""
+    handle = client.temporal.get_workflow_handle(run_id)
+    decided = [
+        event.event_id
+        async for event in handle.fetch_history_events()
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
+    ]
+    answer = await client.temporal.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=client.temporal.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=run_id),
+            reason="an operator",
+            request_id=str(uuid.uuid4()),
+            workflow_task_finish_event_id=decided[decision],
+        )
+    )
+    return client.temporal.get_workflow_handle(run_id, run_id=answer.run_id)

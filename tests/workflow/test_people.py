@@ -1,0 +1,227 @@
+"""Calls that wait for a person: approval, rejection, suspected duplicates, rules."""
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from holdfast import (
+    DecisionRefused,
+    Effect,
+    Outcome,
+    ProposedCall,
+    RunStatus,
+    Tier,
+    ToolContext,
+    ask,
+    tool,
+)  # fmt: skip
+from holdfast.contracts.messages import ModelRequest
+from holdfast.contracts.wire import RunClosed
+from holdfast.llm.script import Step
+from tests.conftest import OpenShop, outcomes, until
+from tests.workflow.agents import ROOMY, agent, reset, settled
+
+
+async def _waiting(run: Any) -> Any:
+    return (await run.state()).waiting
+
+
+async def test_work_time_ends_the_run_and_waiting_for_people_does_not_count(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
+    async def think_hard() -> str:
+        """Take a while."""
+        await asyncio.sleep(0.4)
+        return "hm"
+
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y")
+    async def act() -> str:
+        """Act."""
+        return "acted"
+
+    steps = [ask("act"), ask("think_hard"), "answer", "more", "more"]
+    limits = ROOMY.model_copy(update={"wall_time": timedelta(seconds=1.2)})
+    desk = await shop(agent(steps, think_hard, act, limits=limits))
+    run = await desk.client.start("tester", "Go", id="patient")
+    waiting = await until(lambda: _waiting(run))
+    await asyncio.sleep(1.5)  # longer than the limit: a person takes their time
+    await run.decide(waiting[0].operation, approve=True)
+    result = await run.result()
+    assert result.status is RunStatus.COMPLETED
+
+    steps = [ask("think_hard"), ask("think_hard"), ask("think_hard"), ask("think_hard"), "answer"]
+    desk = await shop(agent(steps, think_hard, limits=limits))
+    result = await desk.client.execute("tester", "Go", id="impatient")
+    assert (result.status, result.limit) == (RunStatus.LIMIT_REACHED, "wall_time")
+
+
+async def test_approval_is_bound_to_the_digest_and_counts_once(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.PRIVILEGED, scope="x:y")
+    async def act(n: int) -> str:
+        """Act."""
+        return f"acted {n}"
+
+    desk = await shop(agent([ask("act", n=7), "done"], act))
+    run = await desk.client.start("tester", "Go", id="approve")
+    [waiting] = await until(lambda: _waiting(run))
+    [operation] = await run.operations()
+    assert (operation.state, operation.arguments) == ("waiting", {"n": 7})
+    with pytest.raises(DecisionRefused, match="digest"):
+        await run.decide(waiting.operation, approve=True, digest="0" * 32)
+    with pytest.raises(DecisionRefused, match="does not wait"):
+        await run.decide("no-such-operation", approve=True, digest=waiting.digest)
+    with pytest.raises(DecisionRefused, match="does not wait for a resolution"):
+        await run.resolve(waiting.operation, happened=True)
+    both = await asyncio.gather(
+        run.decide(waiting.operation, approve=True, by="ada"),
+        run.decide(waiting.operation, approve=False, by="eve"),
+        return_exceptions=True,
+    )
+    assert sorted(type(word).__name__ for word in both) == ["DecisionRefused", "NoneType"]
+    result = await run.result()
+    decided = [e for e in await desk.ledger.read_events("approve") if e.kind == "decided"]
+    assert len(decided) == 1
+    assert result.operations[0].outcome is (Outcome.SUCCEEDED if decided[0].data["approve"] else Outcome.DENIED)
+
+
+async def test_a_rejection_tells_the_model_why_and_the_run_goes_on(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y")
+    async def act() -> str:
+        """Act."""
+        raise AssertionError
+
+    heard: list[dict[str, Any]] = []
+
+    def answer(request: ModelRequest) -> Step:
+        heard.extend(json.loads(r.text) for r in request.messages[-1].results)
+        return "as you wish" if heard else ask("act")
+
+    desk = await shop(agent(answer, act))
+    run = await desk.client.start("tester", "Go", id="reject")
+    [waiting] = await until(lambda: _waiting(run))
+    await run.decide(waiting.operation, approve=False, by="ada", reason="too expensive")
+    result = await run.result()
+    assert (result.status, result.text) == (RunStatus.COMPLETED, "as you wish")
+    assert heard == [
+        {
+            "code": "denied",
+            "message": "a person rejected this call: too expensive",
+            "hint": "do not ask for it again; go on without it, or tell the user",
+            "operation": waiting.operation,
+        }
+    ]
+
+
+async def test_the_reworded_retry_of_one_intention_waits_for_a_person(shop: OpenShop) -> None:
+    paid: list[int] = []
+
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y", same_intent=("invoice",))
+    async def pay(invoice: str, amount: int) -> str:
+        """Pay."""
+        paid.append(amount)
+        return "paid"
+
+    steps = [
+        ask("pay", invoice="i1", amount=10),
+        [ask("pay", invoice="i1", amount=11), ask("pay", invoice="i2", amount=5)],
+        "ok",
+    ]
+    desk = await shop(agent(steps, pay))
+    run = await desk.client.start("tester", "Go", id="intent")
+    [waiting] = await until(lambda: _waiting(run))
+    assert waiting.reason == "duplicate_suspected: an earlier call of this run has the same invoice"
+    await until(lambda: settled(run, 2))
+    assert sorted(paid) == [5, 10]
+    await run.decide(waiting.operation, approve=True)
+    await run.result()
+    assert sorted(paid) == [5, 10, 11]
+
+
+async def test_two_intended_identical_payments_are_two_effects(shop: OpenShop) -> None:
+    keys: list[str] = []
+
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y")
+    async def pay(amount: int, ctx: ToolContext) -> str:
+        """Pay."""
+        keys.append(ctx.operation_id)
+        return "paid"
+
+    desk = await shop(agent([[ask("pay", amount=5), ask("pay", amount=5)], "ok"], pay))
+    await desk.client.execute("tester", "Go", id="twice")
+    assert len(set(keys)) == len(keys) == 2
+
+
+async def test_a_rule_may_let_small_calls_run_and_large_ones_wait(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y")
+    async def pay(amount: int) -> str:
+        """Pay."""
+        return "paid"
+
+    small = agent([[ask("pay", amount=5), ask("pay", amount=500)], "ok"], pay, auto_approve=_below_fifty)
+    desk = await shop(small)
+    run = await desk.client.start("tester", "Go", id="rule")
+    [waiting] = await until(lambda: _waiting(run))
+    operations = await until(lambda: _all_but_one(run))
+    assert {o.arguments["amount"]: o.state for o in operations} == {5: "settled", 500: "waiting"}
+    await run.decide(waiting.operation, approve=True)
+    assert (await run.result()).status is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize("approve", [True, False])
+async def test_a_rule_that_tightened_since_the_turn_holds_the_call_for_a_person(shop: OpenShop, approve: bool) -> None:
+    judged: list[str] = []
+    done: list[str] = []
+
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y")
+    async def act() -> str:
+        """Act."""
+        done.append("acted")
+        return "acted"
+
+    def only_the_first_time(call: ProposedCall) -> bool:
+        judged.append(call.tool)
+        return len(judged) == 1
+
+    desk = await shop(agent([ask("act"), "done"], act, auto_approve=only_the_first_time))
+    run = await desk.client.start("tester", "Go", id=f"tightened-{approve}")
+    [waiting] = await until(lambda: _waiting(run))
+    assert ([one.run_id for one in await desk.client.runs(waiting=True)], done) == ([run.id], [])
+    await run.decide(waiting.operation, approve=approve, by="ada")
+    result = await run.result()
+    assert result.status is RunStatus.COMPLETED
+    assert outcomes(result.operations) == [("act", Outcome.SUCCEEDED if approve else Outcome.DENIED)]
+    assert (done, (await desk.ledger.verify(run.id)).faults) == (["acted"] if approve else [], ())
+
+
+def _below_fifty(call: ProposedCall) -> bool:
+    return bool(call.arguments["amount"] < 50)
+
+
+async def _all_but_one(run: Any) -> Any:
+    operations = await run.operations()
+    return operations if sum(o.state == "settled" for o in operations) == len(operations) - 1 else None
+
+
+async def test_after_a_reset_a_person_can_not_undo_what_was_decided_and_done_before(shop: OpenShop) -> None:
+    paid: list[int] = []
+
+    @tool(version="1.0.0", effect=Effect.ONCE, tier=Tier.IRREVERSIBLE, scope="x:y")
+    async def pay(amount: int) -> str:
+        """Pay."""
+        paid.append(amount)
+        return "paid"
+
+    desk = await shop(agent([ask("pay", amount=5), "done"], pay))
+    run = await desk.client.start("tester", "Go", id="reset-decided")
+    [waiting] = await until(lambda: _waiting(run))
+    await run.decide(waiting.operation, approve=True, by="ada")
+    first = await run.result()
+    again = await reset(desk.client, run.id, 1)
+    [waiting] = await until(lambda: _waiting(run))
+    await run.decide(waiting.operation, approve=False, by="bob")
+    closed = RunClosed.model_validate(await asyncio.wait_for(again.result(), 30))
+    assert (closed.status, paid, await run.result()) == (RunStatus.COMPLETED, [5], first)
+    assert outcomes(first.operations) == [("pay", Outcome.SUCCEEDED)]
+    assert (await desk.ledger.verify(run.id)).faults == ()
