@@ -46,11 +46,12 @@ wheel: $(STAMP)
 	$(BIN)/python tests/wheel.py
 
 bench: $(STAMP) benchmarks/.venv/.installed
+	benchmarks/.venv/bin/python -m compileall -q src benchmarks/*.py benchmarks/peers
 	benchmarks/.venv/bin/python -m benchmarks
 
 benchmarks/.venv/.installed: benchmarks/requirements.lock $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python benchmarks/.venv
-	$(BIN)/uv pip install --quiet --python benchmarks/.venv/bin/python --require-hashes -r benchmarks/requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python benchmarks/.venv/bin/python --require-hashes -r benchmarks/requirements.lock
 	$(BIN)/uv pip install --quiet --python benchmarks/.venv/bin/python --no-deps --editable .
 	@touch $@
 

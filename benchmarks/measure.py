@@ -7,6 +7,7 @@ Temporal history by turn).
 import asyncio
 import json
 import logging
+import os
 import resource
 import statistics
 import sys
@@ -119,3 +120,6 @@ async def main(name: str, what: str, address: str) -> None:
 
 if __name__ == "__main__":
     asyncio.run(main(*sys.argv[1:]))
+    # The SDK's native threads may crash an interpreter that is being taken down, after everything was measured.
+    sys.stdout.flush()
+    os._exit(0)
