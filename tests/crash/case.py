@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from holdfast import Client, Effect, Outcome
+from holdfast import Client, Effect, Outcome, Tier
 from holdfast.client import Run
 from holdfast.engine.connect import Engine
 from holdfast.ledger import Ledger
@@ -45,7 +45,7 @@ class Case:
     async def resolve_as_a_person_would(self) -> int:
         """Look at the other side, and say what became of what is not known."""
         unknown = [operation for operation in await self.run.operations() if operation.outcome is Outcome.UNKNOWN]
-        if not unknown or not (await self.run.state()).waiting:
+        if not unknown:
             return 0
         happened = bool(await charges(self.address, unknown[0].arguments["ref"]))
         await self.run.resolve(unknown[0].operation_id, happened=happened, by="a person")
@@ -54,7 +54,14 @@ class Case:
 
 @asynccontextmanager
 async def opened_case(
-    engine: Engine, folder: Path, effect: Effect, point: str, *, ledger_url: str = "", signal: str = "KILL"
+    engine: Engine,
+    folder: Path,
+    effect: Effect,
+    point: str,
+    *,
+    ledger_url: str = "",
+    signal: str = "KILL",
+    tier: Tier = Tier.REVERSIBLE,
 ) -> AsyncGenerator[Case]:
     """A run that waits for its first worker, with a downstream and a ledger of its own."""
     folder = folder / uuid.uuid4().hex[:8]
@@ -68,6 +75,7 @@ async def opened_case(
     await ledger.close()
     crash = {"CRASH_POINT": point, "CRASH_MARK": str(folder / "mark"), "CRASH_SIGNAL": signal}
     async with downstream(folder) as address, await Client.connect(engine.address, settings=settings) as client:
-        env = worker_env(engine.address, url, queue, {"downstream": address}, CRASH_EFFECT=effect.value, **crash)
+        crash |= {"CRASH_EFFECT": effect.value, "CRASH_TIER": tier.value}
+        env = worker_env(engine.address, url, queue, {"downstream": address}, **crash)
         run = await client.start("charger", "Charge", id=f"run-{queue}")
         yield Case(client=client, run=run, address=address, folder=folder, env=env)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import Effect, Outcome, RunResult, RunStatus
+from holdfast import Effect, Outcome, RunResult, RunStatus, Tier
+from holdfast.client import Run
+from holdfast.contracts.results import Operation
 from holdfast.engine.connect import Engine
-from tests.conftest import new_database, outcomes
+from tests.conftest import new_database, outcomes, until
 from tests.crash.case import opened_case
 
 CALL_POINTS = (
@@ -152,3 +154,30 @@ async def test_a_kill_between_calls_loses_and_repeats_nothing(engine: Engine, tm
         assert (played.result.status, played.result.turns) == (RunStatus.COMPLETED, 3)
         repeats = played.kinds.count("repeated")
         assert (played.point, repeats) == (played.point, int(played.point == "M2 model answered"))
+
+
+@pytest.mark.timeout(120)
+async def test_a_decision_on_a_call_that_only_the_ledger_knows_of_yet_counts(engine: Engine, tmp_path: Path) -> None:
+    """The worker dies between writing a turn down and telling Temporal; whoever looks at the ledger can answer already."""
+    async with opened_case(engine, tmp_path, Effect.KEYED, "M3 turn settled", tier=Tier.IRREVERSIBLE) as case:
+        killed = case.worker("killed")
+        assert await killed.wait() == -signal.SIGKILL
+        [first] = await case.run.operations()
+        assert (first.state, (await case.client.runs(waiting=True))[0].run_id) == ("waiting", case.run.id)
+        deciding = asyncio.create_task(case.run.decide(first.operation_id, approve=True, by="a person"))
+        second = case.worker("second")
+        try:
+            await asyncio.wait_for(deciding, 60)
+            [other] = await until(lambda: waiting(case.run, beside=first.operation_id), seconds=60)
+            await case.run.decide(other.operation_id, approve=False)
+            result = await asyncio.wait_for(case.run.result(), 30)
+        finally:
+            await second.stop()
+        assert outcomes(result.operations) == [("charge", Outcome.SUCCEEDED), ("charge", Outcome.DENIED)]
+        assert await case.charged() == {"one": 1, "two": 0}
+
+
+async def waiting(run: Run, *, beside: str) -> list[Operation]:
+    """The calls that wait for a person, but for one."""
+    operations = await run.operations()
+    return [o for o in operations if o.state == "waiting" and o.operation_id != beside]

@@ -56,7 +56,7 @@ async def find_charge(args: Any, ctx: ToolContext) -> Charge | None:
 @tool(
     version="1.0.0",
     effect=EFFECT,
-    tier=Tier.REVERSIBLE,
+    tier=Tier(os.environ.get("CRASH_TIER", "REVERSIBLE")),
     scope="charges:write",
     timeout=timedelta(seconds=2),
     attempts=int(os.environ.get("CRASH_ATTEMPTS", "4")),

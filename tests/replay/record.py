@@ -1,4 +1,4 @@
-"""Record the histories that `test_replay.py` replays: `python -m tests.replay.record`, after a wanted change of workflows.
+"""Record the histories that `test_replay.py` replays: `python -m tests.replay.record VERSION [CASE ...]`.
 
 Each is of a real run on a real server. Old files stay: a new version of the workflow must replay them, too.
 """
@@ -8,7 +8,7 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,14 @@ async def decide_all(run: Run) -> None:
         await asyncio.sleep(0.05)
 
 
+async def approve_backwards(run: Run) -> None:
+    """Approve every call as soon as the ledger knows of it, the last one first."""
+    while not (operations := await run.operations()):
+        await asyncio.sleep(0.02)
+    for operation in reversed(operations):
+        await run.decide(operation.operation_id, approve=True, by="ada")
+
+
 async def steer(run: Run) -> None:
     """Pause, say, resume, cancel."""
     while not (await run.state()).turn:
@@ -91,6 +99,7 @@ CASES: dict[str, tuple[Script_, Callable[[Run], Awaitable[None]], dict[str, Any]
     "parallel": ([[ask("look", n=1), ask("look", n=2), ask("nope")], "done"], nothing, {}),
     "fast-lane": ([ask("glance", n=1), [ask("glance", n=2), ask("look", n=3)], "done"], nothing, {}),
     "decisions": ([[ask("pay", n=1), ask("pay", n=1), ask("pay", n=2)], "done"], decide_all, {}),
+    "ahead": ([[ask("pay", n=1), ask("pay", n=1), ask("pay", n=2)], "done"], approve_backwards, {}),
     "unknown": ([ask("send", n=1), "done"], decide_all, {}),
     "steered": ([ask("wait", n=1), "done"], steer, {}),
     "continued": ([ask("look", n=1), ask("look", n=2), ask("look", n=3), "done"], nothing, {"continue_after_turns": 1}),
@@ -99,8 +108,9 @@ CASES: dict[str, tuple[Script_, Callable[[Run], Awaitable[None]], dict[str, Any]
 }
 
 
-async def record(version: str) -> None:
-    """Run every case once and keep the history of each of its executions."""
+async def record(version: str, wanted: Collection[str]) -> None:
+    """Run every wanted case once and keep the history of each of its executions."""
+    cases = {name: case for name, case in CASES.items() if name in wanted}
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(home=Path(folder), ledger_url=f"sqlite:///{folder}/ledger.db")
         async with EmbeddedEngine(Path(folder)) as embedded:
@@ -116,13 +126,13 @@ async def record(version: str) -> None:
                     tools=[look, glance, pay, send, wait],
                     limits=Limits(turns=6, tokens=10**6),
                 )
-                for name, (script, _, _) in CASES.items()
+                for name, (script, _, _) in cases.items()
             ]
             async with (
                 make_worker(temporal, make_boundary(agents, ledger, settings), settings),
                 await Client.connect(embedded.engine.address, settings=settings) as client,
             ):
-                for name, (_, visit, options) in CASES.items():
+                for name, (_, visit, options) in cases.items():
                     run = await client.start(name, "Go", id=name, **options)
                     await visit(run)
                     with contextlib.suppress(RunFailed):
@@ -150,4 +160,4 @@ def without_trace(fields: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     HISTORIES.mkdir(exist_ok=True)
-    asyncio.run(record(sys.argv[1]))
+    asyncio.run(record(sys.argv[1], sys.argv[2:] or CASES))

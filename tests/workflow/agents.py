@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import EventType, ResetReapplyExcludeType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowHandle
 
@@ -38,21 +38,30 @@ async def settled(run: Any, count: int) -> bool:
     return sum(operation.outcome is not None for operation in await run.operations()) >= count
 
 
-async def reset(client: Client, run_id: str, decision: int) -> WorkflowHandle[Any, Any]:
-    """Reset a workflow to before one of its decisions (its completed workflow tasks, from 0), as an operator does."""
+async def reset(
+    client: Client, run_id: str, activities: int, *, forget_updates: bool = False
+) -> WorkflowHandle[Any, Any]:
+    """Reset a workflow, as an operator does, to the decision it took when so many of its activities had ended.
+
+    Unless told to forget them, Temporal applies the updates that came after that point again.
+    """
     handle = client.temporal.get_workflow_handle(run_id)
-    decided = [
-        event.event_id
-        async for event in handle.fetch_history_events()
-        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
-    ]
+    ended, point = 0, 0
+    async for event in handle.fetch_history_events():
+        ended += event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED and ended == activities:
+            point = event.event_id
+            break
     answer = await client.temporal.workflow_service.reset_workflow_execution(
         ResetWorkflowExecutionRequest(
             namespace=client.temporal.namespace,
             workflow_execution=WorkflowExecution(workflow_id=run_id),
             reason="an operator",
             request_id=str(uuid.uuid4()),
-            workflow_task_finish_event_id=decided[decision],
+            workflow_task_finish_event_id=point,
+            reset_reapply_exclude_types=[ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE]
+            if forget_updates
+            else [],
         )
     )
     return client.temporal.get_workflow_handle(run_id, run_id=answer.run_id)

@@ -204,7 +204,14 @@ async def _all_but_one(run: Any) -> Any:
     return operations if sum(o.state == "settled" for o in operations) == len(operations) - 1 else None
 
 
-async def test_after_a_reset_a_person_can_not_undo_what_was_decided_and_done_before(shop: OpenShop) -> None:
+@pytest.mark.parametrize(
+    ("activities", "forgotten", "asked_again"),
+    [(0, False, False), (0, True, False), (1, False, False), (1, True, True)],
+    ids=["before the turn", "before the turn, words forgotten", "before the decision", "the decision forgotten"],
+)
+async def test_a_reset_can_not_undo_what_was_decided_and_done_before(
+    shop: OpenShop, activities: int, forgotten: bool, asked_again: bool
+) -> None:
     paid: list[int] = []
 
     @tool(version="1.0.0", effect=Effect.ONCE, tier=Tier.IRREVERSIBLE, scope="x:y")
@@ -214,14 +221,65 @@ async def test_after_a_reset_a_person_can_not_undo_what_was_decided_and_done_bef
         return "paid"
 
     desk = await shop(agent([ask("pay", amount=5), "done"], pay))
-    run = await desk.client.start("tester", "Go", id="reset-decided")
+    run = await desk.client.start("tester", "Go", id=f"reset-decided-{activities}-{forgotten}")
     [waiting] = await until(lambda: _waiting(run))
     await run.decide(waiting.operation, approve=True, by="ada")
     first = await run.result()
-    again = await reset(desk.client, run.id, 1)
-    [waiting] = await until(lambda: _waiting(run))
-    await run.decide(waiting.operation, approve=False, by="bob")
+    again = await reset(desk.client, run.id, activities, forget_updates=forgotten)
+    if asked_again:
+        [waiting] = await until(lambda: _waiting(run))
+        await run.decide(waiting.operation, approve=False, by="bob")
     closed = RunClosed.model_validate(await asyncio.wait_for(again.result(), 30))
     assert (closed.status, paid, await run.result()) == (RunStatus.COMPLETED, [5], first)
     assert outcomes(first.operations) == [("pay", Outcome.SUCCEEDED)]
     assert (await desk.ledger.verify(run.id)).faults == ()
+
+
+async def test_a_call_behind_another_one_can_be_decided_before_its_turn_comes(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y", conflict=("account",))
+    async def pay(account: str, amount: int) -> str:
+        """Pay."""
+        return "paid"
+
+    desk = await shop(agent([[ask("pay", account="a", amount=n) for n in (1, 2, 3)], "done"], pay))
+    run = await desk.client.start("tester", "Go", id="ahead")
+    [waiting] = await until(lambda: _waiting(run))
+    one, two, three = await run.operations()
+    assert (waiting.operation, {o.state for o in (one, two, three)}) == (one.operation_id, {"waiting"})
+    await run.decide(three.operation_id, approve=True)
+    await run.decide(two.operation_id, approve=False)
+    with pytest.raises(DecisionRefused, match="already decided"):
+        await run.decide(three.operation_id, approve=False)
+    await run.decide(one.operation_id, approve=True)
+    with pytest.raises(DecisionRefused, match="already decided"):
+        await run.decide(one.operation_id, approve=True)
+    denied, paid = Outcome.DENIED, Outcome.SUCCEEDED
+    assert outcomes((await run.result()).operations) == [("pay", paid), ("pay", denied), ("pay", paid)]
+
+
+async def test_a_word_on_a_call_that_comes_to_need_none_is_refused_when_that_is_known(shop: OpenShop) -> None:
+    """While the model answers or a call runs, the ledger may know more than the workflow; a word waits until it does, too."""
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y")
+    async def act() -> str:
+        """Act."""
+        begun.set()
+        await go.wait()
+        return "acted"
+
+    desk = await shop(agent([ask("act"), "done"], act))
+    run = await desk.client.start("tester", "Go", id="no-word-needed")
+    await asyncio.wait_for(begun.wait(), 20)
+    [operation] = await run.operations()
+    words = [
+        asyncio.create_task(run.decide(operation.operation_id, approve=True)),
+        asyncio.create_task(run.resolve(operation.operation_id, happened=True)),
+    ]
+    await asyncio.wait(words, timeout=0.5)
+    assert not any(word.done() for word in words)
+    go.set()
+    refused = await asyncio.gather(*words, return_exceptions=True)
+    assert [type(word) for word in refused] == [DecisionRefused, DecisionRefused]
+    assert ["does not wait for a decision" in str(refused[0]), "a resolution" in str(refused[1])] == [True, True]
+    assert outcomes((await run.result()).operations) == [("act", Outcome.SUCCEEDED)]

@@ -132,21 +132,22 @@ def _introduce(ui: str, tickets: list[Ticket], *, scripted: bool) -> None:
 
 async def _work(desk: Desk, tickets: list[Ticket]) -> Report:
     runs = [await desk.client.start("desk", t.text, id=t.id, user=t.sender) for t in tickets]
-    tasks = [asyncio.create_task(_follow(desk, run)) for run in runs]
-    helpers = [asyncio.create_task(_kill_in_the_middle(desk)), asyncio.create_task(_approve(desk))]
     try:
-        async with asyncio.timeout(TOO_LONG):
-            results = await asyncio.gather(*tasks)
+        async with asyncio.timeout(TOO_LONG), asyncio.TaskGroup() as group:
+            helpers = [group.create_task(_kill_in_the_middle(desk)), group.create_task(_approve(desk))]
+            followed = [group.create_task(_follow(desk, run)) for run in runs]
+            await asyncio.wait(followed)
+            for helper in helpers:
+                helper.cancel()
     except TimeoutError as error:
         msg = f"the demo did not end within {TOO_LONG:g} s; the worker's log is {desk.folder / 'worker.log'}"
         raise RunFailed(msg) from error
-    finally:
-        for helper in helpers:
-            helper.cancel()
+    except ExceptionGroup as group_of_errors:
+        raise group_of_errors.exceptions[0] from None
     verifications = [await desk.client.ledger.verify(run.id) for run in runs]
     return Report(
         tickets=[(t.id, t.text) for t in tickets],
-        results=results,
+        results=[task.result() for task in followed],
         payment_log=await _log(desk.payments),
         victim=desk.victim,
         recovered_after=desk.recovered_after,

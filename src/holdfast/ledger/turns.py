@@ -160,11 +160,26 @@ def _operation_rows(run_id: str, new: NewTurn, anchors: Sequence[Anchor]) -> lis
 
 
 def read_turn_result(connection: Connection, run_id: str, turn: int) -> TurnResult | None:
-    """What `model_turn` returned for a turn that is settled, or None."""
+    """What `model_turn` returned for a turn that is settled, or None. Nobody is asked again about what was decided."""
     entry = find(connection, run_id, "turn", str(turn))
     if entry is None:
         return None
-    return TurnResult.model_validate(entry.meta["result"]).model_copy(update={"anchor": entry.anchor})
+    result = TurnResult.model_validate(entry.meta["result"]).model_copy(update={"anchor": entry.anchor})
+    if any(head.verdict is Verdict.ASK for head in result.heads):
+        result = result.model_copy(update={"heads": _with_decisions(connection, run_id, turn, result.heads)})
+    return result
+
+
+def _with_decisions(connection: Connection, run_id: str, turn: int, heads: Sequence[Head]) -> tuple[Head, ...]:
+    """The heads of a turn's calls, those that no longer wait for a person as free to run: the call finds what stands."""
+    where = (operations.c.run_id == run_id, operations.c.turn == turn, operations.c.state == "waiting")
+    waiting = set(connection.execute(select(operations.c.operation_id).where(*where)).scalars())
+    return tuple(
+        head.model_copy(update={"verdict": Verdict.RUN})
+        if head.verdict is Verdict.ASK and head.id not in waiting
+        else head
+        for head in heads
+    )
 
 
 def record_repeat(connection: Connection, run_id: str, turn: int, attempt: int, tokens: int) -> None:

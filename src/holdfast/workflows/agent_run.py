@@ -253,21 +253,39 @@ class AgentRun:
 
     @workflow.update(name=names.DECIDE)
     async def decide(self, decision: Decision) -> None:
-        """Approve or reject a call that waits."""
-        self._people.claim(decision)
+        """Approve or reject a call that waits, or is about to."""
+        await self._take(decision)
 
     @decide.validator
     def _check_decision(self, decision: Decision) -> None:
-        self._people.require_decidable(decision)
+        self._check_word(decision)
 
     @workflow.update(name=names.RESOLVE)
     async def resolve(self, resolution: Resolution) -> None:
         """Say what became of a call whose outcome is UNKNOWN."""
-        self._people.claim(resolution)
+        await self._take(resolution)
 
     @resolve.validator
     def _check_resolution(self, resolution: Resolution) -> None:
-        self._people.require_resolvable(resolution)
+        self._check_word(resolution)
+
+    def _check_word(self, word: Decision | Resolution) -> None:
+        if self._people.takes(word) or not self._may_come(word):
+            self._people.require_fitting(word)
+
+    async def _take(self, word: Decision | Resolution) -> None:
+        if not self._people.takes(word):
+            await workflow.wait_condition(lambda: self._people.takes(word) or not self._may_come(word))
+        self._people.claim(word)
+
+    def _may_come(self, word: Decision | Resolution) -> bool:
+        """Whether the call may yet come to wait for it: the ledger knows of it before the workflow does.
+
+        In the first turn also before the model is asked: after a reset Temporal repeats the words that were said before.
+        """
+        opening = self._turn == 0 and not self._closing
+        under_way = opening or self._thinking is not None or self._calls.unsettled(word.operation)
+        return under_way and self._people.may_still_take(word)
 
     @workflow.update(name=names.PAUSE)
     async def pause(self) -> None:

@@ -34,6 +34,7 @@ class Calls:
         self._people = people
         self._may_go_on = may_go_on
         self._under_way: set[workflow.ActivityHandle[Any]] = set()
+        self._unsettled: set[str] = set()
         self._cancelled = False
 
     def cancel(self) -> None:
@@ -42,12 +43,18 @@ class Calls:
         for handle in list(self._under_way):
             handle.cancel()
 
+    def unsettled(self, operation_id: str) -> bool:
+        """Whether it is a call of this turn that is not settled yet: it may still come to wait for a person."""
+        return operation_id in self._unsettled
+
     async def carry_out(self, heads: Sequence[Head], turn: int, opened: Opened) -> None:
         """Every call of a turn, until each is settled."""
         lanes: dict[str, list[tuple[int, Head]]] = {}
         for index, head in enumerate(heads):
             if head.verdict is not Verdict.DENY:
                 lanes.setdefault(head.conflict or head.id, []).append((index, head))
+                self._unsettled.add(head.id)
+        self._people.expect(heads)
         if len(lanes) == 1:
             [lane] = lanes.values()
             await self._in_order(lane, turn, opened)
@@ -59,7 +66,10 @@ class Calls:
     async def _in_order(self, lane: list[tuple[int, Head]], turn: int, opened: Opened) -> None:
         for index, head in lane:
             call = CallInput(id=head.id, turn=turn, index=index, digest=head.digest)
-            await self._settle(head, call, opened)
+            try:
+                await self._settle(head, call, opened)
+            finally:
+                self._unsettled.discard(head.id)
 
     async def _settle(self, head: Head, call: CallInput, opened: Opened) -> None:
         asks = head.verdict is Verdict.ASK
@@ -130,8 +140,9 @@ class Calls:
             return await self._fence(head, "the resolution was refused")
 
     async def _person(self, head: Head, *, unknown: bool) -> Decision | Resolution | None:
-        self._people.wait(head, unknown=unknown)
-        await workflow.wait_condition(lambda: self._cancelled or self._people.word(head.id) is not None)
+        if self._people.word(head.id) is None:
+            self._people.wait(head, unknown=unknown)
+            await workflow.wait_condition(lambda: self._cancelled or self._people.word(head.id) is not None)
         word = self._people.word(head.id)
         self._people.leave(head.id)
         return word

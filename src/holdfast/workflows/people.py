@@ -1,6 +1,10 @@
-"""Calls that wait for a person: what waits, and whose word was taken. Claims are synchronous, so that each counts once."""
+"""Calls that wait for a person: what waits, and whose word was taken. Claims are synchronous, so that each counts once.
 
-from collections.abc import Callable
+The ledger knows of a call before the workflow does: from the moment at which its turn, or its outcome, is written down. Who
+reads it there may answer at once, even if the worker dies before Temporal hears of it. Such a word waits for its call.
+"""
+
+from collections.abc import Callable, Iterable
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -17,20 +21,24 @@ class People:
     def __init__(self, on_change: Callable[[int], None]) -> None:
         self._on_change = on_change
         self._waiting: dict[str, Waiting] = {}
+        self._next: dict[str, Waiting] = {}
+        """Calls that will wait for an approval once those before them are through; it may be given before."""
         self._words: dict[str, Decision | Resolution] = {}
+        self._taken: set[tuple[str, bool]] = set()
+        """(operation, unknown) of every word that was ever taken."""
 
     @property
     def waiting(self) -> tuple[Waiting, ...]:
         """What waits now, oldest first."""
         return tuple(self._waiting.values())
 
+    def expect(self, heads: Iterable[Head]) -> None:
+        """The calls of a turn are known: some of them need an approval, now or when their turn comes."""
+        self._next.update((head.id, _waiting(head, unknown=False)) for head in heads if head.verdict is Verdict.ASK)
+
     def wait(self, head: Head, *, unknown: bool = False) -> None:
         """A call begins to wait: for an approval, or with `unknown` for a resolution."""
-        reason = ErrorCode.OUTCOME_UNKNOWN if unknown else head.reason or Verdict.ASK
-        self._words.pop(head.id, None)
-        self._waiting[head.id] = Waiting(
-            operation=head.id, digest=head.digest, tool=head.tool, show=head.show, reason=reason, unknown=unknown
-        )
+        self._waiting[head.id] = _waiting(head, unknown=unknown)
         if len(self._waiting) == 1:
             self._on_change(1)
 
@@ -41,42 +49,62 @@ class People:
     def leave(self, operation_id: str) -> None:
         """A call no longer waits."""
         self._words.pop(operation_id, None)
+        self._next.pop(operation_id, None)
         if self._waiting.pop(operation_id, None) is not None and not self._waiting:
             self._on_change(0)
 
-    def require_decidable(self, decision: Decision) -> None:
-        """Refuse a decision that does not fit what waits.
+    def takes(self, word: Decision | Resolution) -> bool:
+        """Whether the call is at the point where such a word can be taken."""
+        return self._asked(word) is not None
+
+    def require_fitting(self, word: Decision | Resolution) -> None:
+        """Refuse a word that does not fit what waits.
 
         Raises:
-            ApplicationError: No such call waits for a decision, it waits with other arguments, or it was decided.
+            ApplicationError: No such call waits for it, it waits with other arguments, or it was decided.
         """
-        waiting = self._require(decision.operation, unknown=False)
-        if waiting.digest != decision.digest:
+        asked = self._asked(word)
+        unknown = isinstance(word, Resolution)
+        if word.operation in self._words or (asked is None and self._was_taken(word)):
+            raise ApplicationError(f"operation {word.operation} was already decided", type=ErrorCode.DENIED)
+        if asked is None:
+            wanted = "a resolution" if unknown else "a decision"
+            ids = [w.operation for w in self._waiting.values() if w.unknown is unknown]
+            message = f"operation {word.operation} does not wait for {wanted}; waiting: {', '.join(ids) or 'none'}"
+            raise ApplicationError(message, type=ErrorCode.DENIED)
+        if isinstance(word, Decision) and asked.digest != word.digest:
             message = (
-                f"operation {decision.operation} waits with digest {waiting.digest}, not {decision.digest}: "
+                f"operation {word.operation} waits with digest {asked.digest}, not {word.digest}: "
                 "look at its arguments again before you decide"
             )
             raise ApplicationError(message, type=ErrorCode.DENIED)
 
-    def require_resolvable(self, resolution: Resolution) -> None:
-        """Refuse a resolution that does not fit what waits.
+    def claim(self, word: Decision | Resolution) -> None:
+        """Take a person's word; the first one counts.
 
         Raises:
-            ApplicationError: No such call waits for a resolution, or it was resolved.
+            ApplicationError: It does not fit, or another one was first.
         """
-        self._require(resolution.operation, unknown=True)
+        self.require_fitting(word)
+        self._words[word.operation] = word
+        self._taken.add((word.operation, isinstance(word, Resolution)))
 
-    def claim(self, word: Decision | Resolution) -> None:
-        """Take a person's word; the first one counts."""
-        self._words.setdefault(word.operation, word)
+    def may_still_take(self, word: Decision | Resolution) -> bool:
+        """Whether such a word could be taken later: it was not taken before, and the call waits for no other kind."""
+        other = word.operation in self._waiting or word.operation in self._next
+        return not other and not self._was_taken(word)
 
-    def _require(self, operation_id: str, *, unknown: bool) -> Waiting:
-        waiting = self._waiting.get(operation_id)
-        wanted = "a resolution" if unknown else "a decision"
-        if waiting is None or waiting.unknown is not unknown:
-            ids = [w.operation for w in self._waiting.values() if w.unknown is unknown]
-            message = f"operation {operation_id} does not wait for {wanted}; waiting: {', '.join(ids) or 'none'}"
-            raise ApplicationError(message, type=ErrorCode.DENIED)
-        if operation_id in self._words:
-            raise ApplicationError(f"operation {operation_id} was already decided", type=ErrorCode.DENIED)
-        return waiting
+    def _was_taken(self, word: Decision | Resolution) -> bool:
+        return (word.operation, isinstance(word, Resolution)) in self._taken
+
+    def _asked(self, word: Decision | Resolution) -> Waiting | None:
+        unknown = isinstance(word, Resolution)
+        asked = self._waiting.get(word.operation) or self._next.get(word.operation)
+        return asked if asked is not None and asked.unknown is unknown else None
+
+
+def _waiting(head: Head, *, unknown: bool) -> Waiting:
+    reason = ErrorCode.OUTCOME_UNKNOWN if unknown else head.reason or Verdict.ASK
+    return Waiting(
+        operation=head.id, digest=head.digest, tool=head.tool, show=head.show, reason=reason, unknown=unknown
+    )
