@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
@@ -136,7 +136,10 @@ async def shop(engine: Engine, tmp_path: Path, request: pytest.FixtureRequest) -
         yield open_shop
 
 
-async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = 20.0) -> Any:
+T = TypeVar("T")
+
+
+async def until(condition: Callable[[], Awaitable[T]], *, seconds: float = 20.0) -> T:
     """Wait for a condition's first true value."""
     async with asyncio.timeout(seconds):
         while not (value := await condition()):

@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,10 +18,8 @@ from holdfast import (
     ask,
     tool,
 )  # fmt: skip
-from holdfast.contracts.upstream import Upstream
 from tests.conftest import OpenShop, new_database, outcomes, until
 from tests.effects.agents import agent
-from tests.loopback import Loopback, body_of
 
 
 async def test_each_effect_class_retries_as_it_may_when_the_end_is_not_known(shop: OpenShop) -> None:
@@ -102,52 +99,6 @@ async def test_what_an_earlier_attempt_may_have_done_is_not_forgotten_when_a_lat
     assert operation.result["message"] == "the key was revoked; it may or may not have happened"
     await run.resolve(one.operation, happened=True, by="ada")
     assert outcomes((await run.result()).operations) == [("pay", Outcome.SUCCEEDED)]
-
-
-@pytest.mark.parametrize(("status", "outcome"), [(409, Outcome.FAILED), (401, Outcome.UNKNOWN)])
-async def test_a_refusal_under_the_key_is_the_answer_unless_it_came_before_the_key_was_looked_at(
-    shop: OpenShop, status: int, outcome: Outcome
-) -> None:
-    asked: list[str] = []
-
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        body_of(request)
-        asked.append(request.headers["Idempotency-Key"])
-        if len(asked) == 1:
-            request.connection.close()  # it may or may not have been carried out
-            return
-        request.send_response(status)
-        request.send_header("content-length", "0")
-        request.end_headers()
-
-    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y")
-    async def pay(ctx: ToolContext) -> str:
-        """Pay."""
-        await ctx.http("bank").post("/payments", json={})
-        return "paid"
-
-    service = Loopback(answer)
-    try:
-        upstreams = {"bank": Upstream(base_url=service.url)}
-        desk = await shop(agent(ask("pay"), "done", tools=[pay]), upstreams=upstreams)
-        run = await desk.client.start("tester", "Go", id=f"under-key-{status}")
-
-        async def known() -> bool:
-            return any(operation.outcome is not None for operation in await run.operations())
-
-        await until(known)
-        [operation] = await run.operations()
-        assert (operation.outcome, len(asked), len(set(asked))) == (outcome, 2, 1)
-        if outcome is Outcome.UNKNOWN:
-            await until(lambda: _waits(run))
-            await run.resolve(operation.operation_id, happened=False, by="ada")
-        assert (await run.result()).text == "done"
-    finally:
-        service.stop()
-
-
-async def _waits(run: Any) -> bool:
-    return bool((await run.state()).waiting)
 
 
 async def test_a_contract_that_tightened_during_a_call_ends_it_and_keeps_the_doubt(shop: OpenShop) -> None:

@@ -6,7 +6,6 @@ import subprocess
 import time
 import uuid
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,12 @@ from holdfast import (
 )  # fmt: skip
 from holdfast.activities.gate import Gate
 from holdfast.contracts.messages import ModelRequest, ModelResponse, Text
-from holdfast.contracts.upstream import Upstream
 from holdfast.contracts.wire import CallInput, TurnResult
 from holdfast.engine.connect import Engine, connect
 from holdfast.engine.embedded import find_binary
 from holdfast.ledger import NewTurn
 from tests.conftest import OpenShop, outcomes, until
 from tests.effects.agents import agent
-from tests.loopback import Loopback, body_of
 
 
 class Weird:
@@ -302,36 +299,3 @@ async def test_a_stranger_who_reaches_temporal_can_make_no_tool_act(shop: OpenSh
     await run.decide(operation.operation_id, approve=False)
     assert (await run.result()).status is RunStatus.COMPLETED
     assert done == []
-
-
-async def test_a_service_that_asks_to_wait_is_asked_again_then_under_the_same_key(shop: OpenShop) -> None:
-    asked: list[tuple[float, str]] = []
-
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        body_of(request)
-        asked.append((time.monotonic(), request.headers["Idempotency-Key"]))
-        busy = len(asked) == 1
-        request.send_response(503 if busy else 200)
-        if busy:
-            request.send_header("retry-after", "2")
-        request.send_header("content-length", "2")
-        request.end_headers()
-        request.wfile.write(b"{}")
-
-    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y")
-    async def pay(ctx: ToolContext) -> str:
-        """Pay."""
-        await ctx.http("bank").post("/payments", json={})
-        return "paid"
-
-    service = Loopback(answer)
-    try:
-        upstreams = {"bank": Upstream(base_url=service.url)}
-        desk = await shop(agent(ask("pay"), "done", tools=[pay]), upstreams=upstreams)
-        [operation] = (await desk.client.execute("tester", "Go", id="retry-after")).operations
-    finally:
-        service.stop()
-    (first, key), (second, same_key) = asked
-    assert (operation.outcome, operation.attempts) == (Outcome.SUCCEEDED, 2)
-    assert key == same_key == operation.operation_id
-    assert second - first >= 2

@@ -213,7 +213,12 @@ async def test_checkpoints_survive_to_the_next_attempt(ledger: Ledger) -> None:
     [call] = await ask(ledger, {"n": 1})
     await ledger.reserve("r1", call, "one", 1000, "1.0.0", seen=0)
     await ledger.record_checkpoint("r1", call.id, "one", 1, {"page": 1})
-    await ledger.record_checkpoint("r1", call.id, "one", 2, {"page": 2})
+    await ledger.record_checkpoint("r1", call.id, "one", 2, {"page": 2}, sent=3)
+    looked = await ledger.look_up("r1", call)
+    assert (looked.checkpoint, looked.sent) == ({"page": 2}, 3)
+    await ledger.reserve("r1", call, "two", 1000, "1.0.0", seen=1)
+    with pytest.raises(LedgerConflict, match="taken over"):
+        await ledger.record_checkpoint("r1", call.id, "one", 3, {"page": 9})
     assert (await ledger.look_up("r1", call)).checkpoint == {"page": 2}
 
 

@@ -10,6 +10,7 @@ from holdfast import ToolError
 from holdfast.contracts.upstream import Upstream
 from holdfast.engine.embedded import free_port
 from holdfast.tools.http import Upstreams
+from holdfast.tools.sends import Sends
 from tests.loopback import Loopback, body_of
 
 
@@ -43,9 +44,8 @@ def service() -> Iterator[Service]:
 
 
 async def test_unsafe_requests_carry_the_key_and_safe_ones_do_not(service: Service) -> None:
-    keys = iter(["op", "op-2"])
     upstreams = Upstreams({"s": Upstream(base_url=service.url)})
-    client = upstreams.client("s", lambda: next(keys))
+    client = upstreams.client("s", Sends("op"))
     await client.get("/200")
     await client.post("/200")
     await client.put("/200")
@@ -78,7 +78,7 @@ async def test_each_failure_says_whether_it_may_have_happened(
 ) -> None:
     upstreams = Upstreams({"s": Upstream(base_url=service.url)})
     with pytest.raises(ToolError) as error:
-        await upstreams.client("s", lambda: "op").post(path)
+        await upstreams.client("s", Sends("op")).post(path)
     raised = error.value
     assert (raised.code, raised.retryable, raised.happened, raised.retry_after) == (code, retryable, happened, wait)
     if path != "/drop":
@@ -86,11 +86,61 @@ async def test_each_failure_says_whether_it_may_have_happened(
     await upstreams.close()
 
 
+async def test_a_request_that_failed_and_is_sent_again_keeps_its_key(service: Service) -> None:
+    upstreams = Upstreams({"s": Upstream(base_url=service.url)})
+    client = upstreams.client("s", Sends("op"))
+    for path in ("/503", "/503", "/200", "/200", "/drop", "/drop"):
+        with contextlib.suppress(ToolError):
+            await client.post(path, json={"n": 1})
+    with contextlib.suppress(ToolError):
+        await client.post("/drop", json={"n": 2})
+    assert [key for _, key in service.seen] == ["op", "op", "op-2", "op-3", "op-4", "op-4", "op-5"]
+    await upstreams.close()
+
+
+@pytest.mark.parametrize(
+    ("requests", "happened"),
+    [
+        (["GET /404"], "no"),
+        (["GET /500"], "no"),
+        (["GET /drop"], "no"),
+        (["POST /200", "GET /404"], "unknown"),
+        (["POST /200", "POST /422"], "unknown"),
+        (["POST /drop", "GET /503"], "unknown"),
+        (["POST /drop", "POST /422"], "unknown"),
+        (["POST /503", "POST /422"], "never"),
+        (["POST /422", "GET /500"], "no"),
+    ],
+    ids=", ".join,
+)
+async def test_after_a_request_that_may_have_acted_no_failure_says_that_nothing_happened(
+    service: Service, requests: list[str], happened: str
+) -> None:
+    upstreams = Upstreams({"s": Upstream(base_url=service.url)})
+    client = upstreams.client("s", Sends("op"))
+    said = ""
+    for method, path in (request.split() for request in requests):
+        try:
+            await client.request(method, path)
+        except ToolError as error:
+            said = error.happened
+    assert said == happened
+    await upstreams.close()
+
+
+async def test_an_attempt_that_goes_on_from_a_checkpoint_goes_on_with_the_keys(service: Service) -> None:
+    upstreams = Upstreams({"s": Upstream(base_url=service.url)})
+    with pytest.raises(ToolError) as error:
+        await upstreams.client("s", Sends("op", 2)).post("/422")
+    assert (service.seen, error.value.happened) == ([("POST", "op-3")], "unknown")
+    await upstreams.close()
+
+
 async def test_a_service_that_is_not_there_was_surely_not_reached() -> None:
     upstreams = Upstreams({"s": Upstream(base_url=f"http://127.0.0.1:{free_port()}")})
     with pytest.raises(ToolError, match="could not be reached") as error:
-        await upstreams.client("s", lambda: "op").post("/")
+        await upstreams.client("s", Sends("op")).post("/")
     assert (error.value.happened, error.value.retryable) == ("no", True)
     with pytest.raises(ToolError, match="no upstream is named 'x'; known: s"), contextlib.nullcontext():
-        upstreams.client("x", lambda: "op")
+        upstreams.client("x", Sends("op"))
     await upstreams.close()

@@ -70,14 +70,15 @@ async def run_once(tool: Tool, arguments: BaseModel, context: EngineContext) -> 
         context.cancel()
         return Failed(code=ErrorCode.CANCELLED, message=f"{tool.name} was cancelled while it ran", cancelled=True)
     except ToolError as error:
+        happened = error.happened or ("unknown" if context.acted else "no")
         return Failed(
             code=str(error.code),
             message=str(error)[:LONGEST_MESSAGE],
             hint=error.hint,
             fields=error.fields,
             retryable=error.retryable,
-            surely_not=error.happened != "unknown",
-            never=error.happened == "never",
+            surely_not=happened != "unknown",
+            never=happened == "never",
             retry_after=error.retry_after,
         )
     except LedgerError:

@@ -163,6 +163,7 @@ class _Operation:
             tenant=self._looked.tenant,
             tool=self._tool.name,
             checkpoint=self._looked.checkpoint,
+            sent=self._looked.sent,
             connection=connection,
         )
 

@@ -14,6 +14,7 @@ from holdfast.contracts.context import ToolContext
 from holdfast.contracts.errors import ToolError
 from holdfast.contracts.identity import canonical_json
 from holdfast.ledger import Ledger
+from holdfast.tools.sends import Sends
 
 if TYPE_CHECKING:
     import httpx
@@ -38,6 +39,7 @@ class EngineContext(ToolContext):
         tenant: str,
         tool: str,
         checkpoint: Any = None,
+        sent: int = 0,
         connection: "AsyncConnection | None" = None,
     ) -> None:
         self.ledger = ledger
@@ -51,7 +53,7 @@ class EngineContext(ToolContext):
         self._owner = owner
         self._checkpoint = checkpoint
         self._checkpoints = 0
-        self._requests = 0
+        self._sends = Sends(operation_id, sent)
         self._connection = connection
         self._cancelled = False
 
@@ -72,17 +74,32 @@ class EngineContext(ToolContext):
         """Whether the attempt was told to stop."""
         return self._cancelled
 
+    @property
+    def acted(self) -> bool:
+        """Whether an unsafe request of this attempt was accepted, or may have been."""
+        return self._sends.acted
+
     def cancel(self) -> None:
         """Tell the attempt to stop."""
         self._cancelled = True
 
     async def checkpoint(self, value: Any) -> None:
-        """Keep a JSON value durably."""
+        """Keep a JSON value durably.
+
+        Raises:
+            RuntimeError: The tool is TRANSACTIONAL: there is nothing to go on from, as all of it commits or nothing does.
+            LedgerConflict: Another attempt has taken the operation over.
+        """
+        if self._connection is not None:
+            msg = "a TRANSACTIONAL tool has no checkpoints: its writes commit all together, or none does"
+            raise RuntimeError(msg)
         canonical_json(value)
         self._checkpoints += 1
         number = self._checkpoints
         await patiently(
-            lambda: self.ledger.record_checkpoint(self.run_id, self.operation_id, self._owner, number, value)
+            lambda: self.ledger.record_checkpoint(
+                self.run_id, self.operation_id, self._owner, number, value, sent=self._sends.count
+            )
         )
         self._checkpoint = value
 
@@ -106,12 +123,7 @@ class EngineContext(ToolContext):
 
     def http(self, name: str) -> "httpx.AsyncClient":
         """A client of the upstream of that name, which puts the idempotency key on every unsafe request."""
-        return self._http().client(name, self._next_key)
-
-    def _next_key(self) -> str:
-        """The operation id for the first unsafe request; a key of its own, the same in each attempt, for a further one."""
-        self._requests += 1
-        return self.operation_id if self._requests == 1 else f"{self.operation_id}-{self._requests}"
+        return self._http().client(name, self._sends)
 
     def transaction(self) -> "AbstractAsyncContextManager[AsyncConnection]":
         """The connection whose writes commit with the settlement.

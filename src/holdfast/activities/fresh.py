@@ -38,6 +38,7 @@ class FreshCalls:
                 attempts=0,
                 lease_until=0,
                 checkpoint=None,
+                sent=0,
             )
             self._calls[head.id] = (CallInput(id=head.id, turn=turn, index=index, digest=head.digest), looked)
         while len(self._calls) > MOST:

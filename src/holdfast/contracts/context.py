@@ -54,7 +54,10 @@ class ToolContext(ABC):
     def http(self, name: str) -> Any:
         """An `httpx.AsyncClient` for the upstream of that name, from the settings `HOLDFAST_UPSTREAMS`.
 
-        Every unsafe request carries `Idempotency-Key`; failures raise `ToolError` with the right cause.
+        Every unsafe request carries `Idempotency-Key`: the operation id, and for a second and third one of the same call
+        a key of its own that is the same in each attempt; send them in the same order each time. One that failed and is
+        sent again keeps its key. Failures raise `ToolError` with the right cause, and with `happened="unknown"` once an
+        unsafe request of this attempt was accepted: a part of the call has happened.
         """
 
     @abstractmethod

@@ -161,8 +161,9 @@ class ToolError(HoldfastError):
         hint: What the model can do about it.
         fields: Faults by argument field, where arguments are the cause.
         retryable: Whether the engine should try again by itself. Unless said, the author's word is final: no.
-        happened: `"no"` when this attempt surely had no effect (the default), `"unknown"` when it may have had one,
-            `"never"` when the other side has answered for the idempotency key: no attempt of a `KEYED` call had one.
+        happened: `"no"` when this attempt surely had no effect, `"unknown"` when it may have had one, `"never"` when the
+            other side has answered for the idempotency key: no attempt of a `KEYED` call had one. Unless said it is
+            `"no"`, or `"unknown"` once an unsafe request of this attempt was accepted through `ctx.http`.
         retry_after: Seconds to wait before the next attempt.
     """
 
@@ -174,11 +175,11 @@ class ToolError(HoldfastError):
         hint: str = "",
         fields: dict[str, str] | None = None,
         retryable: bool = False,
-        happened: str = "no",
+        happened: str = "",
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
-        if happened not in {"no", "unknown", "never"}:
+        if happened not in {"", "no", "unknown", "never"}:
             msg = (
                 f"happened={happened!r}: allowed are 'no' (this attempt had surely no effect), 'unknown' (there may be "
                 "one) and 'never' (the other side answered for the key: no attempt had one)"

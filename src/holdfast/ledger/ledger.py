@@ -121,9 +121,11 @@ class Ledger:
         """Write down that an attempt failed and another follows; see `operations.release`."""
         await self._write(operations.release, run_id, operation_id, owner, code, surely_not=surely_not)
 
-    async def record_checkpoint(self, run_id: str, operation_id: str, owner: str, number: int, value: Any) -> None:
-        """Keep a value for the next attempt."""
-        await self._write(operations.record_checkpoint, run_id, operation_id, owner, number, value)
+    async def record_checkpoint(
+        self, run_id: str, operation_id: str, owner: str, number: int, value: Any, *, sent: int = 0
+    ) -> None:
+        """Keep a value for the next attempt; see `operations.record_checkpoint`."""
+        await self._write(operations.record_checkpoint, run_id, operation_id, owner, number, value, sent=sent)
 
     async def fence(
         self,

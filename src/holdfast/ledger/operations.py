@@ -11,7 +11,7 @@ from holdfast.contracts.effects import Effect, Outcome, Tier, Verdict
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunNotFound
 from holdfast.contracts.results import Operation
 from holdfast.contracts.wire import Anchor, CallInput, CallResult
-from holdfast.ledger.entries import COLUMNS, NewEntry, append, entry_of, find, moment, now_ms
+from holdfast.ledger.entries import COLUMNS, Entry, NewEntry, append, entry_of, find, moment, now_ms
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
 
@@ -46,6 +46,9 @@ class Looked:
     """Reservations so far."""
     lease_until: int
     checkpoint: Any
+    """What an earlier attempt left to go on from."""
+    sent: int
+    """How many unsafe requests were sent before that."""
     settled: CallResult | None = None
 
 
@@ -80,9 +83,10 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
     settled = None
     if row.state == "settled":
         settled = CallResult(outcome=Outcome(row.outcome), anchor=_anchor(connection, run_id, row.settled_seq))
-    checkpoint = None
+    checkpoint, sent = None, 0
     if row.checkpoint_seq is not None:
-        checkpoint = _content(connection, run_id, row.checkpoint_seq)
+        kept = _entry(connection, run_id, row.checkpoint_seq)
+        checkpoint, sent = kept.content, int(kept.meta.get("sent", 0))
     states = {"settled": State.SETTLED, "waiting": State.WAITING, "reserved": State.RESERVED, "asked": State.FREE}
     return Looked(
         state=states[row.state],
@@ -97,6 +101,7 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
         attempts=row.attempts,
         lease_until=row.lease_until,
         checkpoint=checkpoint,
+        sent=sent,
         settled=settled,
     )
 
@@ -245,13 +250,21 @@ def release(connection: Connection, run_id: str, operation_id: str, owner: str, 
 
 
 def record_checkpoint(
-    connection: Connection, run_id: str, operation_id: str, owner: str, number: int, value: Any
+    connection: Connection, run_id: str, operation_id: str, owner: str, number: int, value: Any, *, sent: int
 ) -> None:
-    """Keep a value for the next attempt of an operation."""
+    """Keep a value for the next attempt of an operation, and how many unsafe requests were sent before.
+
+    Raises:
+        LedgerConflict: Another attempt has taken the operation over: what it does must not go on from here.
+    """
     ref = f"{operation_id}#{owner[:8]}#{number}"
     if find(connection, run_id, "checkpoint", ref) is not None:
         return
-    [anchor] = append(connection, run_id, [NewEntry(kind="checkpoint", ref=ref, content=value)])
+    row = LOCKED.one(connection, {"id": operation_id})
+    if row.state == "settled" or (row.attempts and row.owner != owner):
+        raise LedgerConflict(f"operation {operation_id!r} was taken over: this attempt's checkpoint is not kept")
+    meta = {"sent": sent} if sent else {}
+    [anchor] = append(connection, run_id, [NewEntry(kind="checkpoint", ref=ref, meta=meta, content=value)])
     connection.execute(
         update(operations).where(operations.c.operation_id == operation_id).values(checkpoint_seq=anchor[0])
     )
@@ -359,8 +372,12 @@ def _arguments(body: str | None, index: int) -> dict[str, Any]:
 
 
 def _content(connection: Connection, run_id: str, seq: int) -> Any:
-    return entry_of(AT.one(connection, {"run": run_id, "seq": seq})).content
+    return _entry(connection, run_id, seq).content
 
 
 def _anchor(connection: Connection, run_id: str, seq: int) -> Anchor:
-    return entry_of(AT.one(connection, {"run": run_id, "seq": seq})).anchor
+    return _entry(connection, run_id, seq).anchor
+
+
+def _entry(connection: Connection, run_id: str, seq: int) -> Entry:
+    return entry_of(AT.one(connection, {"run": run_id, "seq": seq}))

@@ -1,6 +1,6 @@
 """The caller's side of HTTP: named upstreams, one connection pool, the idempotency key, errors mapped once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 import httpx
@@ -9,6 +9,7 @@ from holdfast.contracts.errors import ErrorCode, ToolError
 from holdfast.contracts.upstream import Upstream
 from holdfast.contracts.waits import retry_after_seconds
 from holdfast.telemetry import inject_trace_context
+from holdfast.tools.sends import Sends
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """RFC 9110, 9.2.1. Every other method carries `Idempotency-Key` (IETF draft-07)."""
@@ -25,8 +26,8 @@ class Upstreams:
         self._upstreams = dict(upstreams)
         self._pool: httpx.AsyncHTTPTransport | None = None
 
-    def client(self, name: str, next_key: Callable[[], str]) -> httpx.AsyncClient:
-        """A client for one attempt, on the shared pool.
+    def client(self, name: str, sends: Sends) -> httpx.AsyncClient:
+        """A client for one attempt, on the shared pool; `sends` is the attempt's, over all its clients.
 
         Raises:
             ToolError: There is no upstream of that name.
@@ -42,7 +43,7 @@ class Upstreams:
             base_url=upstream.base_url,
             headers=upstream.headers,
             timeout=upstream.timeout_seconds,
-            transport=_Carrier(self._pool, name, next_key),
+            transport=_Carrier(self._pool, name, sends),
         )
 
     async def close(self) -> None:
@@ -54,15 +55,39 @@ class Upstreams:
 class _Carrier(httpx.AsyncBaseTransport):
     """Puts key and trace on a request, and turns failures into `ToolError` with the right cause."""
 
-    def __init__(self, pool: httpx.AsyncBaseTransport, name: str, next_key: Callable[[], str]) -> None:
+    def __init__(self, pool: httpx.AsyncBaseTransport, name: str, sends: Sends) -> None:
         self._pool = pool
         self._name = name
-        self._next_key = next_key
+        self._sends = sends
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if request.method not in SAFE_METHODS and KEY_HEADER not in request.headers:
-            request.headers[KEY_HEADER] = self._next_key()
         inject_trace_context(request.headers)
+        if request.method not in SAFE_METHODS:
+            return await self._send_unsafe(request)
+        try:
+            return await self._send(request)
+        except ToolError as error:
+            error.happened = "unknown" if self._sends.acted else "no"
+            raise
+
+    async def _send_unsafe(self, request: httpx.Request) -> httpx.Response:
+        """Send a request under its key, and remember what is known of it."""
+        same = (request.method, str(request.url), _body_of(request))
+        key = request.headers.get(KEY_HEADER) or self._sends.key(same)
+        request.headers[KEY_HEADER] = key
+        try:
+            response = await self._send(request)
+        except ToolError as error:
+            self._sends.failed(same, key, error.happened)
+            error.happened = "unknown" if self._sends.acted else error.happened
+            raise
+        except BaseException:
+            self._sends.failed(same, key, "unknown")
+            raise
+        self._sends.accepted(key)
+        return response
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
         try:
             response = await self._pool.handle_async_request(request)
             if response.is_error:
@@ -97,6 +122,14 @@ class _Carrier(httpx.AsyncBaseTransport):
         # answer, unless it was given before the key was looked at.
         happened = "never" if KEY_HEADER in request.headers and status not in BEFORE_THE_KEY else "no"
         return ToolError(message, code=f"http_{status}", hint=hint, happened=happened)
+
+
+def _body_of(request: httpx.Request) -> bytes | None:
+    """What a request carries, None if it is a stream that can be read only once."""
+    try:
+        return request.content
+    except httpx.RequestNotRead:
+        return None
 
 
 def _detail(response: httpx.Response) -> str:

@@ -1,0 +1,134 @@
+"""Calls that act over HTTP: the key, refusals, and what is known once a part of a call has happened."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from holdfast import Effect, Outcome, Run, Tier, ToolContext, ToolError, ask, tool
+from holdfast.contracts.results import Operation
+from holdfast.contracts.tool import Tool
+from tests.conftest import OpenShop, until
+from tests.effects.agents import agent
+from tests.effects.bank import DROP, Bank
+
+
+def paying(effect: Effect, *requests: str, then: ToolError | None = None) -> Tool:
+    """A tool that sends these requests, one after the other."""
+
+    async def look(args: Any, ctx: ToolContext) -> str | None:
+        return "paid"
+
+    @tool(
+        version="1.0.0",
+        effect=effect,
+        tier=Tier.REVERSIBLE,
+        scope="x:y",
+        attempts=3,
+        settles_within=timedelta(seconds=0.2),
+        reconcile=look if effect is Effect.RECONCILED else None,
+    )
+    async def pay(ctx: ToolContext) -> str:
+        """Pay."""
+        for method, path in (request.split() for request in requests):
+            await ctx.http("bank").request(method, path)
+        if then is not None:
+            raise then
+        return "paid"
+
+    return pay
+
+
+async def ended(run: Run) -> Operation:
+    """The run's only call, once its outcome is known or doubtful."""
+
+    async def known() -> list[Operation]:
+        return [operation for operation in await run.operations() if operation.outcome is not None]
+
+    [operation] = await until(known)
+    if operation.outcome is Outcome.UNKNOWN:
+        await run.resolve(operation.operation_id, happened=False, by="ada")
+    assert (await run.result()).text == "done"
+    return operation
+
+
+async def test_a_service_that_asks_to_wait_is_asked_again_then_under_the_same_key(shop: OpenShop) -> None:
+    with Bank(503, headers={"retry-after": "2"}) as bank:
+        desk = await shop(agent(ask("pay"), "done", tools=[paying(Effect.KEYED, "POST /")]), upstreams=bank.upstreams)
+        operation = await ended(await desk.client.start("tester", "Go", id="retry-after"))
+    assert (operation.outcome, operation.attempts) == (Outcome.SUCCEEDED, 2)
+    assert bank.posted == [operation.operation_id] * 2
+    first, second = bank.asked
+    assert second.at - first.at >= 2
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(409, Outcome.FAILED), (401, Outcome.UNKNOWN)])
+async def test_a_refusal_under_the_key_is_the_answer_unless_it_came_before_the_key_was_looked_at(
+    shop: OpenShop, status: int, outcome: Outcome
+) -> None:
+    with Bank(DROP, status) as bank:
+        desk = await shop(agent(ask("pay"), "done", tools=[paying(Effect.KEYED, "POST /")]), upstreams=bank.upstreams)
+        operation = await ended(await desk.client.start("tester", "Go", id=f"under-key-{status}"))
+    assert operation.outcome is outcome
+    assert bank.posted == [operation.operation_id] * 2
+
+
+@pytest.mark.parametrize(
+    ("effect", "plan", "outcome", "posted"),
+    [
+        (Effect.ONCE, [200, 503], Outcome.UNKNOWN, 1),
+        (Effect.ONCE, [200, 404], Outcome.UNKNOWN, 1),
+        (Effect.RECONCILED, [200, 503], Outcome.SUCCEEDED, 1),
+        (Effect.KEYED, [200, 404], Outcome.UNKNOWN, 1),
+        (Effect.KEYED, [200, 503], Outcome.SUCCEEDED, 2),
+    ],
+    ids=lambda value: str(value),
+)
+async def test_a_failure_behind_a_request_that_acted_is_no_proof_that_nothing_happened(
+    shop: OpenShop, effect: Effect, plan: list[int], outcome: Outcome, posted: int
+) -> None:
+    with Bank(*plan) as bank:
+        tools = [paying(effect, "POST /payments", "GET /receipt")]
+        desk = await shop(agent(ask("pay"), "done", tools=tools), upstreams=bank.upstreams)
+        operation = await ended(await desk.client.start("tester", "Go", id=f"behind-{effect}-{plan[1]}"))
+    assert (operation.outcome, bank.posted) == (outcome, [operation.operation_id] * posted)
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"), [("", Outcome.UNKNOWN), ("no", Outcome.FAILED), ("unknown", Outcome.UNKNOWN)]
+)
+async def test_an_author_who_looked_at_the_answer_may_say_that_nothing_happened(
+    shop: OpenShop, said: str, outcome: Outcome
+) -> None:
+    declined = ToolError("the bank declined", happened=said)
+    with Bank() as bank:
+        tools = [paying(Effect.KEYED, "POST /payments", then=declined)]
+        desk = await shop(agent(ask("pay"), "done", tools=tools), upstreams=bank.upstreams)
+        operation = await ended(await desk.client.start("tester", "Go", id=f"author-{said}"))
+    assert (operation.outcome, len(bank.posted)) == (outcome, 1)
+
+
+async def test_a_second_request_of_one_call_has_a_key_of_its_own_in_every_attempt(shop: OpenShop) -> None:
+    with Bank(200, 500, 200, DROP) as bank:
+        tools = [paying(Effect.KEYED, "POST /debit", "POST /credit")]
+        desk = await shop(agent(ask("pay"), "done", tools=tools), upstreams=bank.upstreams)
+        operation = await ended(await desk.client.start("tester", "Go", id="two-requests"))
+    debit, credit = operation.operation_id, f"{operation.operation_id}-2"
+    assert (operation.outcome, bank.posted) == (Outcome.SUCCEEDED, [debit, credit] * 3)
+
+
+async def test_a_call_that_goes_on_from_a_checkpoint_goes_on_with_its_keys(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y")
+    async def move(ctx: ToolContext) -> str:
+        """Move."""
+        if ctx.last_checkpoint is None:
+            await ctx.http("bank").post("/debit")
+            await ctx.checkpoint("debited")
+        await ctx.http("bank").post("/credit")
+        return "moved"
+
+    with Bank(200, DROP) as bank:
+        desk = await shop(agent(ask("move"), "done", tools=[move]), upstreams=bank.upstreams)
+        operation = await ended(await desk.client.start("tester", "Go", id="keys-go-on"))
+    debit, credit = operation.operation_id, f"{operation.operation_id}-2"
+    assert (operation.outcome, bank.posted) == (Outcome.SUCCEEDED, [debit, credit, credit])
