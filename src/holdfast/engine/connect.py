@@ -55,8 +55,9 @@ def engine_at(home: Path) -> Engine | None:
 async def connect(settings: Settings, address: str = "") -> tuple[Client, Engine]:
     """A client, and where its server is.
 
-    The address is the one given, else that of Temporal's environment configuration (`TEMPORAL_ADDRESS`, its TLS and
-    API key settings, its configuration file), else that of the embedded engine in `settings.home`.
+    The address is the one given, else that of Temporal's environment variables (`TEMPORAL_ADDRESS`, its TLS and API key
+    settings, the configuration file they name), else that of the embedded engine in `settings.home`, else that of
+    Temporal's configuration file in its usual place.
 
     Raises:
         EngineUnavailable: No server answers.
@@ -66,29 +67,36 @@ async def connect(settings: Settings, address: str = "") -> tuple[Client, Engine
     if address:
         engine = engine if engine and engine.address == address else Engine(address=address)
         options: dict[str, Any] = {"target_host": address}
-    elif any(os.environ.get(name) for name in CONFIGURED_BY):
-        try:
-            options = {**ClientConfig.load_client_connect_config()}
-        except (ValueError, RuntimeError, OSError) as error:
-            msg = f"Temporal's environment configuration can't be read: {error}"
-            raise SettingsError(msg) from error
-        options.setdefault("target_host", "localhost:7233")
-        namespace = str(options.get("namespace", "default"))
-        engine = Engine(address=str(options["target_host"]), ui=os.environ.get("TEMPORAL_UI", ""), namespace=namespace)
-    elif engine is not None:
+    elif engine is not None and not any(os.environ.get(name) for name in CONFIGURED_BY):
         options = {"target_host": engine.address}
     else:
-        msg = (
-            f"no Temporal server: none is configured (TEMPORAL_ADDRESS), and no embedded one runs in "
-            f"{str(settings.home)!r}. Start one with `holdfast dev MODULE:AGENTS`, or set TEMPORAL_ADDRESS"
-        )
-        raise EngineUnavailable(msg)
+        options = _configured()
+        if not options:
+            msg = (
+                f"no Temporal server: none is configured (TEMPORAL_ADDRESS), and no embedded one runs in "
+                f"{str(settings.home)!r}. Start one with `holdfast dev MODULE:AGENTS`, or set TEMPORAL_ADDRESS"
+            )
+            raise EngineUnavailable(msg)
+        namespace = str(options.get("namespace", "default"))
+        engine = Engine(address=str(options["target_host"]), ui=os.environ.get("TEMPORAL_UI", ""), namespace=namespace)
     try:
         client = await Client.connect(**options, data_converter=DATA_CONVERTER, plugins=temporal_plugins())
     except RuntimeError as error:
         msg = f"no Temporal server answers at {engine.address}: {error}. Check the address, and that the server runs"
         raise EngineUnavailable(msg) from error
     return client, engine
+
+
+def _configured() -> dict[str, Any]:
+    """What Temporal's environment configuration says of where to connect and how; nothing if there is none."""
+    try:
+        options: dict[str, Any] = {**ClientConfig.load_client_connect_config()}
+    except (ValueError, RuntimeError, OSError) as error:
+        msg = f"Temporal's environment configuration can't be read: {error}"
+        raise SettingsError(msg) from error
+    if options:
+        options.setdefault("target_host", "localhost:7233")
+    return options
 
 
 async def is_serving(address: str) -> bool:
