@@ -5,6 +5,9 @@ import os
 import signal
 import sqlite3
 import uuid
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -14,6 +17,7 @@ from holdfast import (
     Client,
     Effect,
     Outcome,
+    Run,
     RunStatus,
     Tier,
     ask,
@@ -29,7 +33,6 @@ from tests.conftest import OpenShop, new_database, outcomes, start_postgres, unt
 from tests.crash.harness import Process, worker_env
 from tests.effects.agents import agent
 
-SLOW = ("holdfast.client.cli", "worker", "tests.effects.slow:slow")
 BLOCKING = ("holdfast.client.cli", "worker", "tests.effects.blocking:agent")
 
 
@@ -41,6 +44,48 @@ async def prepared(engine: Engine, folder: Path, **more: str) -> tuple[Settings,
     await ledger.migrate()
     await ledger.close()
     return settings, worker_env(engine.address, settings.ledger, queue, {}, SLOW_FOLDER=str(folder), **more)
+
+
+@dataclass
+class SlowRun:
+    """A run of two calls in a worker process; each call waits until the test lets it go."""
+
+    client: Client
+    run: Run
+    folder: Path
+    env: Mapping[str, str]
+    worker: Process
+
+    def let_go(self, *numbers: int) -> None:
+        for number in numbers:
+            (self.folder / f"go-{number}").touch()
+
+    def start_another_worker(self) -> None:
+        self.worker = start_slow_worker(self.env, self.folder)
+
+    @property
+    def done(self) -> list[str]:
+        """Which calls acted, as the other side knows."""
+        return (self.folder / "log").read_text().split()
+
+
+def start_slow_worker(env: Mapping[str, str], folder: Path) -> Process:
+    return Process("holdfast.client.cli", "worker", "tests.effects.slow:slow", env=env, output=folder / "worker.log")
+
+
+@asynccontextmanager
+async def slow_run(engine: Engine, folder: Path, **more: str) -> AsyncGenerator[SlowRun]:
+    """A run whose first call has begun."""
+    settings, env = await prepared(engine, folder, **more)
+    worker = start_slow_worker(env, folder)
+    async with await Client.connect(engine.address, settings=settings) as client:
+        run = await client.start("slow", "Go", id=f"run-{settings.task_queue}")
+        slow = SlowRun(client=client, run=run, folder=folder, env=env, worker=worker)
+        try:
+            await until(lambda: exists(folder / "begun-1"), seconds=60)
+            yield slow
+        finally:
+            await slow.worker.stop()
 
 
 async def exists(path: Path) -> bool:
@@ -124,7 +169,8 @@ async def test_runs_wait_while_postgresql_is_down_for_ten_seconds(shop: OpenShop
         server.cleanup()
 
 
-async def test_runs_go_on_after_the_temporal_server_was_killed_and_came_back(tmp_path: Path) -> None:
+async def test_runs_go_on_after_the_temporal_server_was_away_for_ten_seconds_and_came_back(tmp_path: Path) -> None:
+    """First it hangs, then it dies; the embedded engine starts another one."""
     done: list[int] = []
 
     @tool(version="1.0.0", effect=Effect.ONCE, tier=Tier.REVERSIBLE, scope="x:y")
@@ -153,6 +199,9 @@ async def test_runs_go_on_after_the_temporal_server_was_killed_and_came_back(tmp
 
             await until(some)
             first = embedded.engine.pid
+            os.kill(first, signal.SIGSTOP)
+            await asyncio.sleep(10)
+            assert len(done) < 8
             os.kill(first, signal.SIGKILL)
             result = await asyncio.wait_for(run.result(), 90)
             assert embedded.engine.pid != first
@@ -162,83 +211,60 @@ async def test_runs_go_on_after_the_temporal_server_was_killed_and_came_back(tmp
 
 async def test_runs_wait_while_the_disk_takes_no_writes(engine: Engine, tmp_path: Path) -> None:
     """The kernel refuses every write behind the ledger's present size, as a full disk does, and then has room again."""
-    settings, env = await prepared(engine, tmp_path)
-    worker = Process(*SLOW, env=env, output=tmp_path / "w.log")
-    try:
-        async with await Client.connect(engine.address, settings=settings) as client:
-            run = await client.start("slow", "Go", id=f"run-{settings.task_queue}")
-            await until(lambda: exists(tmp_path / "begun-1"), seconds=60)
-            process = psutil.Process(worker.pid)
-            room = process.rlimit(psutil.RLIMIT_FSIZE)
-            full = (tmp_path / "ledger.db-wal").stat().st_size
-            assert full > worker.output.stat().st_size, "else it could not write its log"
-            process.rlimit(psutil.RLIMIT_FSIZE, (full, room[1]))
-            (tmp_path / "go-1").touch()
-            await until(lambda: logged(worker, "ledger away, waiting"), seconds=30)
-            assert outcomes(await run.operations()) == [("step", None)]
-            process.rlimit(psutil.RLIMIT_FSIZE, room)
-            (tmp_path / "go-2").touch()
-            result = await asyncio.wait_for(run.result(), 60)
-            assert (result.status, outcomes(result.operations)) == (
-                RunStatus.COMPLETED,
-                [("step", Outcome.SUCCEEDED)] * 2,
-            )
-            assert [operation.attempts for operation in result.operations] == [1, 1]
-            assert (tmp_path / "log").read_text().split() == ["1", "2"]
-            assert (await client.ledger.verify(run.id)).faults == ()
-    finally:
-        await worker.stop()
+    async with slow_run(engine, tmp_path) as slow:
+        process = psutil.Process(slow.worker.pid)
+        room = process.rlimit(psutil.RLIMIT_FSIZE)
+        full = (tmp_path / "ledger.db-wal").stat().st_size
+        assert full > slow.worker.output.stat().st_size, "else it could not write its log"
+        process.rlimit(psutil.RLIMIT_FSIZE, (full, room[1]))
+        slow.let_go(1)
+        await until(lambda: logged(slow.worker, "ledger away, waiting"), seconds=30)
+        assert outcomes(await slow.run.operations()) == [("step", None)]
+        process.rlimit(psutil.RLIMIT_FSIZE, room)
+        slow.let_go(2)
+        result = await asyncio.wait_for(slow.run.result(), 60)
+        assert result.status is RunStatus.COMPLETED
+        assert outcomes(result.operations) == [("step", Outcome.SUCCEEDED)] * 2
+        assert [operation.attempts for operation in result.operations] == [1, 1]
+        assert slow.done == ["1", "2"]
+        assert (await slow.client.ledger.verify(slow.run.id)).faults == ()
 
 
 async def test_a_worker_that_is_told_to_stop_lets_its_calls_end(engine: Engine, tmp_path: Path) -> None:
-    settings, env = await prepared(engine, tmp_path, HOLDFAST_DRAIN_SECONDS="20")
-    worker = Process(*SLOW, env=env, output=tmp_path / "first.log")
-    try:
-        async with await Client.connect(engine.address, settings=settings) as client:
-            run = await client.start("slow", "Go", id=f"run-{settings.task_queue}")
-            await until(lambda: exists(tmp_path / "begun-1"), seconds=60)
-            worker.signal(signal.SIGTERM)
-            await until(lambda: logged(worker, "draining"), seconds=10)
-            (tmp_path / "go-1").touch()
-            assert await asyncio.wait_for(worker.wait(), 20) == 0
-            assert outcomes(await run.operations()) == [("step", Outcome.SUCCEEDED)]
-            (tmp_path / "go-2").touch()
-            worker = Process(*SLOW, env=env, output=tmp_path / "second.log")
-            result = await asyncio.wait_for(run.result(), 60)
-            assert outcomes(result.operations) == [("step", Outcome.SUCCEEDED)] * 2
-            assert (tmp_path / "log").read_text().split() == ["1", "2"]
-    finally:
-        await worker.stop()
+    async with slow_run(engine, tmp_path, HOLDFAST_DRAIN_SECONDS="20") as slow:
+        slow.worker.signal(signal.SIGTERM)
+        await until(lambda: logged(slow.worker, "draining"), seconds=10)
+        slow.let_go(1)
+        assert await asyncio.wait_for(slow.worker.wait(), 20) == 0
+        assert outcomes(await slow.run.operations()) == [("step", Outcome.SUCCEEDED)]
+        slow.let_go(2)
+        slow.start_another_worker()
+        result = await asyncio.wait_for(slow.run.result(), 60)
+        assert outcomes(result.operations) == [("step", Outcome.SUCCEEDED)] * 2
+        assert slow.done == ["1", "2"]
 
 
 @pytest.mark.parametrize(("effect", "resolved"), [(Effect.KEYED, False), (Effect.ONCE, True)])
 async def test_a_call_that_outlasts_the_drain_is_taken_over_as_its_class_allows(
     engine: Engine, tmp_path: Path, effect: Effect, resolved: bool
 ) -> None:
-    settings, env = await prepared(engine, tmp_path, HOLDFAST_DRAIN_SECONDS="0.5", SLOW_EFFECT=effect.value)
-    worker = Process(*SLOW, env=env, output=tmp_path / "first.log")
-    try:
-        async with await Client.connect(engine.address, settings=settings) as client:
-            run = await client.start("slow", "Go", id=f"run-{settings.task_queue}")
-            await until(lambda: exists(tmp_path / "begun-1"), seconds=60)
-            worker.signal(signal.SIGTERM)
-            assert await asyncio.wait_for(worker.wait(), 20) == 0
-            assert outcomes(await run.operations()) == [("step", None)]
-            for number in (1, 2):
-                (tmp_path / f"go-{number}").touch()
-            worker = Process(*SLOW, env=env, output=tmp_path / "second.log")
+    async with slow_run(engine, tmp_path, HOLDFAST_DRAIN_SECONDS="0.5", SLOW_EFFECT=effect.value) as slow:
+        slow.worker.signal(signal.SIGTERM)
+        assert await asyncio.wait_for(slow.worker.wait(), 20) == 0
+        assert outcomes(await slow.run.operations()) == [("step", None)]
+        slow.let_go(1, 2)
+        slow.start_another_worker()
 
-            async def person_or_end() -> bool:
-                return bool((await run.state()).waiting) or (await run.summary()).status.closed
+        async def doubtful_or_ended() -> bool:
+            doubt = any(operation.outcome is Outcome.UNKNOWN for operation in await slow.run.operations())
+            return doubt or (await slow.run.summary()).status.closed
 
-            await until(person_or_end, seconds=60)
-            if resolved:
-                [one] = (await run.state()).waiting
-                assert one.unknown
-                await run.resolve(one.operation, happened=False, by="ada", note="the log has no line of it")
-            result = await asyncio.wait_for(run.result(), 60)
-            first = Outcome.FAILED if resolved else Outcome.SUCCEEDED
-            assert outcomes(result.operations) == [("step", first), ("step", Outcome.SUCCEEDED)]
-            assert (tmp_path / "log").read_text().split() == (["2"] if resolved else ["1", "2"])
-    finally:
-        await worker.stop()
+        await until(doubtful_or_ended, seconds=60)
+        if resolved:
+            [operation] = await slow.run.operations()
+            note = "the log has no line of it"
+            await slow.run.resolve(operation.operation_id, happened=False, by="ada", note=note)
+        result = await asyncio.wait_for(slow.run.result(), 60)
+        first = Outcome.FAILED if resolved else Outcome.SUCCEEDED
+        assert outcomes(result.operations) == [("step", first), ("step", Outcome.SUCCEEDED)]
+        assert slow.done == (["2"] if resolved else ["1", "2"])
