@@ -7,14 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from holdfast.client.cli.app import app
 from holdfast.engine.connect import engine_at
 from holdfast.engine.embedded import free_port
 from tests.conftest import until
@@ -243,28 +246,65 @@ async def test_dev_says_so_when_a_port_is_taken_or_the_binary_or_folder_is_missi
     assert (done.returncode, "writable place" in done.stderr) == (5, True), done.stderr
 
 
-async def test_a_killed_owner_takes_its_server_along(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL], ids=["told to end", "killed"])
+async def test_dev_leaves_no_process_behind(tmp_path: Path, ending: signal.Signals) -> None:
     (tmp_path / "office.py").write_text(AGENTS)
     office = Office(tmp_path)
-    process = subprocess.Popen(
-        [*HOLDFAST, "dev", "office:office"],
-        cwd=tmp_path,
-        env=office.env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with (tmp_path / "dev.log").open("ab") as output:
+        process = subprocess.Popen(
+            [*HOLDFAST, "dev", "office:office"], cwd=tmp_path, env=office.env, stdout=output, stderr=output
+        )
 
-    async def runs() -> Any:
-        return engine_at(tmp_path / ".holdfast")
+    async def serves() -> Any:
+        return '"serving"' in (tmp_path / "dev.log").read_text() and engine_at(tmp_path / ".holdfast")
 
-    engine = await until(runs, seconds=60)
-    process.kill()
-    process.wait()
+    engine = await until(serves, seconds=60)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert engine.pid in [child.pid for child in children]
+    process.send_signal(ending)
+    code = await asyncio.to_thread(process.wait, 30)
+    assert code == (0 if ending == signal.SIGTERM else -signal.SIGKILL)
 
     async def gone() -> bool:
-        return not psutil.pid_exists(engine.pid) or psutil.Process(engine.pid).status() == psutil.STATUS_ZOMBIE
+        return not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
 
     await until(gone)
+
+
+async def test_every_command_that_tells_something_tells_it_as_json_too() -> None:
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    lacking = [
+        " ".join(words)
+        for words, command in commands_of(group)
+        if not any("--json" in parameter.opts for parameter in command.params)
+    ]
+    assert sorted(lacking) == ["demo", "dev", "worker"], "these serve until they are ended, and log as JSON"
+
+
+def commands_of(group: TyperGroup, *before: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command with its words."""
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from commands_of(command, *before, name)
+        else:
+            yield (*before, name), command
+
+
+async def test_logs_name_runs_and_operations_and_hold_no_content(office: Office) -> None:
+    assert (await office("run", "clerk", "Write to hush-user", "--id", "logged", "--detach")).returncode == 0
+
+    async def waiting() -> Any:
+        return [one for one in (await office.json("show", "logged"))[0]["operations"] if one["state"] == "waiting"]
+
+    [operation] = await until(waiting)
+    assert (await office("reject", "logged", operation["operation_id"], "--reason", "hush-reason")).returncode == 0
+    assert (await office("watch", "logged")).returncode == 0
+    text = (office.folder / "dev.log").read_text()
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    told = [line["event"] for line in lines if line.get("run_id") == "logged"]
+    assert told == ["run opened", "run closed"]
+    assert not [content for content in ("hush", "sent to ada", "The letter is sent") if content in text]
 
 
 async def test_a_worker_answers_health_checks_and_drains_on_sigterm(office: Office, tmp_path: Path) -> None:

@@ -5,19 +5,23 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from holdfast.activities.fresh import FreshCalls
 from holdfast.activities.transcripts import Transcripts
+from holdfast.contracts.effects import Outcome
 from holdfast.contracts.errors import ErrorCode
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.upstream import Upstream
+from holdfast.contracts.wire import CallResult
 from holdfast.ledger import Ledger
 from holdfast.llm.resolve import Models
 
 if TYPE_CHECKING:
     from holdfast.tools.http import Upstreams
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,6 @@ class Boundary:
     heartbeat_seconds: float = 5.0
     """The heartbeat timeout of this deployment's activities."""
     transcripts: Transcripts = field(default_factory=Transcripts)
-    fresh: FreshCalls = field(default_factory=FreshCalls)
 
     @cached_property
     def http(self) -> "Upstreams":
@@ -50,6 +53,8 @@ class Boundary:
 def run_id_of_this_activity() -> str:
     """The run an activity works for: its workflow's id, which the server sets and no caller can forge.
 
+    From here on the activity's log lines carry it.
+
     Raises:
         ApplicationError: The activity was executed on its own, with no workflow around it; it does nothing.
     """
@@ -57,4 +62,13 @@ def run_id_of_this_activity() -> str:
     if not info.in_workflow or not info.workflow_id:
         message = f"{info.activity_type} does nothing on its own: start a run instead, such as with `holdfast run`"
         raise ApplicationError(message, type=ErrorCode.NOT_ASKED_FOR, non_retryable=True)
+    structlog.contextvars.bind_contextvars(run_id=info.workflow_id)
     return info.workflow_id
+
+
+def log_outcome(result: CallResult) -> None:
+    """Say in the log what went wrong with a call; never what it was about."""
+    if result.outcome is Outcome.UNKNOWN:
+        log.warning("outcome unknown, a person must look")
+    elif result.outcome is Outcome.FAILED:
+        log.info("call failed")

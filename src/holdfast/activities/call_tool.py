@@ -11,7 +11,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.attempt import Done, Failed, run_once
-from holdfast.activities.boundary import Boundary, run_id_of_this_activity
+from holdfast.activities.boundary import Boundary, log_outcome, run_id_of_this_activity
 from holdfast.activities.context import EngineContext
 from holdfast.activities.doubt import clear_doubt
 from holdfast.activities.gate import invalid_arguments, may_run, validate
@@ -21,7 +21,7 @@ from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, LedgerUnavailable
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import CallInput, CallResult
-from holdfast.ledger import Looked, NotAskedFor, OperationMoved, Settlement, State, ToldResult
+from holdfast.ledger import Looked, NotAskedFor, OperationMoved, Settlement, State
 from holdfast.ledger.operations import settle_with_effect
 from holdfast.telemetry import ATTEMPT, OUTCOME, record_failure, step_span, tool_span
 
@@ -34,18 +34,20 @@ log = structlog.get_logger()
 async def call_tool(boundary: Boundary, tool: Tool, call: CallInput) -> CallResult:
     """Carry out one operation of a settled turn, once. Every attempt of it comes through here."""
     run_id = run_id_of_this_activity()
+    structlog.contextvars.bind_contextvars(operation_id=call.id, tool=tool.name)
     with beating(), tool_span(tool.name, call.id, tool.effect) as span:
         result = await _as_it_stands(boundary, tool, call, run_id)
         span.set_attribute(OUTCOME, result.outcome)
         span.set_attribute(ATTEMPT, activity.info().attempt)
         if result.outcome is not Outcome.SUCCEEDED:
             record_failure(span, result.outcome)
+        log_outcome(result)
         return result
 
 
 async def _as_it_stands(boundary: Boundary, tool: Tool, call: CallInput, run_id: str) -> CallResult:
     """Act on what stands about the call; look again whenever another attempt was faster."""
-    looked = boundary.fresh.take(call) if activity.info().attempt == 1 else None
+    looked = boundary.transcripts.take(run_id, call) if activity.info().attempt == 1 else None
     while True:
         if looked is None:
             looked = await _look_up(boundary, run_id, call)
@@ -179,6 +181,7 @@ class _Operation:
             raise ApplicationError("the worker stopped during the call", type=ErrorCode.UNAVAILABLE)
         if self._another_attempt_follows(end, attempt, harmless=harmless):
             await self._release(end, surely_not=harmless)
+            log.warning("attempt failed, another one follows", code=end.code, attempt=attempt)
             delay = timedelta(seconds=end.retry_after) if end.retry_after else None
             raise ApplicationError(end.message, type=end.code, next_retry_delay=delay and min(delay, LONGEST_DELAY))
         if harmless:
@@ -208,10 +211,9 @@ class _Operation:
     def _tell(self, outcome: Outcome, content: Any) -> None:
         """Spare the next turn the reading of a result that this process has settled, if nobody can still change it."""
         if outcome in {Outcome.SUCCEEDED, Outcome.FAILED}:
-            told = ToldResult(
-                operation_id=self._call.id, call_id="", tool=self._tool.name, outcome=outcome, content=content
+            self._boundary.transcripts.tell(
+                self._run_id, self._call.turn, self._call.id, outcome, content, self._tool.result_limit
             )
-            self._boundary.transcripts.tell(self._run_id, self._call.turn, told, self._tool.result_limit)
 
     async def _release(self, end: Failed, *, surely_not: bool) -> None:
         if self._reserved:

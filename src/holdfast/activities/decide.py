@@ -1,8 +1,9 @@
 """A person's word, and the closing of an operation that Temporal gave up on."""
 
+import structlog
 from temporalio.exceptions import ApplicationError
 
-from holdfast.activities.boundary import Boundary, run_id_of_this_activity
+from holdfast.activities.boundary import Boundary, log_outcome, run_id_of_this_activity
 from holdfast.activities.patience import patiently
 from holdfast.contracts.errors import DecisionRefused, ErrorCode, LedgerConflict
 from holdfast.contracts.wire import CallResult, FenceInput, RecordDecision
@@ -26,7 +27,10 @@ async def record_decision(boundary: Boundary, record: RecordDecision) -> CallRes
 async def fence(boundary: Boundary, fence_input: FenceInput) -> CallResult:
     """Close an operation to late attempts; the ledger says what became of it."""
     run_id = run_id_of_this_activity()
+    structlog.contextvars.bind_contextvars(operation_id=fence_input.id)
     try:
-        return await patiently(lambda: boundary.ledger.fence(run_id, fence_input.id, fence_input.reason))
+        result = await patiently(lambda: boundary.ledger.fence(run_id, fence_input.id, fence_input.reason))
     except LedgerConflict as error:
         raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+    log_outcome(result)
+    return result

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -46,6 +47,7 @@ ANSWER_NOW = (
 )
 MISFIT = "(from the engine) Your answer does not fit the required JSON schema: {faults}. Give the whole answer again."
 NO_CALLS_NOW = "this run was asked for its final answer; no more calls are possible"
+log = structlog.get_logger()
 
 
 async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
@@ -70,7 +72,6 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         new = _settlement(agent, tools, context, turn, heard, response)
         result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
     if mine:
-        boundary.fresh.put(context.run, turn.turn, new.calls, response.message.calls)
         execution = activity.info().workflow_run_id or ""
         boundary.transcripts.put(context.run, execution, new, (*messages, response.message), _limits_of(tools))
     return result
@@ -174,6 +175,7 @@ async def _respond(boundary: Boundary, agent: Agent, request: ModelRequest, turn
             record_response(span, response)
             return response
     except ModelError as error:
+        log.warning("model call failed", turn=turn.turn, code=error.code, retry_after=error.retry_after)
         waited = (datetime.now(UTC) - activity.info().scheduled_time).total_seconds()
         if error.retryable and waited + (error.retry_after or 0) > turn.left > 0:
             message = f"{error} (and the run's work time would be used up before another try)"

@@ -1,5 +1,6 @@
 """Opening and closing a run: where it enters the ledger with its model pinned, and where its end is written down."""
 
+import structlog
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.boundary import Boundary, run_id_of_this_activity
@@ -8,6 +9,8 @@ from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunIdTaken, Run
 from holdfast.contracts.wire import CloseInput, Opened, OpenInput, RunClosed
 from holdfast.ledger import NewRun
 from holdfast.telemetry import current_trace_id
+
+log = structlog.get_logger()
 
 
 async def open_run(boundary: Boundary, given: OpenInput) -> Opened:
@@ -39,6 +42,7 @@ async def open_run(boundary: Boundary, given: OpenInput) -> Opened:
     except RunNotFound as error:
         message = f"{error}: this run was started by reference, and its text is not in this worker's ledger"
         raise ApplicationError(message, type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+    log.info("run opened", agent=agent.name, model=agent.model_id)
     return Opened(
         model=agent.model_id,
         agent_version=agent.version,
@@ -57,6 +61,7 @@ async def close_run(boundary: Boundary, close: CloseInput) -> RunClosed:
     except RunNotFound:
         # It failed before it was opened: there is nothing to close.
         return RunClosed(status=close.status, limit=close.limit)
+    log.info("run closed", status=run.status, turns=run.turns, calls=run.calls, cost_usd=run.cost_micros / 1e6)
     return RunClosed(
         status=run.status,
         limit=close.limit,

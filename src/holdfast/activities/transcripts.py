@@ -4,11 +4,13 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from holdfast.activities.excerpt import excerpt
-from holdfast.contracts.effects import Outcome
+from holdfast.contracts.effects import Outcome, Verdict
 from holdfast.contracts.messages import Message, Part, Text, ToolResult
-from holdfast.ledger import AskedCall, NewTurn, PastTurn, RunRow, ToldResult
+from holdfast.contracts.wire import CallInput
+from holdfast.ledger import AskedCall, Looked, NewTurn, PastTurn, RunRow, State, ToldResult
 
 MOST_CHARACTERS = 8_000_000
 """Of all conversations one process keeps; the ones not used longest go first."""
@@ -30,6 +32,8 @@ class Kept:
     messages: tuple[Message, ...]
     asked: tuple[AskedCall, ...]
     """The turn's calls."""
+    taken: set[str] = field(default_factory=set[str])
+    """The operation ids of those calls that were begun from here."""
     told: dict[str, ToolResult] = field(default_factory=dict[str, ToolResult])
     """By operation id: the results of those calls that this process has settled, too."""
     characters: int
@@ -81,22 +85,52 @@ class Transcripts:
         for asked in new.calls:
             if asked.error is not None:
                 head = asked.head
-                denied = ToldResult(
-                    operation_id=head.id, call_id="", tool=head.tool, outcome=Outcome.DENIED, content=asked.error
-                )
-                self.tell(run.run_id, new.turn, denied, limit(head.tool))
+                self.tell(run.run_id, new.turn, head.id, Outcome.DENIED, asked.error, limit(head.tool))
         self._size += characters
         while self._size > self._most and self._kept:
             self.drop(next(iter(self._kept)))
 
-    def tell(self, run_id: str, turn: int, result: ToldResult, limit: int) -> None:
+    def tell(self, run_id: str, turn: int, operation_id: str, outcome: Outcome, content: Any, limit: int) -> None:
         """Add what became of a call of the last turn kept."""
         kept = self._kept.get(run_id)
         if kept is None or kept.turn != turn:
             return
         for asked in kept.asked:
-            if asked.head.id == result.operation_id:
-                kept.told[asked.head.id] = told_part(replace(result, call_id=asked.call_id), limit)
+            head = asked.head
+            if head.id == operation_id:
+                result = ToldResult(
+                    operation_id=head.id, call_id=asked.call_id, tool=head.tool, outcome=outcome, content=content
+                )
+                kept.told[head.id] = told_part(result, limit)
+
+    def take(self, run_id: str, call: CallInput) -> Looked | None:
+        """What stands about a call of the last turn kept, if it may run without anybody's word; once.
+
+        Only that needs no reading: whether it may still act is asked of the ledger, by the reservation.
+        """
+        kept = self._kept.get(run_id)
+        if kept is None or kept.turn != call.turn or call.index >= len(kept.asked):
+            return None
+        asked, run = kept.asked[call.index], kept.run
+        head = asked.head
+        if (head.id, head.digest, head.verdict) != (call.id, call.digest, Verdict.RUN) or head.id in kept.taken:
+            return None
+        kept.taken.add(head.id)
+        return Looked(
+            state=State.FREE,
+            tool=head.tool,
+            version=asked.version,
+            arguments=kept.messages[-1].calls[call.index].arguments,
+            verdict=head.verdict,
+            approved=False,
+            agent=run.agent,
+            user=run.user,
+            tenant=run.tenant,
+            attempts=0,
+            lease_until=0,
+            checkpoint=None,
+            sent=0,
+        )
 
     def drop(self, run_id: str) -> None:
         """Forget a run."""
