@@ -155,6 +155,7 @@ async def _work(desk: Desk, tickets: list[Ticket]) -> Report:
         faults=[f"{v.run_id}: {fault}" for v in verifications for fault in v.faults],
         entries=sum(v.entries for v in verifications),
         links=[desk.client.engine.link(run.id) for run in runs],
+        whole_story=len(tickets) > 1,
     )
 
 

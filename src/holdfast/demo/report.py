@@ -24,6 +24,8 @@ class Report:
     faults: list[str]
     entries: int
     links: list[str]
+    whole_story: bool
+    """The tickets are the demo's own, so that a kill and an approval must have been seen."""
 
     @property
     def refunds(self) -> Counter[str]:
@@ -45,14 +47,14 @@ class Report:
              set(self.refunds) == succeeded),
             (f"the ledger's hash chains hold ({self.entries} entries)", not self.faults),
         ]  # fmt: skip
-        if self.victim:
-            repeated = any(entry["what"] == "answer repeated" for entry in self.payment_log)
+        if self.victim or self.whole_story:
+            repeated = bool(self.victim) and any(entry["what"] == "answer repeated" for entry in self.payment_log)
             claims.append(
                 ("after kill -9 the refund was asked for again under the same key, and not made again", repeated)
             )
-            claims.append((f"{self.victim} went on after the kill", self.recovered_after is not None))
-        if self.approved:
-            done = all(operation_id in succeeded for operation_id in self.approved)
+            claims.append((f"{self.victim or 'the run'} went on after the kill", self.recovered_after is not None))
+        if self.approved or self.whole_story:
+            done = bool(self.approved) and all(operation_id in succeeded for operation_id in self.approved)
             claims.append(("the refund above the limit was made only after a person agreed", done))
         return claims
 

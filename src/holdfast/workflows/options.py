@@ -21,10 +21,11 @@ BOOK_TIME = timedelta(seconds=8)
 for by retrying."""
 
 RETRY_FOREVER = RetryPolicy(
-    initial_interval=timedelta(milliseconds=500), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=30)
+    initial_interval=timedelta(milliseconds=250), backoff_coefficient=3.0, maximum_interval=timedelta(seconds=30)
 )
-"""For tools and models. Attempts are counted by reservations in the ledger, not here: a worker without the type, or a
-frozen worker's open polls, use up attempts of Temporal's without running anything."""
+"""For tools and models: at once after a crash, patient with what stays broken. Attempts are counted by reservations in the
+ledger, not here: a worker without the type, or a frozen worker's open polls, use up attempts of Temporal's without running
+anything."""
 
 RETRY_BOOKING = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5))
 """For ledger transactions, which can be repeated for ever."""
