@@ -62,15 +62,32 @@ async def test_a_service_that_asks_to_wait_is_asked_again_then_under_the_same_ke
     assert second.at - first.at >= 2
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(409, Outcome.FAILED), (401, Outcome.UNKNOWN)])
-async def test_a_refusal_under_the_key_is_the_answer_unless_it_came_before_the_key_was_looked_at(
-    shop: OpenShop, status: int, outcome: Outcome
+@pytest.mark.parametrize(
+    ("plan", "replayed", "outcome", "posted"),
+    [
+        ([DROP, 409], "false", Outcome.FAILED, 2),
+        ([DROP, 402], "true", Outcome.FAILED, 2),
+        ([DROP, 422], "true", Outcome.FAILED, 2),
+        ([DROP, 422], "false", Outcome.UNKNOWN, 2),
+        ([DROP, 402], "", Outcome.UNKNOWN, 2),
+        ([DROP, 401], "", Outcome.UNKNOWN, 2),
+        ([DROP, 409, 200], "", Outcome.SUCCEEDED, 3),
+        ([DROP, 409, 409], "", Outcome.UNKNOWN, 3),
+        ([409], "", Outcome.FAILED, 1),
+        ([500, 500, 200], "", Outcome.SUCCEEDED, 3),
+        ([500], "true", Outcome.UNKNOWN, 1),
+    ],
+    ids=str,
+)
+async def test_after_a_lost_answer_only_what_was_said_of_the_key_ends_the_doubt(
+    shop: OpenShop, plan: list[int], replayed: str, outcome: Outcome, posted: int
 ) -> None:
-    with Bank(DROP, status) as bank:
+    """A conflict may be the first request, still under way: it is asked again. An answer repeated is final."""
+    with Bank(*plan, headers={"idempotent-replayed": replayed} if replayed else {}) as bank:
         desk = await shop(agent(ask("pay"), "done", tools=[paying(Effect.KEYED, "POST /")]), upstreams=bank.upstreams)
-        operation = await ended(await desk.client.start("tester", "Go", id=f"under-key-{status}"))
-    assert operation.outcome is outcome
-    assert bank.posted == [operation.operation_id] * 2
+        run_id = f"doubt-{'-'.join(map(str, plan))}-{replayed}"
+        operation = await ended(await desk.client.start("tester", "Go", id=run_id))
+    assert (operation.outcome, bank.posted) == (outcome, [operation.operation_id] * posted)
 
 
 @pytest.mark.parametrize(

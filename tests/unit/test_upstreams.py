@@ -29,6 +29,8 @@ class Service(Loopback):
             return
         body = b'{"title": "t", "detail": "why"}'
         request.send_response(int(request.path.split("/")[1]))
+        if "/key" in request.path:
+            request.send_header("idempotent-replayed", "false")
         request.send_header("content-length", str(len(body)))
         if request.path.endswith("/later"):
             request.send_header("retry-after", "3")
@@ -57,17 +59,22 @@ async def test_unsafe_requests_carry_the_key_and_safe_ones_do_not(service: Servi
 @pytest.mark.parametrize(
     ("path", "code", "retryable", "happened", "wait"),
     [
-        ("/400", "http_400", False, "never", None),
+        ("/400", "http_400", False, "no", None),
+        ("/400/key", "http_400", False, "no", None),
         ("/401", "http_401", False, "no", None),
         ("/403", "http_403", False, "no", None),
-        ("/404", "http_404", False, "never", None),
-        ("/409", "http_409", False, "never", None),
+        ("/404", "http_404", False, "no", None),
+        ("/404/key", "http_404", False, "never", None),
+        ("/409", "http_409", False, "no", None),
+        ("/409/key", "http_409", False, "never", None),
         ("/409/later", "unavailable", True, "unknown", 3.0),
-        ("/422", "http_422", False, "never", None),
+        ("/422", "http_422", False, "no", None),
+        ("/422/key", "http_422", False, "no", None),
         ("/429/later", "rate_limited", True, "no", 3.0),
         ("/500", "unavailable", True, "unknown", None),
         ("/501", "unavailable", False, "unknown", None),
         ("/502", "unavailable", True, "unknown", None),
+        ("/503", "unavailable", True, "unknown", None),
         ("/503/later", "unavailable", True, "no", 3.0),
         ("/504", "unavailable", True, "unknown", None),
         ("/drop", "unavailable", True, "unknown", None),
@@ -108,7 +115,8 @@ async def test_a_request_that_failed_and_is_sent_again_keeps_its_key(service: Se
         (["POST /200", "POST /422"], "unknown"),
         (["POST /drop", "GET /503"], "unknown"),
         (["POST /drop", "POST /422"], "unknown"),
-        (["POST /503", "POST /422"], "never"),
+        (["POST /503", "POST /404/key"], "unknown"),
+        (["POST /503/later", "POST /404/key"], "never"),
         (["POST /422", "GET /500"], "no"),
     ],
     ids=", ".join,

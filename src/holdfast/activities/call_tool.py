@@ -166,6 +166,7 @@ class _Operation:
             tool=self._tool.name,
             checkpoint=self._looked.checkpoint,
             sent=self._looked.sent,
+            doubtful=self._doubtful,
             connection=connection,
         )
 

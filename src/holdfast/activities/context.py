@@ -40,6 +40,7 @@ class EngineContext(ToolContext):
         tool: str,
         checkpoint: Any = None,
         sent: int = 0,
+        doubtful: bool = False,
         connection: "AsyncConnection | None" = None,
     ) -> None:
         self.ledger = ledger
@@ -53,7 +54,7 @@ class EngineContext(ToolContext):
         self._owner = owner
         self._checkpoint = checkpoint
         self._checkpoints = 0
-        self._sends = Sends(operation_id, sent)
+        self._sends = Sends(operation_id, sent, doubtful=doubtful)
         self._connection = connection
         self._cancelled = False
 

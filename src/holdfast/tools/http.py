@@ -14,9 +14,11 @@ from holdfast.tools.sends import Sends
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """RFC 9110, 9.2.1. Every other method carries `Idempotency-Key` (IETF draft-07)."""
 KEY_HEADER = "Idempotency-Key"
-CONFLICT, TOO_MANY_REQUESTS, SERVER_ERROR = 409, 429, 500
-BEFORE_THE_KEY = frozenset({401, 403, 407, 408, 411, 413, 414, 421, 425, 426, 431, 451})
-"""Refusals by a gateway, or of whoever asks: they say nothing about an earlier request with the same key."""
+REPLAYED_HEADER = "Idempotent-Replayed"
+"""Says that the other side has looked at the key: `true` with a first answer repeated, `false` with a new one."""
+KEY_MISUSED = frozenset({400, 422})
+"""What a key used before with another payload is refused with, by Stripe and by the draft: no answer to the first use."""
+CONFLICT, TOO_MANY_REQUESTS, SERVER_ERROR, SERVICE_UNAVAILABLE = 409, 429, 500, 503
 
 
 class Upstreams:
@@ -106,22 +108,25 @@ class _Carrier(httpx.AsyncBaseTransport):
         return ToolError(f"{message} ({type(error).__name__})", code=code, retryable=True, happened=happened)
 
     def _status_error(self, request: httpx.Request, response: httpx.Response) -> ToolError:
-        status = response.status_code
+        status, key = response.status_code, request.headers.get(KEY_HEADER, "")
         message = f"{self._name} answered {status} to {request.method} {request.url.path}: {_detail(response)}"
-        in_flight = status == CONFLICT and KEY_HEADER in request.headers and "retry-after" in response.headers
-        if status in {429, 503} or in_flight:
-            code = ErrorCode.RATE_LIMITED if status == TOO_MANY_REQUESTS else ErrorCode.UNAVAILABLE
-            wait = retry_after_seconds(response.headers.get("retry-after"))
-            happened = "unknown" if in_flight else "no"
-            return ToolError(message, code=code, retryable=True, happened=happened, retry_after=wait)
+        wait = retry_after_seconds(response.headers.get("retry-after"))
+        replayed = response.headers.get(REPLAYED_HEADER, "") if key else ""
+        looked_at = replayed == "true" or (bool(replayed) and status not in KEY_MISUSED)
+        if status == TOO_MANY_REQUESTS:
+            return ToolError(message, code=ErrorCode.RATE_LIMITED, retryable=True, happened="no", retry_after=wait)
+        if status == SERVICE_UNAVAILABLE:
+            # With a time to come back it is a refusal; without, perhaps a gateway that lost the service in the middle.
+            happened = "unknown" if wait is None else "no"
+            return ToolError(message, code=ErrorCode.UNAVAILABLE, retryable=True, happened=happened, retry_after=wait)
         if status >= SERVER_ERROR:
-            retryable = status in {500, 502, 504}
+            retryable = status in {500, 502, 504} and not looked_at
             return ToolError(message, code=ErrorCode.UNAVAILABLE, retryable=retryable, happened="unknown")
+        if status == CONFLICT and key and not looked_at and (wait is not None or self._sends.in_doubt(key)):
+            # An earlier request with this key may still be under way: its answer comes later, under the same key.
+            return ToolError(message, code=ErrorCode.UNAVAILABLE, retryable=True, happened="unknown", retry_after=wait)
         hint = "the service refused this request; change it, or tell the user"
-        # A service that honours the key repeats its first answer to the same request. So a refusal under the key is the
-        # answer, unless it was given before the key was looked at.
-        happened = "never" if KEY_HEADER in request.headers and status not in BEFORE_THE_KEY else "no"
-        return ToolError(message, code=f"http_{status}", hint=hint, happened=happened)
+        return ToolError(message, code=f"http_{status}", hint=hint, happened="never" if looked_at else "no")
 
 
 def _body_of(request: httpx.Request) -> bytes | None:

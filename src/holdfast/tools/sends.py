@@ -9,11 +9,13 @@ class Sends:
     Args:
         operation_id: The key of the first request; further ones get a key of their own, made from it.
         count: How many were sent before the checkpoint that this attempt goes on from.
+        doubtful: An earlier attempt may have sent them, and nobody knows what became of that.
     """
 
-    def __init__(self, operation_id: str, count: int = 0) -> None:
+    def __init__(self, operation_id: str, count: int = 0, *, doubtful: bool = False) -> None:
         self._operation_id = operation_id
         self._accepted = count > 0
+        self._earlier = doubtful
         self._doubtful: set[str] = set()
         self._refused: dict[Hashable, str] = {}
         self.count = count
@@ -21,7 +23,11 @@ class Sends:
     @property
     def acted(self) -> bool:
         """Whether a request was accepted or may have been. Then no failure means any more that nothing happened."""
-        return self._accepted or bool(self._doubtful)
+        return self._accepted or self._earlier or bool(self._doubtful)
+
+    def in_doubt(self, key: str) -> bool:
+        """Whether a request with this key may have been sent before, without an answer."""
+        return self._earlier or key in self._doubtful
 
     def key(self, request: Hashable) -> str:
         """The key of a request that is about to be sent. One that failed and is sent again keeps its key."""
@@ -43,3 +49,5 @@ class Sends:
             self._doubtful.add(key)
         elif happened == "never":
             self._doubtful.discard(key)
+            # Refused at the first request, no attempt came to a second one.
+            self._earlier = self._earlier and key != self._operation_id

@@ -35,9 +35,9 @@ def make_app(data: Path, answer_after: float = 0.0) -> Starlette:
     async def refund(request: Request) -> JSONResponse:
         key = request.headers.get("idempotency-key", "")
         payload = await request.body()
-        status, body = await run_in_threadpool(_refund, store, key, payload)
+        status, body, headers = await run_in_threadpool(_refund, store, key, payload)
         await asyncio.sleep(answer_after)
-        return JSONResponse(body, status)
+        return JSONResponse(body, status, headers)
 
     def log(_: Request) -> JSONResponse:
         return JSONResponse(store.log())
@@ -45,10 +45,10 @@ def make_app(data: Path, answer_after: float = 0.0) -> Starlette:
     return Starlette(routes=[Route("/refunds", refund, methods=["POST"]), Route("/log", log)])
 
 
-def _refund(store: Store, key: str, payload: bytes) -> Answer:
-    """Make a refund once per key; the same key again gets the same answer."""
+def _refund(store: Store, key: str, payload: bytes) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Make a refund once per key; the same key again gets the same answer, and a header says which it is."""
     if not key:
-        return 400, {"title": "no key", "detail": "every refund needs an Idempotency-Key"}
+        return 400, {"title": "no key", "detail": "every refund needs an Idempotency-Key"}, {}
     digest = hashlib.sha256(payload).hexdigest()
     with store.transaction() as connection:
         connection.execute("BEGIN IMMEDIATE")
@@ -56,15 +56,18 @@ def _refund(store: Store, key: str, payload: bytes) -> Answer:
         if known is not None and known["payload"] != digest:
             store.write(connection, "key reused", key=key)
             answer: Answer = (422, {"title": "key reused", "detail": "this key came with another payload before"})
+            headers = {}
         elif known is not None:
             store.write(connection, "answer repeated", key=key)
             answer = (known["status"], json.loads(known["body"]))
+            headers = {"Idempotent-Replayed": "true"}
         else:
             answer = _make_refund(store, connection, key, json.loads(payload))
             row = (key, digest, answer[0], json.dumps(answer[1]))
             connection.execute("INSERT INTO keys (key, payload, status, body) VALUES (?, ?, ?, ?)", row)
+            headers = {"Idempotent-Replayed": "false"}
         connection.execute("COMMIT")
-    return answer
+    return *answer, headers
 
 
 def _make_refund(store: Store, connection: sqlite3.Connection, key: str, wanted: dict[str, Any]) -> Answer:
