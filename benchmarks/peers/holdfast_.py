@@ -16,6 +16,7 @@ from benchmarks.peers.base import RESULT, System
 from holdfast import Agent, Client, Effect, Lane, Limits, Script, Tier, ask, tool
 from holdfast.engine.connect import connect, require_search_attributes
 from holdfast.ledger import Ledger
+from holdfast.logs import configure_logs
 from holdfast.settings import Settings
 from holdfast.workers.worker import make_boundary, make_worker
 
@@ -35,6 +36,7 @@ class Holdfast(System):
     async def serving(self, address: str, queue: str, turns: int) -> AsyncGenerator[None]:
         with tempfile.TemporaryDirectory() as folder:
             settings = Settings(home=Path(folder), ledger_url=f"sqlite:///{folder}/ledger.db", task_queue=queue)
+            configure_logs(settings)
             agent = Agent(
                 name="bench",
                 instructions="Run.",
