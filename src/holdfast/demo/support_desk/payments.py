@@ -67,7 +67,7 @@ def _refund(store: Store, key: str, payload: bytes) -> tuple[int, dict[str, Any]
             connection.execute("INSERT INTO keys (key, payload, status, body) VALUES (?, ?, ?, ?)", row)
             headers = {"Idempotent-Replayed": "false"}
         connection.execute("COMMIT")
-    return *answer, headers
+    return answer[0], answer[1], headers
 
 
 def _make_refund(store: Store, connection: sqlite3.Connection, key: str, wanted: dict[str, Any]) -> Answer:
