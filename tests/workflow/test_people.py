@@ -18,6 +18,7 @@ from holdfast import (
     ask,
     tool,
 )  # fmt: skip
+from holdfast.contracts.errors import RunError
 from holdfast.contracts.messages import ModelRequest
 from holdfast.contracts.wire import RunClosed
 from holdfast.llm.script import Step
@@ -283,3 +284,24 @@ async def test_a_word_on_a_call_that_comes_to_need_none_is_refused_when_that_is_
     assert [type(word) for word in refused] == [DecisionRefused, DecisionRefused]
     assert ["does not wait for a decision" in str(refused[0]), "a resolution" in str(refused[1])] == [True, True]
     assert outcomes((await run.result()).operations) == [("act", Outcome.SUCCEEDED)]
+
+
+async def test_words_that_temporal_would_not_carry_are_refused_before_anything_is_decided(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y")
+    async def act() -> str:
+        """Act."""
+        return "acted"
+
+    desk = await shop(agent([ask("act"), "done"], act))
+    with pytest.raises(RunError, match="user of 3000000 characters: allowed are 255"):
+        await desk.client.start("tester", "Go", user="u" * 3_000_000, id="long-user")
+    run = await desk.client.start("tester", "Go", id="long-words")
+    [waiting] = await until(lambda: _waiting(run))
+    for words in ({"reason": "r" * 3_000_000}, {"by": "b" * 3_000_000}):
+        with pytest.raises(DecisionRefused, match="characters: allowed are 2000"):
+            await run.decide(waiting.operation, approve=False, **words)
+    with pytest.raises(DecisionRefused, match="nothing in it to say"):
+        await run.say(" ")
+    await run.decide(waiting.operation, approve=True)
+    assert outcomes((await run.result()).operations) == [("act", Outcome.SUCCEEDED)]
+    assert [event for event in await desk.ledger.read_events(run.id) if event.kind == "said"] == []

@@ -26,6 +26,7 @@ from holdfast.settings import Settings, load_settings
 from holdfast.telemetry import agent_span, current_trace_id
 
 LONGEST_RUN_ID = 255
+LONGEST_NAME = 255
 MOST_TEXT = 10_000_000
 
 
@@ -108,7 +109,7 @@ class Client:
             EngineUnavailable: Temporal does not answer; the request is kept, and the same start again goes on.
         """
         run_id = id or f"{agent}-{uuid.uuid4().hex[:12]}"
-        _require_startable(run_id, text)
+        _require_startable(run_id, text, user=user, tenant=tenant)
         with agent_span(agent, run_id):
             new = NewRun(run_id=run_id, agent=agent, text=text, user=user, tenant=tenant, trace_id=current_trace_id())
             row = await self.ledger.request_run(new)
@@ -160,10 +161,14 @@ class Client:
             raise EngineUnavailable(msg) from error
 
 
-def _require_startable(run_id: str, text: str) -> None:
+def _require_startable(run_id: str, text: str, **names: str) -> None:
     if len(run_id) > LONGEST_RUN_ID or not run_id.isprintable():
         msg = f"run id of {len(run_id)} characters: allowed are up to {LONGEST_RUN_ID} printable ones"
         raise RunError(msg)
+    for role, name in names.items():
+        if len(name) > LONGEST_NAME:
+            msg = f"{role} of {len(name)} characters: allowed are {LONGEST_NAME}"
+            raise RunError(msg)
     if not text.strip():
         msg = "the request is empty: say what the agent should do"
         raise RunError(msg)

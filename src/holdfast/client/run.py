@@ -19,6 +19,8 @@ from holdfast.contracts.results import Event, Operation, RunResult, RunSummary
 from holdfast.contracts.wire import Decision, Resolution, RunState, Said
 from holdfast.ledger import Ledger
 
+LONGEST_WORDS = 2000
+"""Characters of a reason or a note. They travel through Temporal."""
 FIRST_LOOK, LONGEST_LOOK = 0.02, 0.5
 """Seconds between looks at the ledger for new events: short after something happened, longer while nothing does."""
 
@@ -104,7 +106,13 @@ class Run:
         )
 
     async def say(self, text: str) -> None:
-        """Say something to the model before its next turn. The text goes into the ledger, not into Temporal."""
+        """Say something to the model before its next turn. The text goes into the ledger, not into Temporal.
+
+        Raises:
+            DecisionRefused: There is nothing in it, or the run is ending.
+        """
+        if not text.strip():
+            raise DecisionRefused("there is nothing in it to say")
         said = await self._ledger.record_said(self.id, uuid.uuid4().hex, text)
         await self._update(names.SAY, said)
 
@@ -131,6 +139,7 @@ class Run:
         Raises:
             DecisionRefused: No such call waits, it waits with another digest, or it was decided.
         """
+        _require_words(by=by, reason=reason)
         digest = digest or await self._digest_of(operation_id)
         decision = Decision(operation=operation_id, digest=digest, approve=approve, by=by, reason=reason)
         await self._update(names.DECIDE, decision)
@@ -141,6 +150,7 @@ class Run:
         Raises:
             DecisionRefused: No such call waits for that.
         """
+        _require_words(by=by, note=note)
         summary = await self.summary()
         resolution = Resolution(operation=operation_id, happened=happened, by=by, note=note)
         if summary.status.closed:
@@ -186,6 +196,14 @@ class Run:
                 raise
             except Exception:  # noqa: BLE001 - how it ended is read from the ledger, whichever way Temporal puts it
                 return
+
+
+def _require_words(**words: str) -> None:
+    """Refuse what Temporal would not carry, before anything is decided by it."""
+    for role, word in words.items():
+        if len(word) > LONGEST_WORDS:
+            msg = f"{role} of {len(word)} characters: allowed are {LONGEST_WORDS}"
+            raise DecisionRefused(msg)
 
 
 @contextmanager
