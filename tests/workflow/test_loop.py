@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from temporalio import workflow
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 
 from holdfast import (
@@ -23,10 +24,12 @@ from holdfast import (
     tool,
 )  # fmt: skip
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, Text, ToolCall
+from holdfast.contracts.wire import CallInput, Head, Opened
 from holdfast.llm.script import Step
 from holdfast.workflows.agent_run import AgentRun
-from tests.conftest import OpenShop, outcomes
-from tests.workflow.agents import ROOMY, agent, double
+from holdfast.workflows.calls import Calls
+from tests.conftest import OpenShop, outcomes, until
+from tests.workflow.agents import ROOMY, agent, double, settled
 
 
 async def test_an_answer_without_tools_completes_the_run(shop: OpenShop) -> None:
@@ -328,6 +331,46 @@ async def test_a_bug_in_the_workflow_fails_the_run_with_its_reason(
     with pytest.raises(RunFailed, match="ZeroDivisionError: a bug of ours"):
         await asyncio.wait_for(run.result(), 20)
     assert (await run.handle.describe()).status is WorkflowExecutionStatus.FAILED
+
+
+async def test_a_bug_in_one_lane_ends_the_run_after_the_calls_under_way_and_waits_for_nobody(
+    shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    @tool(version="1.0.0", effect=Effect.ONCE, tier=Tier.REVERSIBLE, scope="x:y")
+    async def send() -> str:
+        """Send."""
+        begun.set()
+        await go.wait()
+        return "sent"
+
+    @tool(version="1.0.0", effect=Effect.ONCE, tier=Tier.IRREVERSIBLE, scope="x:y")
+    async def pay() -> str:
+        """Pay."""
+        raise AssertionError
+
+    settle = vars(Calls)["_settle"]
+
+    async def bug(self: Calls, head: Head, call: CallInput, opened: Opened) -> None:
+        if head.tool == "double":
+            await workflow.wait_condition(lambda: self.unsettled(head.id))
+            raise ZeroDivisionError("a bug of ours")
+        await settle(self, head, call, opened)
+
+    monkeypatch.setattr(Calls, "_settle", bug)
+    desk = await shop(
+        agent([[ask("send"), ask("pay"), ask("double", n=1)], "done"], send, pay, double), sandboxed=False
+    )
+    run = await desk.client.start("tester", "Go", id="bug-in-a-lane")
+    await asyncio.wait_for(begun.wait(), 20)
+    await until(lambda: settled(run, 1))
+    assert not (await run.summary()).status.closed
+    go.set()
+    with pytest.raises(RunFailed, match="ZeroDivisionError: a bug of ours"):
+        await asyncio.wait_for(run.result(), 20)
+    expected = [("send", Outcome.SUCCEEDED), ("pay", Outcome.FAILED), ("double", None)]
+    assert outcomes(await run.operations()) == expected
 
 
 async def test_the_fast_lane_leaves_two_events_a_call(shop: OpenShop) -> None:

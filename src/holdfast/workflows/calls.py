@@ -35,11 +35,12 @@ class Calls:
         self._may_go_on = may_go_on
         self._under_way: set[workflow.ActivityHandle[Any]] = set()
         self._unsettled: set[str] = set()
-        self._cancelled = False
+        self._ending = False
+        """No further call is started, and nobody is waited for."""
 
     def cancel(self) -> None:
         """Start no further call, and ask those under way to stop."""
-        self._cancelled = True
+        self._ending = True
         for handle in list(self._under_way):
             handle.cancel()
 
@@ -60,14 +61,19 @@ class Calls:
             await self._in_order(lane, turn, opened)
             return
         tasks = [asyncio.create_task(self._in_order(lane, turn, opened)) for lane in lanes.values()]
-        for task in tasks:
-            await task
+        # A bug in one lane ends the run, but not before the calls under way in the others are settled.
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        for error in filter(None, ended):
+            raise error
 
     async def _in_order(self, lane: list[tuple[int, Head]], turn: int, opened: Opened) -> None:
         for index, head in lane:
             call = CallInput(id=head.id, turn=turn, index=index, digest=head.digest)
             try:
                 await self._settle(head, call, opened)
+            except BaseException:
+                self._ending = True
+                raise
             finally:
                 self._unsettled.discard(head.id)
 
@@ -76,14 +82,14 @@ class Calls:
         while True:
             if asks and not await self._approved(head):
                 return
-            if not await self._may_go_on():
-                await self._fence(head, "the run was cancelled")
+            if not await self._may_go_on() or self._ending:
+                await self._fence(head, "the run was ended")
                 return
             result = await self._execute(head, call, opened)
             if not result.waiting:
                 break
             asks = True
-        while result.outcome is Outcome.UNKNOWN and not self._cancelled:
+        while result.outcome is Outcome.UNKNOWN and not self._ending:
             result = await self._resolved(head)
 
     async def _execute(self, head: Head, call: CallInput, opened: Opened) -> CallResult:
@@ -122,7 +128,7 @@ class Calls:
         """
         decision = await self._person(head, unknown=False)
         if decision is None:
-            await self._fence(head, "the run was cancelled before anybody decided")
+            await self._fence(head, "the run was ended before anybody decided")
             return False
         try:
             await self._record(decision)
@@ -142,7 +148,7 @@ class Calls:
     async def _person(self, head: Head, *, unknown: bool) -> Decision | Resolution | None:
         if self._people.word(head.id) is None:
             self._people.wait(head, unknown=unknown)
-            await workflow.wait_condition(lambda: self._cancelled or self._people.word(head.id) is not None)
+            await workflow.wait_condition(lambda: self._ending or self._people.word(head.id) is not None)
         word = self._people.word(head.id)
         self._people.leave(head.id)
         return word
