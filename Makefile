@@ -41,6 +41,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/pyright
+	$(BIN)/holdfast tools check holdfast.demo.support_desk.agent:desk --lock src/holdfast/demo/support_desk/contracts.lock.json
 
 wheel: $(STAMP)
 	$(BIN)/python tests/wheel.py

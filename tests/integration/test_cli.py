@@ -215,6 +215,53 @@ async def test_a_faulty_contract_stops_the_worker_with_all_its_faults(tmp_path: 
     assert "Traceback" not in done.stderr
 
 
+async def test_a_contract_can_not_change_without_a_version_that_says_so(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+
+    async def tools(*words: str, **edits: str) -> subprocess.CompletedProcess[str]:
+        text = AGENTS
+        for old, new in edits.items():
+            text = text.replace(TEXTS[old], new)
+        (tmp_path / "office.py").write_text(text)
+        return await office("tools", *words)
+
+    lock, of = "contracts.lock.json", "office:office"
+    assert (await tools("check", of, "--lock", lock)).returncode == 4
+    assert (await tools("lock", of)).stdout == f"written: {lock}\n"
+    first = (tmp_path / lock).read_text()
+    assert (await tools("diff", lock, of)).stdout == "nothing differs\n"
+    breaking = {"argument": "receiver: str", "use": 'receiver="ada"', "result": "{receiver}", "show": '("receiver",)'}
+    for command in (("check", of, "--lock", lock), ("diff", lock, of), ("lock", of)):
+        done = await tools(*command, **breaking)
+        assert (done.returncode, "a breaking change needs version 2.0.0: argument" in done.stdout) == (1, True), done
+    assert (tmp_path / lock).read_text() == first
+    done = await tools("diff", lock, of, **breaking, version='"2.0.0"')
+    assert (done.returncode, "breaking    send_letter: argument to is gone" in done.stdout) == (0, True), done
+    done = await tools("check", of, "--lock", lock, **breaking, version='"2.0.0"')
+    assert "does not know the contracts of send_letter: write it again with `holdfast tools lock`" in done.stdout
+    assert (await tools("lock", of, **breaking, version='"2.0.0"')).returncode == 0
+    assert json.loads((tmp_path / lock).read_text())["tools"]["send_letter"]["version"] == "2.0.0"
+    done = await tools("diff", of, "nowhere.json")
+    assert (done.returncode, "can't be read: No such file" in done.stderr) == (4, True)
+    (tmp_path / "bad.json").write_text('{"tools": {"x": {}}}')
+    done = await tools("diff", of, "bad.json")
+    assert (done.returncode, "is no lock file: tools.x.name: Field required" in done.stderr) == (4, True)
+    page = (await tools("catalogue", of)).stdout
+    assert (
+        "| send_letter | 1.0.0 | Send a letter to somebody. | KEYED | IRREVERSIBLE | letters:write | nobody |" in page
+    )
+
+
+TEXTS = {
+    "argument": "to: str",
+    "use": 'to="ada"',
+    "result": "{to}",
+    "show": '("to",)',
+    "version": '"1.0.0"',
+}
+"""Parts of `AGENTS` that the test of versions edits."""
+
+
 async def test_without_any_engine_the_error_says_how_to_get_one(tmp_path: Path) -> None:
     done = await Office(tmp_path)("runs")
     assert (done.returncode, "holdfast dev MODULE:AGENTS" in done.stderr) == (5, True)

@@ -1,9 +1,11 @@
 """What makes a contract work well for a model, beyond being valid."""
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from holdfast.contracts.agent import Agent
+from holdfast.contracts.effects import Effect
 from holdfast.contracts.messages import Frozen
 from holdfast.contracts.tool import Tool
 
@@ -64,5 +66,11 @@ def _messages(tool: Tool) -> Iterator[str]:
         yield "it has no example: give examples=(...) or an example in a field's description"
     if not tool.timeout_said:
         yield f"its timeout is the default of {tool.timeout.total_seconds():g} s: say what it needs"
+    if tool.effect is not Effect.READ and not tool.owner:
+        yield "it changes something and names no owner="
+    if tool.tier.asks and not tool.runbook:
+        yield f"it is {tool.tier} and names no runbook="
+    if tool.deprecated and tool.deprecated.sunset and tool.deprecated.sunset < datetime.now(UTC).date():
+        yield f"its last day was {tool.deprecated.sunset}: take it out of the agents"
     if tool.compensate is None and tool.tier == "REVERSIBLE":
         yield "it is REVERSIBLE and names no compensate="

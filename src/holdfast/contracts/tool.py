@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,25 @@ NAME = re.compile(r"^[a-zA-Z][a-zA-Z0-9_-]{0,63}$")
 VERSION = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$")
 FAST_LANE_LIMIT = timedelta(seconds=2)
 DEFAULT_TIMEOUT = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deprecation:
+    """A contract that will go."""
+
+    since: str
+    """The version since which it is deprecated."""
+    sunset: date | None = None
+    """The day after which it may be gone."""
+    replaced_by: str = ""
+    """The tool to use instead."""
+
+    @property
+    def told(self) -> str:
+        """In one sentence, for models and people."""
+        until = f", gone after {self.sunset}" if self.sunset else ""
+        instead = f"; use {self.replaced_by} instead" if self.replaced_by else ""
+        return f"Deprecated since {self.since}{until}{instead}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +85,12 @@ class Tool:
     """`async reconcile(args, ctx)`: the result if the call happened, None if it surely did not; raises when unsure."""
     compensate: Callable[..., Any] | None = None
     """`async compensate(args, result, ctx)`: undoes the call. Recorded in the contract."""
+    owner: str = ""
+    """Who answers for it: a team or an address."""
+    runbook: str = ""
+    """Where it is written what to do when it fails."""
+    deprecated: Deprecation | None = None
+    """It will go; the model is told so."""
     builtin: bool = False
     """One of the engine's own."""
     signature: Signature = field(init=False, repr=False, compare=False)
@@ -95,7 +120,8 @@ class Tool:
         schema = self.signature.arguments.model_json_schema()
         schema.pop("title", None)
         schema.setdefault("additionalProperties", False)
-        return ToolSchema(name=self.name, description=self.description, parameters=schema, examples=self.examples)
+        description = f"{self.description}\n\n{self.deprecated.told}" if self.deprecated else self.description
+        return ToolSchema(name=self.name, description=description, parameters=schema, examples=self.examples)
 
     @cached_property
     def result_adapter(self) -> TypeAdapter[Any]:
@@ -193,6 +219,9 @@ def tool(
     settles_within: timedelta = timedelta(minutes=1),
     reconcile: Callable[..., Any] | None = None,
     compensate: Callable[..., Any] | None = None,
+    owner: str = "",
+    runbook: str = "",
+    deprecated: Deprecation | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]:
     """Declare a function as a tool. `effect` and `tier` have no default: an author must say.
 
@@ -225,6 +254,9 @@ def tool(
             settles_within=settles_within,
             reconcile=reconcile,
             compensate=compensate,
+            owner=owner,
+            runbook=runbook,
+            deprecated=deprecated,
         )
 
     return build

@@ -1,30 +1,50 @@
-"""`holdfast tools check`: contracts against what makes a tool work well for a model."""
+"""`holdfast tools`: contracts checked, compared, locked and listed."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from holdfast.client.cli.exits import Exit, run_async
 from holdfast.client.cli.output import Json, console, print_json
+from holdfast.contracts.catalogue import as_markdown, catalogue
 from holdfast.contracts.lint import Finding, check_agents
 from holdfast.contracts.loading import load_agents
+from holdfast.contracts.published import (
+    Change,
+    Lock,
+    compare,
+    lock_of,
+    read_lock,
+    version_faults,
+    write_lock,
+)  # fmt: skip
 
-app = typer.Typer(help="Tool contracts.", no_args_is_help=True)
+LOCK_FILE = Path("contracts.lock.json")
+Agents = Annotated[str, typer.Argument(metavar="MODULE:AGENTS", help="Whose tools.")]
+Contracts = Annotated[str, typer.Argument(help="A lock file, or MODULE:AGENTS.")]
+LockFile = Annotated[Path, typer.Option("--file", help="The lock file.")]
 
-
-@app.callback()
-def tools() -> None:
-    """Tool contracts."""
+app = typer.Typer(help="Tool contracts: check, compare, lock, list.", no_args_is_help=True)
 
 
 @app.command()
 def check(
-    agents: Annotated[str, typer.Argument(metavar="MODULE:AGENTS", help="What to check.")], json: Json = False
+    agents: Agents,
+    lock: Annotated[
+        Path | None, typer.Option(help="Compare with this lock file, too: a change without a new version fails.")
+    ] = None,
+    json: Json = False,
 ) -> None:
-    """Check contracts: descriptions and constraints for the model, examples, timeouts, number of tools."""
+    """Check contracts: descriptions and constraints for the model, examples, timeouts, owners, versions."""
 
     async def go() -> list[Finding]:
-        return check_agents(load_agents(agents))
+        loaded = load_agents(agents)
+        findings = check_agents(loaded)
+        if lock is not None:
+            findings += _lock_findings(read_lock(lock), lock_of(loaded), lock)
+        return findings
 
     findings = run_async(go())
     for finding in findings:
@@ -36,3 +56,82 @@ def check(
         raise typer.Exit(Exit.FAILED)
     if not json:
         console.print("nothing to improve", style="green")
+
+
+@app.command()
+def diff(old: Contracts, new: Contracts, json: Json = False) -> None:
+    """Tell breaking from compatible changes. Exit code 1 if a version number does not say what changed."""
+
+    async def go() -> tuple[list[Change], list[Change]]:
+        before, after = _contracts(old).tools, _contracts(new).tools
+        return compare(before, after), version_faults(before, after)
+
+    changes, faults = run_async(go())
+    _print_changes(changes, json=json)
+    if not changes and not json:
+        console.print("nothing differs", style="green")
+    if faults and not json:
+        console.print("the versions don't say so:")
+        _print_changes(faults, json=False)
+    if faults:
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+def lock(agents: Agents, file: LockFile = LOCK_FILE, json: Json = False) -> None:
+    """Write the contracts down as published. Refused where a version number does not say what changed."""
+
+    async def go() -> list[Change]:
+        now = lock_of(load_agents(agents))
+        faults = version_faults(read_lock(file).tools, now.tools) if file.exists() else []
+        if not faults:
+            write_lock(file, now)
+        return faults
+
+    faults = run_async(go())
+    _print_changes(faults, json=json)
+    if faults:
+        raise typer.Exit(Exit.FAILED)
+    if json:
+        print_json({"written": str(file)})
+    else:
+        console.print(f"written: {file}", style="green")
+
+
+@app.command("catalogue")
+def catalogue_(agents: Agents, json: Json = False) -> None:
+    """List every tool with version, effect, tier, scope, owner, runbook and users, and the risk matrix, as Markdown."""
+
+    async def go() -> None:
+        entries = catalogue(load_agents(agents))
+        if not json:
+            typer.echo(as_markdown(entries), nl=False)
+        for entry in entries if json else ():
+            print_json(entry)
+
+    run_async(go())
+
+
+def _contracts(target: str) -> Lock:
+    path = Path(target)
+    return read_lock(path) if path.suffix == ".json" or path.exists() else lock_of(load_agents(target))
+
+
+def _lock_findings(locked: Lock, now: Lock, file: Path) -> list[Finding]:
+    faults = version_faults(locked.tools, now.tools)
+    if not faults and locked != now:
+        changed = sorted({change.tool for change in compare(locked.tools, now.tools)})
+        message = (
+            f"{file} does not know the contracts of {', '.join(changed)}: write it again with `holdfast tools lock`"
+        )
+        return [Finding(subject="lock", message=message)]
+    return [Finding(subject=f"tool {fault.tool}", message=fault.message) for fault in faults]
+
+
+def _print_changes(changes: Sequence[Change], *, json: bool) -> None:
+    for change in changes:
+        if json:
+            print_json(change)
+        else:
+            kind = "breaking  " if change.breaking else "compatible"
+            console.print(f"{kind}  {change.tool}: {change.message}", style="red" if change.breaking else "")

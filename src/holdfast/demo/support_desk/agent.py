@@ -94,6 +94,8 @@ async def find_orders(args: EmailArgs, ctx: ToolContext) -> list[Order]:
     timeout=timedelta(seconds=30),
     same_intent=("payment_id",),
     show=("payment_id",),
+    owner="payments team",
+    runbook="the payment service's own log says what was refunded: GET /log",
 )
 async def issue_refund(args: RefundArgs, ctx: ToolContext) -> Refund:
     """Refund a captured payment, wholly or in part. Use it only after lookup_order has confirmed the payment."""
