@@ -6,6 +6,7 @@ Declaring agents imports no Temporal and no database; `Client` and `Script` are 
 from typing import TYPE_CHECKING, Any
 
 from holdfast.contracts.agent import Agent, ProposedCall
+from holdfast.contracts.backoff import Backoff, BackoffKind
 from holdfast.contracts.context import ToolContext
 from holdfast.contracts.effects import Effect, Lane, Outcome, RunStatus, Tier
 from holdfast.contracts.errors import (
@@ -25,7 +26,7 @@ from holdfast.contracts.limits import Limits
 from holdfast.contracts.model import Model
 from holdfast.contracts.price import Price
 from holdfast.contracts.results import Event, Operation, RunResult, RunSummary
-from holdfast.contracts.tool import Tool, tool
+from holdfast.contracts.tool import Deprecation, Tool, tool
 
 if TYPE_CHECKING:
     from holdfast.client import Client, Run
@@ -40,9 +41,12 @@ _LAZY = {
 
 __all__ = [
     "Agent",
+    "Backoff",
+    "BackoffKind",
     "Client",
     "ContractError",
     "DecisionRefused",
+    "Deprecation",
     "Effect",
     "EngineUnavailable",
     "Event",

@@ -1,11 +1,13 @@
 """Calls that act over HTTP: the key, refusals, and what is known once a part of a call has happened."""
 
+from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from holdfast import Effect, Outcome, Run, Tier, ToolContext, ToolError, ask, tool
+from holdfast import Backoff, BackoffKind, Effect, Outcome, Run, Tier, ToolContext, ToolError, ask, tool
 from holdfast.contracts.results import Operation
 from holdfast.contracts.tool import Tool
 from tests.conftest import OpenShop, until
@@ -60,6 +62,18 @@ async def test_a_service_that_asks_to_wait_is_asked_again_then_under_the_same_ke
     assert bank.posted == [operation.operation_id] * 2
     first, second = bank.asked
     assert second.at - first.at >= 2
+
+
+async def test_the_contract_says_how_long_to_wait_between_attempts(shop: OpenShop) -> None:
+    pay = replace(
+        paying(Effect.KEYED, "POST /"), backoff=Backoff(kind=BackoffKind.EXPONENTIAL, base=timedelta(seconds=1))
+    )
+    with Bank(500, 500) as bank:
+        desk = await shop(agent(ask("pay"), "done", tools=[pay]), upstreams=bank.upstreams)
+        operation = await ended(await desk.client.start("tester", "Go", id="backoff"))
+    assert (operation.outcome, operation.attempts) == (Outcome.SUCCEEDED, 3)
+    gaps = [after.at - before.at for before, after in pairwise(bank.asked)]
+    assert (gaps[0] >= 1, gaps[1] >= 2) == (True, True)
 
 
 @pytest.mark.parametrize(

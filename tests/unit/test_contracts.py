@@ -182,9 +182,10 @@ def test_the_lint_names_what_would_help_a_model() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert holdfast.__all__ == [
-        "Agent", "Client", "ContractError", "DecisionRefused", "Effect", "EngineUnavailable", "Event", "HoldfastError",
-        "Lane", "LedgerUnavailable", "Limits", "Model", "ModelError", "Operation", "Outcome", "Price", "ProposedCall",
-        "Run", "RunFailed", "RunIdTaken", "RunNotFound", "RunResult", "RunStatus", "RunSummary", "Script",
-        "SettingsError", "Tier", "Tool", "ToolContext", "ToolError", "ask", "tool",
+        "Agent", "Backoff", "BackoffKind", "Client", "ContractError", "DecisionRefused", "Deprecation", "Effect",
+        "EngineUnavailable", "Event", "HoldfastError", "Lane", "LedgerUnavailable", "Limits", "Model", "ModelError",
+        "Operation", "Outcome", "Price", "ProposedCall", "Run", "RunFailed", "RunIdTaken", "RunNotFound", "RunResult",
+        "RunStatus", "RunSummary", "Script", "SettingsError", "Tier", "Tool", "ToolContext", "ToolError", "ask",
+        "tool",
     ]  # fmt: skip
     assert all(getattr(holdfast, name) for name in holdfast.__all__)

@@ -183,8 +183,10 @@ class _Operation:
         if self._another_attempt_follows(end, attempt, harmless=harmless):
             await self._release(end, surely_not=harmless)
             log.warning("attempt failed, another one follows", code=end.code, attempt=attempt)
-            delay = timedelta(seconds=end.retry_after) if end.retry_after else None
-            raise ApplicationError(end.message, type=end.code, next_retry_delay=delay and min(delay, LONGEST_DELAY))
+            wait = self._tool.backoff.delay(attempt, self._call.id)
+            if end.retry_after:
+                wait = min(timedelta(seconds=end.retry_after), LONGEST_DELAY)
+            raise ApplicationError(end.message, type=end.code, next_retry_delay=wait)
         if harmless:
             return await self._close(Outcome.FAILED, told, attempt=attempt, code=end.code)
         told["message"] += "; it may or may not have happened"

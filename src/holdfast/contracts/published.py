@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from holdfast.contracts.agent import Agent
+from holdfast.contracts.backoff import Backoff
 from holdfast.contracts.effects import Effect, Lane, Tier
 from holdfast.contracts.errors import SettingsError
 from holdfast.contracts.messages import Frozen
@@ -15,7 +16,7 @@ from holdfast.contracts.tool import Tool
 
 
 class PublishedTool(Frozen):
-    """One version of a contract as its callers see it."""
+    """One version of a contract as its callers see it. New fields get a default, so that older lock files are read."""
 
     name: str
     version: str
@@ -29,6 +30,7 @@ class PublishedTool(Frozen):
     timeout_seconds: float
     attempts: int
     lane: Lane
+    backoff: Backoff = Backoff()
     queue: str = ""
     conflict: tuple[str, ...] = ()
     same_intent: tuple[str, ...] = ()
@@ -76,6 +78,7 @@ def publish(tool: Tool) -> PublishedTool:
         deprecated=tool.deprecated.told if tool.deprecated else "",
         timeout_seconds=tool.timeout.total_seconds(),
         attempts=tool.attempts,
+        backoff=tool.backoff,
         lane=tool.lane,
         queue=tool.queue or "",
         conflict=tool.conflict,
@@ -153,7 +156,7 @@ def version_faults(old: Mapping[str, PublishedTool], new: Mapping[str, Published
 PERMISSION = ("effect", "tier", "scope")
 """What approvals, retries and undo were decided by. A run that goes on under another one would do what nobody agreed to."""
 TOLD = (
-    "description", "owner", "runbook", "deprecated", "timeout_seconds", "attempts", "lane", "queue", "conflict",
+    "description", "owner", "runbook", "deprecated", "timeout_seconds", "attempts", "backoff", "lane", "queue", "conflict",
     "same_intent", "show", "result_limit",
 )  # fmt: skip
 """What may differ between compatible versions."""

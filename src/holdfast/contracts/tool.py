@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 
+from holdfast.contracts.backoff import Backoff
 from holdfast.contracts.effects import Effect, Lane, Tier
 from holdfast.contracts.errors import ContractError
 from holdfast.contracts.identity import digest
@@ -66,6 +67,8 @@ class Tool:
     """The author chose the timeout; else it is the default."""
     attempts: int = 4
     """How often it may be tried, first attempt included. Counted by reservations in the ledger."""
+    backoff: Backoff = field(default_factory=Backoff)
+    """The waits between attempts."""
     lane: Lane = Lane.STANDARD
     queue: str | None = None
     """A task queue of its own, for isolation, other credentials or a server-side rate."""
@@ -209,6 +212,7 @@ def tool(
     description: str | None = None,
     timeout: timedelta | None = None,
     attempts: int = 4,
+    backoff: Backoff | None = None,
     lane: Lane | str = Lane.STANDARD,
     queue: str | None = None,
     conflict: tuple[str, ...] = (),
@@ -244,6 +248,7 @@ def tool(
             timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
             timeout_said=timeout is not None,
             attempts=attempts,
+            backoff=backoff or Backoff(),
             lane=Lane(lane),
             queue=queue,
             conflict=conflict,
