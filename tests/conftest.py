@@ -86,13 +86,13 @@ class Shop:
         self.ledger = client.ledger
 
     @asynccontextmanager
-    async def another_worker(self, **changes: Any) -> AsyncGenerator[None]:
-        """One more worker on the same queue and ledger, with other settings."""
-        settings = self.settings.model_copy(update=changes)
-        boundary = make_boundary(self.boundary.registry.agents.values(), self.ledger, settings)
-        temporal, _ = await connect(settings, self.client.engine.address)
-        async with make_worker(temporal, boundary, settings):
+    async def another_worker(self, *agents: Agent) -> AsyncGenerator[None]:
+        """One more worker on the same queue and ledger, with other agents."""
+        boundary = make_boundary(agents, self.ledger, self.settings)
+        temporal, _ = await connect(self.settings, self.client.engine.address)
+        async with make_worker(temporal, boundary, self.settings):
             yield
+        await boundary.close()
 
 
 OpenShop = Callable[..., Awaitable[Shop]]

@@ -60,7 +60,7 @@ async def test_faulty_calls_come_back_to_the_model_as_structured_errors(shop: Op
     def answer(request: ModelRequest) -> Step:
         results = request.messages[-1].results
         if not results:
-            return [ask("nothing_like_it"), ask("double", n="many"), ask("refuse", n=1)]
+            return [ask("nothing_like_it"), ask("double", n="many"), ask("refuse", n=1), ask("double", n=1, m=2)]
         heard.extend(json.loads(r.text) for r in results)
         assert all(r.failed for r in results)
         return "done"
@@ -89,11 +89,19 @@ async def test_faulty_calls_come_back_to_the_model_as_structured_errors(shop: Op
             "fields": {"n": "too late"},
             "operation": ids[2],
         },
+        {
+            "code": "invalid_arguments",
+            "message": "the arguments of double don't fit its schema; it was not executed",
+            "hint": "correct the fields and call again",
+            "fields": {"m": "unknown argument; arguments are n"},
+            "operation": ids[3],
+        },
     ]
     assert outcomes(result.operations) == [
         ("nothing_like_it", Outcome.DENIED),
         ("double", Outcome.DENIED),
         ("refuse", Outcome.FAILED),
+        ("double", Outcome.DENIED),
     ]
 
 

@@ -19,7 +19,8 @@ from holdfast.activities.heartbeat import beating
 from holdfast.activities.patience import patiently, uninterrupted
 from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, LedgerUnavailable
-from holdfast.contracts.tool import Tool
+from holdfast.contracts.registry import ToolVersions
+from holdfast.contracts.tool import Tool, version_numbers
 from holdfast.contracts.wire import CallInput, CallResult
 from holdfast.ledger import Looked, NotAskedFor, OperationMoved, Settlement, State
 from holdfast.ledger.operations import settle_with_effect
@@ -28,15 +29,18 @@ from holdfast.telemetry import ATTEMPT, OUTCOME, record_failure, step_span, tool
 LEASE_MARGIN = timedelta(seconds=1)
 """Between an attempt's time limit and the end of its lease."""
 LONGEST_DELAY = timedelta(hours=1)
+ANOTHER_WORKER = timedelta(seconds=5)
+"""How long a call that this worker can't serve waits until the next one may try."""
 log = structlog.get_logger()
 
 
-async def call_tool(boundary: Boundary, tool: Tool, call: CallInput) -> CallResult:
+async def call_tool(boundary: Boundary, versions: ToolVersions, call: CallInput) -> CallResult:
     """Carry out one operation of a settled turn, once. Every attempt of it comes through here."""
     run_id = run_id_of_this_activity()
-    structlog.contextvars.bind_contextvars(operation_id=call.id, tool=tool.name)
-    with beating(), tool_span(tool.name, call.id, tool.effect) as span:
-        result = await _as_it_stands(boundary, tool, call, run_id)
+    name = versions.newest.name
+    structlog.contextvars.bind_contextvars(operation_id=call.id, tool=name)
+    with beating(), tool_span(name, call.id, versions.newest.effect) as span:
+        result = await _as_it_stands(boundary, versions, call, run_id)
         span.set_attribute(OUTCOME, result.outcome)
         span.set_attribute(ATTEMPT, activity.info().attempt)
         if result.outcome is not Outcome.SUCCEEDED:
@@ -45,14 +49,14 @@ async def call_tool(boundary: Boundary, tool: Tool, call: CallInput) -> CallResu
         return result
 
 
-async def _as_it_stands(boundary: Boundary, tool: Tool, call: CallInput, run_id: str) -> CallResult:
+async def _as_it_stands(boundary: Boundary, versions: ToolVersions, call: CallInput, run_id: str) -> CallResult:
     """Act on what stands about the call; look again whenever another attempt was faster."""
     looked = boundary.transcripts.take(run_id, call) if activity.info().attempt == 1 else None
     while True:
         if looked is None:
             looked = await _look_up(boundary, run_id, call)
         try:
-            return await _carry_out(boundary, tool, call, run_id, looked)
+            return await _carry_out(boundary, versions, call, run_id, looked)
         except OperationMoved:
             looked = None
 
@@ -64,10 +68,12 @@ async def _look_up(boundary: Boundary, run_id: str, call: CallInput) -> Looked:
         raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
 
 
-async def _carry_out(boundary: Boundary, tool: Tool, call: CallInput, run_id: str, looked: Looked) -> CallResult:
+async def _carry_out(
+    boundary: Boundary, versions: ToolVersions, call: CallInput, run_id: str, looked: Looked
+) -> CallResult:
     if looked.settled is not None:
         return looked.settled
-    _require_same_contract(tool, looked)
+    tool = _serving(versions, looked)
     agent = boundary.registry.agents.get(looked.agent)
     # Permission is used up by the first reservation: later attempts of the same operation need no new one.
     permitted = looked.approved or looked.attempts > 0
@@ -78,12 +84,23 @@ async def _carry_out(boundary: Boundary, tool: Tool, call: CallInput, run_id: st
     return await _Operation(boundary, tool, call, run_id, looked).carry_out()
 
 
-def _require_same_contract(tool: Tool, looked: Looked) -> None:
-    """The call was made against a major version; a worker that has another one leaves it to a worker that has it."""
-    if looked.tool != tool.name or int(looked.version.split(".")[0]) != tool.major:
-        message = f"the call is for {looked.tool} {looked.version}, this worker has {tool.name} {tool.version}"
+def _serving(versions: ToolVersions, looked: Looked) -> Tool:
+    """The contract that serves the call: of the major version it was made against, and not too old for its arguments.
+
+    Raises:
+        ApplicationError: This worker has none; the call waits for a worker that does.
+    """
+    numbers = version_numbers(looked.version)
+    tool = versions.of_major(numbers[0]) if looked.tool == versions.newest.name else None
+    older = tool is not None and version_numbers(tool.version) < numbers
+    if tool is None or (older and isinstance(validate(tool, looked.arguments), dict)):
+        message = (
+            f"the call is for {looked.tool} {looked.version}, this worker has {versions.newest.name} {versions.told()}"
+        )
+        log.warning("contract version unsupported, the call waits for another worker", version=looked.version)
         code = ErrorCode.CONTRACT_VERSION_UNSUPPORTED
-        raise ApplicationError(message, type=code, next_retry_delay=timedelta(seconds=5))
+        raise ApplicationError(message, type=code, next_retry_delay=ANOTHER_WORKER)
+    return tool
 
 
 class _Operation:

@@ -108,7 +108,7 @@ def tools_of(agent: Agent) -> dict[str, Tool]:
 
 
 def _has_intents(boundary: Boundary) -> bool:
-    return any(tool.same_intent for tool in boundary.registry.tools.values())
+    return any(tool.same_intent for versions in boundary.registry.tools.values() for tool in versions)
 
 
 def _agent_of(boundary: Boundary, context: TurnContext) -> Agent:

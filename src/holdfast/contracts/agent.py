@@ -45,6 +45,8 @@ class Agent:
     """A model id such as `claude-sonnet-5`, or an object that follows the `Model` protocol."""
     instructions: str
     tools: tuple[Tool, ...] | list[Tool] = ()
+    retired: tuple[Tool, ...] | list[Tool] = ()
+    """Earlier major versions of tools: no model is offered them, and calls that were made against them are still served."""
     limits: Limits = Limits()
     version: str = "1.0.0"
     """Recorded with every run."""
@@ -64,6 +66,7 @@ class Agent:
     def __post_init__(self) -> None:
         """Check the agent as a whole."""
         object.__setattr__(self, "tools", tuple(self.tools))
+        object.__setattr__(self, "retired", tuple(self.retired))
         faults: list[str] = []
         if not NAME.match(self.name):
             faults.append(f"name {self.name!r}: allowed are a letter, then up to 63 letters, digits, '_', '.' or '-'")

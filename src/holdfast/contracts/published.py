@@ -12,7 +12,7 @@ from holdfast.contracts.effects import Effect, Lane, Tier
 from holdfast.contracts.errors import SettingsError
 from holdfast.contracts.messages import Frozen
 from holdfast.contracts.schemas import Comparison, Narrowing, closed
-from holdfast.contracts.tool import Tool
+from holdfast.contracts.tool import Tool, version_numbers
 
 
 class PublishedTool(Frozen):
@@ -44,7 +44,7 @@ class PublishedTool(Frozen):
     @property
     def major(self) -> int:
         """Contracts that agree on it are compatible."""
-        return _numbers(self.version)[0]
+        return version_numbers(self.version)[0]
 
 
 class Lock(Frozen):
@@ -147,7 +147,7 @@ def version_faults(old: Mapping[str, PublishedTool], new: Mapping[str, Published
         elif change.breaking and after.major <= before.major:
             need = f"a breaking change needs version {before.major + 1}.0.0: {change.message}"
             faults.append(Change(tool=change.tool, breaking=True, message=need))
-        elif not change.breaking and _numbers(after.version) <= _numbers(before.version):
+        elif not change.breaking and version_numbers(after.version) <= version_numbers(before.version):
             need = f"a change needs a version above {before.version}: {change.message}"
             faults.append(Change(tool=change.tool, breaking=False, message=need))
     return faults
@@ -219,7 +219,3 @@ def _shown(value: Any) -> str:
         return ", ".join(map(str, value)) or "none"  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     text = str(value) or "none"
     return text if len(text) <= 80 else text[:79] + "…"
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in version.split("."))

@@ -115,7 +115,7 @@ class Tool:
     @property
     def major(self) -> int:
         """The major version: contracts that agree on it are compatible."""
-        return int(self.version.split(".")[0])
+        return version_numbers(self.version)[0]
 
     @cached_property
     def schema(self) -> ToolSchema:
@@ -139,6 +139,11 @@ class Tool:
         """The shown fields of a call in at most `characters` characters, empty if none is marked `show`."""
         text = " ".join(str(arguments[name]) for name in self.show if name in arguments)
         return text if len(text) <= characters else text[: characters - 1] + "…"
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """A semantic version to compare by."""
+    return tuple(int(number) for number in version.split("."))
 
 
 def _own_faults(tool: Tool) -> list[str]:

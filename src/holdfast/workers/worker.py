@@ -20,8 +20,7 @@ from holdfast.activities.open_run import close_run, open_run
 from holdfast.activities.read_result import read_result
 from holdfast.contracts import names
 from holdfast.contracts.agent import Agent
-from holdfast.contracts.registry import Registry
-from holdfast.contracts.tool import Tool
+from holdfast.contracts.registry import Registry, ToolVersions
 from holdfast.contracts.wire import (
     CallInput,
     CallResult,
@@ -105,14 +104,14 @@ def make_worker(
     )
 
 
-def _tools(boundary: Boundary) -> list[Tool]:
-    return [*boundary.registry.tools.values(), read_result]
+def _tools(boundary: Boundary) -> list[ToolVersions]:
+    return [*boundary.registry.tools.values(), ToolVersions(read_result)]
 
 
-def _tool_activity(boundary: Boundary, tool: Tool) -> Callable[..., Any]:
-    @activity.defn(name=tool.name)
+def _tool_activity(boundary: Boundary, versions: ToolVersions) -> Callable[..., Any]:
+    @activity.defn(name=versions.newest.name)
     async def run(call: CallInput) -> CallResult:
-        return await call_tool(boundary, tool, call)
+        return await call_tool(boundary, versions, call)
 
     return run
 
