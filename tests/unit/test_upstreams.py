@@ -28,14 +28,20 @@ class Service(Loopback):
             request.connection.close()
             return
         body = b'{"title": "t", "detail": "why"}'
+        size = len(body)
+        if "/long" in request.path:
+            body, size = b"x" * 5000, 5000
+        if "/torn" in request.path:
+            size += 1000
         request.send_response(int(request.path.split("/")[1]))
         if "/key" in request.path:
             request.send_header("idempotent-replayed", "false")
-        request.send_header("content-length", str(len(body)))
+        request.send_header("content-length", str(size))
         if request.path.endswith("/later"):
             request.send_header("retry-after", "3")
         request.end_headers()
         request.wfile.write(body)
+        request.close_connection = True
 
 
 @pytest.fixture
@@ -133,6 +139,29 @@ async def test_after_a_request_that_may_have_acted_no_failure_says_that_nothing_
         except ToolError as error:
             said = error.happened
     assert said == happened
+    await upstreams.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "happened"),
+    [
+        ("GET", "/200/long", "response_too_large", "no"),
+        ("POST", "/200/long", "response_too_large", "unknown"),
+        ("GET", "/200/torn", "unavailable", "no"),
+        ("POST", "/200/torn", "unavailable", "unknown"),
+        ("POST", "/404/long", "http_404", "no"),
+        ("POST", "/500/torn", "unavailable", "unknown"),
+    ],
+)
+async def test_an_answer_that_is_too_long_or_breaks_off_is_no_answer(
+    service: Service, method: str, path: str, code: str, happened: str
+) -> None:
+    upstreams = Upstreams({"s": Upstream(base_url=service.url, most_bytes=4000)})
+    sends = Sends("op")
+    with pytest.raises(ToolError) as error:
+        await upstreams.client("s", sends).request(method, path)
+    assert (error.value.code, error.value.happened or ("unknown" if sends.acted else "no")) == (code, happened)
+    assert (await upstreams.client("s", sends).get("/200")).json()["detail"] == "why"
     await upstreams.close()
 
 

@@ -37,6 +37,7 @@ class ErrorCode(StrEnum):
     RESULT_NOT_SERIALISABLE = "result_not_serialisable"
     UNAVAILABLE = "unavailable"
     RATE_LIMITED = "rate_limited"
+    RESPONSE_TOO_LARGE = "response_too_large"
     OUTCOME_UNKNOWN = "outcome_unknown"
     CONTRACT_VERSION_UNSUPPORTED = "contract_version_unsupported"
     NOT_ASKED_FOR = "not_asked_for"

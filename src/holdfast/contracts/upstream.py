@@ -11,4 +11,6 @@ class Upstream(Frozen):
     base_url: str
     headers: dict[str, str] = Field(default_factory=dict)
     """Sent with every request, such as `Authorization`."""
-    timeout_seconds: float = 30.0
+    timeout_seconds: float = Field(default=30.0, gt=0)
+    most_bytes: int = Field(default=10_000_000, gt=0)
+    """Of one answer. A longer one is refused while it arrives, so that it can't fill the worker's memory."""

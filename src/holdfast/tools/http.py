@@ -1,6 +1,6 @@
 """The caller's side of HTTP: named upstreams, one connection pool, the idempotency key, errors mapped once."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import cast
 
 import httpx
@@ -45,7 +45,7 @@ class Upstreams:
             base_url=upstream.base_url,
             headers=upstream.headers,
             timeout=upstream.timeout_seconds,
-            transport=_Carrier(self._pool, name, sends),
+            transport=_Carrier(self._pool, name, sends, upstream.most_bytes),
         )
 
     async def close(self) -> None:
@@ -57,10 +57,11 @@ class Upstreams:
 class _Carrier(httpx.AsyncBaseTransport):
     """Puts key and trace on a request, and turns failures into `ToolError` with the right cause."""
 
-    def __init__(self, pool: httpx.AsyncBaseTransport, name: str, sends: Sends) -> None:
+    def __init__(self, pool: httpx.AsyncBaseTransport, name: str, sends: Sends, most_bytes: int) -> None:
         self._pool = pool
         self._name = name
         self._sends = sends
+        self._most_bytes = most_bytes
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         inject_trace_context(request.headers)
@@ -92,13 +93,39 @@ class _Carrier(httpx.AsyncBaseTransport):
     async def _send(self, request: httpx.Request) -> httpx.Response:
         try:
             response = await self._pool.handle_async_request(request)
-            if response.is_error:
-                await response.aread()
         except httpx.TransportError as error:
             raise self._transport_error(error) from error
-        if response.is_error:
-            raise self._status_error(request, response)
-        return response
+        response.stream = _Body(self, response.stream)
+        if not response.is_error:
+            return response
+        try:
+            await response.aread()
+        except ToolError:
+            # Its words are lost; what it says of the request is in the status.
+            await response.aclose()
+            response = httpx.Response(response.status_code, headers=response.headers, content=b"")
+        raise self._status_error(request, response)
+
+    async def read(self, stream: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        """The answer's bytes as they arrive, up to the upstream's limit.
+
+        Raises:
+            ToolError: It is longer, or breaks off. Whether anything happened is known by the requests so far.
+        """
+        size = 0
+        try:
+            async for part in stream:
+                size += len(part)
+                if size > self._most_bytes:
+                    message = f"{self._name} answered with more than {self._most_bytes} bytes"
+                    raise ToolError(
+                        message, code=ErrorCode.RESPONSE_TOO_LARGE, hint="ask for less, such as one page of it"
+                    )
+                yield part
+        except httpx.TransportError as error:
+            broken_off = self._transport_error(error)
+            broken_off.happened = ""
+            raise broken_off from error
 
     def _transport_error(self, error: httpx.TransportError) -> ToolError:
         never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
@@ -127,6 +154,21 @@ class _Carrier(httpx.AsyncBaseTransport):
             return ToolError(message, code=ErrorCode.UNAVAILABLE, retryable=True, happened="unknown", retry_after=wait)
         hint = "the service refused this request; change it, or tell the user"
         return ToolError(message, code=f"http_{status}", hint=hint, happened="never" if looked_at else "no")
+
+
+class _Body(httpx.AsyncByteStream):
+    """An answer's body, read through the carrier."""
+
+    def __init__(self, carrier: _Carrier, stream: httpx.SyncByteStream | httpx.AsyncByteStream) -> None:
+        self._carrier = carrier
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._carrier.read(cast("AsyncIterable[bytes]", self._stream)):
+            yield part
+
+    async def aclose(self) -> None:
+        await cast("httpx.AsyncByteStream", self._stream).aclose()
 
 
 def _body_of(request: httpx.Request) -> bytes | None:
