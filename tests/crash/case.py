@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import text
@@ -28,6 +28,8 @@ class Case:
     """Of the downstream."""
     folder: Path
     env: Mapping[str, str]
+    resolved: set[str] = field(default_factory=set[str])
+    """The operations that a person has looked at."""
 
     def worker(self, name: str) -> Process:
         """A worker that dies or freezes at the case's point unless one has before."""
@@ -42,14 +44,13 @@ class Case:
         database = self.client.ledger.database
         return int(await database.read(lambda connection: connection.execute(count, {"ref": ref}).scalar_one()))
 
-    async def resolve_as_a_person_would(self) -> int:
-        """Look at the other side, and say what became of what is not known."""
-        unknown = [operation for operation in await self.run.operations() if operation.outcome is Outcome.UNKNOWN]
-        if not unknown:
-            return 0
-        happened = bool(await charges(self.address, unknown[0].arguments["ref"]))
-        await self.run.resolve(unknown[0].operation_id, happened=happened, by="a person")
-        return 1
+    async def resolve_as_a_person_would(self) -> None:
+        """Look at the other side, and say once what became of what is not known."""
+        for operation in await self.run.operations():
+            if operation.outcome is Outcome.UNKNOWN and operation.operation_id not in self.resolved:
+                self.resolved.add(operation.operation_id)
+                happened = bool(await charges(self.address, operation.arguments["ref"]))
+                await self.run.resolve(operation.operation_id, happened=happened, by="a person")
 
 
 @asynccontextmanager

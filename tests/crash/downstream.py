@@ -4,6 +4,7 @@
 committed and before the answer is sent: the worst moment of a call.
 """
 
+import asyncio
 import json
 import os
 import signal
@@ -42,6 +43,7 @@ def make_app(path: Path) -> Starlette:
         connection.execute("COMMIT")
         if "x-kill" in request.headers:
             os.kill(int(request.headers["x-kill"]), signal.SIGKILL)
+        await asyncio.sleep(wanted.get("answer_after", 0))
         return JSONResponse(body)
 
     def charges(request: Request) -> JSONResponse:

@@ -1,36 +1,123 @@
 """The longer campaign, `make crash`: a worker killed again and again at random moments, while many runs are under way.
 
-`CRASH_SEED` (printed on failure) repeats it, `CRASH_KILLS` makes it longer.
+`CRASH_SEED` (printed) repeats the kills, `CRASH_KILLS` makes it longer. A naive loop goes through the same as the baseline.
 """
 
 import asyncio
 import os
 import random
 import signal
+import statistics
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
-from holdfast import Client, Effect, Outcome, RunStatus
+from holdfast import Client, Effect, Outcome, Run, RunStatus
 from holdfast.engine.connect import Engine
 from holdfast.ledger import Ledger
 from holdfast.settings import Settings
-from tests.conftest import outcomes
-from tests.crash.harness import Process, charges, downstream, worker_env
+from tests.crash.harness import Process, downstream, worker_env
+from tests.crash.naive import CHARGES
 
 SEED = int(os.environ.get("CRASH_SEED", "0")) or random.randrange(1, 10**6)
 KILLS = int(os.environ.get("CRASH_KILLS", "25"))
 RUNS = 40
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """What became of the intended calls, by the downstream's own log."""
+
+    system: str
+    kills: int
+    calls: int
+    duplicated: int
+    lost: int
+    """Claimed to have happened, and not in the log."""
+    doubtful: int
+    """Shown to a person as not known."""
+    attempts: int
+    recovery: list[float]
+    """Seconds from each kill to the next step that was settled."""
+
+    def __str__(self) -> str:
+        recovered = sorted(self.recovery)
+        p50, worst = (statistics.median(recovered), recovered[-1]) if recovered else (0, 0)
+        return (
+            f"{self.system:<12} {self.kills:>3} kills {self.calls:>4} calls {self.attempts:>4} attempts   "
+            f"duplicated {self.duplicated:>3}   lost {self.lost:>3}   doubtful {self.doubtful:>3}   "
+            f"recovery p50 {p50:.1f} s, worst {worst:.1f} s   seed {SEED}"
+        )
+
+
+class Killer:
+    """Starts a worker, and kills it at random moments."""
+
+    def __init__(self, module: str, env: Mapping[str, str], output: Path) -> None:
+        self._module, self._env, self._output = module, env, output
+        self.worker = self._start()
+        self.killed_at: list[float] = []
+
+    def _start(self) -> Process:
+        return Process(self._module, env=self._env, output=self._output)
+
+    async def kill_until(self, ended: Callable[[], bool]) -> None:
+        chance = random.Random(SEED)
+        while len(self.killed_at) < KILLS and not ended():
+            await asyncio.sleep(chance.uniform(1.5, 4.0))
+            self.worker.signal(signal.SIGKILL)
+            self.killed_at.append(time.time())
+            await self.worker.wait()
+            self.worker = self._start()
+
+
+@asynccontextmanager
+async def killing(module: str, env: Mapping[str, str], output: Path) -> AsyncGenerator[Killer]:
+    killer = Killer(module, env, output)
+    try:
+        yield killer
+    finally:
+        await killer.worker.stop()
+
+
+async def counted(address: str) -> dict[str, int]:
+    """How often each reference was charged."""
+    async with httpx.AsyncClient() as http:
+        rows: list[dict[str, Any]] = (await http.get(f"{address}/charges")).json()
+    refs = [str(row["ref"]) for row in rows]
+    return {ref: refs.count(ref) for ref in refs}
+
+
+async def resolve_as_a_person_would(run: Run, address: str) -> int:
+    """Look at the other side for each call whose outcome is not known, until the run is over; how many there were."""
+    resolved: set[str] = set()
+    while not (await run.summary()).status.closed:
+        for operation in await run.operations():
+            if operation.outcome is Outcome.UNKNOWN and operation.operation_id not in resolved:
+                happened = operation.operation_id in await counted(address)
+                await run.resolve(operation.operation_id, happened=happened, by="a person")
+                resolved.add(operation.operation_id)
+        await asyncio.sleep(0.5)
+    return len(resolved)
+
+
+def recovery(killed_at: list[float], settled_at: list[float]) -> list[float]:
+    """From each kill to the first step after it."""
+    return [min(after) - kill for kill in killed_at if (after := [at for at in settled_at if at > kill])]
+
+
 @pytest.mark.crash
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED])
+@pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED, Effect.ONCE])
 async def test_random_kills_lose_and_repeat_nothing(engine: Engine, tmp_path: Path, effect: Effect) -> None:
-    chance = random.Random(SEED)
-    settings = Settings(
-        home=tmp_path, task_queue=f"campaign-{effect}", ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}"
-    )
+    queue, url = f"campaign-{effect}", f"sqlite:///{tmp_path / 'ledger.db'}"
+    settings = Settings(home=tmp_path, task_queue=queue, ledger_url=url)
     ledger = Ledger.connect(settings.ledger)
     await ledger.migrate()
     await ledger.close()
@@ -42,29 +129,72 @@ async def test_random_kills_lose_and_repeat_nothing(engine: Engine, tmp_path: Pa
             "CRASH_ATTEMPTS": "1000",
             "HOLDFAST_MAX_CONCURRENT_CALLS": "10",
         }
-        env = worker_env(engine.address, settings.ledger, settings.task_queue, {"downstream": address}, **crash)
-        worker = Process("tests.crash.worker", env=env, output=tmp_path / "worker.log")
-        runs = [await client.start("charger", f"Charge {n}", id=f"{effect}-{n}") for n in range(RUNS)]
-        ended = asyncio.gather(*(run.result() for run in runs))
-        kills = 0
-        try:
-            for _ in range(KILLS):
-                await asyncio.sleep(chance.uniform(1.5, 4.0))
-                if ended.done():
-                    break
-                worker.signal(signal.SIGKILL)
-                await worker.wait()
-                kills += 1
-                worker = Process("tests.crash.worker", env=env, output=tmp_path / "worker.log")
-            results = await asyncio.wait_for(ended, 600)
-        finally:
-            await worker.stop()
-        attempts = [operation.attempts for result in results for operation in result.operations]
-        print(f"seed {SEED}, {effect}: {kills} kills, {RUNS} runs, {len(attempts)} calls, {sum(attempts)} attempts")
-        assert kills >= min(KILLS, 5)
+        env = worker_env(engine.address, settings.ledger, queue, {"downstream": address}, **crash)
+        async with killing("tests.crash.worker", env, tmp_path / "worker.log") as killer:
+            runs = [await client.start("charger", f"Charge {n}", id=f"{effect}-{n}") for n in range(RUNS)]
+            people = asyncio.gather(*(resolve_as_a_person_would(run, address) for run in runs))
+            await killer.kill_until(people.done)
+            doubtful = sum(await asyncio.wait_for(people, 600))
+        results = [await run.result() for run in runs]
+        operations = [operation for result in results for operation in result.operations]
+        charged = await counted(address)
+        tally = Tally(
+            system=effect.value,
+            kills=len(killer.killed_at),
+            calls=len(operations),
+            duplicated=sum(number > 1 for number in charged.values()),
+            lost=sum(o.outcome is Outcome.SUCCEEDED and o.operation_id not in charged for o in operations),
+            doubtful=doubtful,
+            attempts=sum(operation.attempts for operation in operations),
+            recovery=recovery(killer.killed_at, [o.settled_at.timestamp() for o in operations if o.settled_at]),
+        )
+        print(f"\n{tally}")
+        assert (tally.kills >= min(KILLS, 5), tally.duplicated, tally.lost) == (True, 0, 0), tally
+        happened = {operation.operation_id for operation in operations if operation.outcome is Outcome.SUCCEEDED}
+        assert happened == charged.keys(), tally
         for result in results:
-            refs = [f"{operation.operation_id}" for operation in result.operations]
-            counted = [len(await charges(address, ref)) for ref in refs]
-            assert (SEED, result.run_id, result.status, counted) == (SEED, result.run_id, RunStatus.COMPLETED, [1, 1])
-            assert outcomes(result.operations) == [("charge", Outcome.SUCCEEDED)] * 2
-            assert (await client.ledger.verify(result.run_id)).faults == ()
+            assert (result.status, len(result.operations)) == (RunStatus.COMPLETED, CHARGES), tally
+            assert (await client.ledger.verify(result.run_id)).faults == (), tally
+        if effect is not Effect.ONCE:
+            assert (tally.doubtful, len(happened)) == (0, RUNS * CHARGES), tally
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(1800)
+async def test_the_naive_loop_repeats_effects_under_the_same_kills(engine: Engine, tmp_path: Path) -> None:
+    """The baseline: if it came through unharmed, the campaign would prove nothing."""
+    settings = Settings(home=tmp_path, task_queue="campaign-naive")
+    async with downstream(tmp_path) as address:
+        env = worker_env(engine.address, "", settings.task_queue, {}, NAIVE_DOWNSTREAM=address)
+        async with killing("tests.crash.naive", env, tmp_path / "worker.log") as killer:
+            finished, attempts, settled_at = await under_kills(engine, settings.task_queue, killer)
+        charged = await counted(address)
+    tally = Tally(
+        system="naive loop",
+        kills=len(killer.killed_at),
+        calls=finished * CHARGES,
+        duplicated=sum(number > 1 for number in charged.values()),
+        lost=finished * CHARGES - len(charged),
+        doubtful=0,
+        attempts=attempts,
+        recovery=recovery(killer.killed_at, settled_at),
+    )
+    print(f"\n{tally}")
+    assert tally.duplicated > 0, tally
+
+
+async def under_kills(engine: Engine, queue: str, killer: Killer) -> tuple[int, int, list[float]]:
+    """Run the naive workflows; how many there were, how many attempts they took, and when each step ended."""
+    temporal = (await Client.connect(engine.address, settings=Settings(task_queue=queue))).temporal
+    handles = [await temporal.start_workflow("NaiveRun", id=f"{queue}-{n}", task_queue=queue) for n in range(RUNS)]
+    ended = asyncio.gather(*(handle.result() for handle in handles))
+    await killer.kill_until(ended.done)
+    await ended
+    attempts, at = 0, list[float]()
+    for handle in handles:
+        async for event in handle.fetch_history_events():
+            if event.HasField("activity_task_started_event_attributes"):
+                attempts += event.activity_task_started_event_attributes.attempt
+            if event.HasField("activity_task_completed_event_attributes"):
+                at.append(event.event_time.ToMilliseconds() / 1000)
+    return len(handles), attempts, at

@@ -26,6 +26,8 @@ MARK = Path(os.environ.get("CRASH_MARK", "/nonexistent"))
 """Written before the kill, so that it happens once."""
 OWN_REFS = os.environ.get("CRASH_REFS") == "own"
 """Each operation charges under a reference of its own, so that many runs share one downstream."""
+SLOW_SECONDS = 0.5
+"""At the point "slow" a call takes so long before its effect, and again between the effect and the answer."""
 SIGNAL = signal.Signals[f"SIG{os.environ.get('CRASH_SIGNAL', 'KILL')}"]
 EFFECT = Effect(os.environ.get("CRASH_EFFECT", "KEYED"))
 
@@ -58,7 +60,7 @@ async def find_charge(args: Any, ctx: ToolContext) -> Charge | None:
     effect=EFFECT,
     tier=Tier(os.environ.get("CRASH_TIER", "REVERSIBLE")),
     scope="charges:write",
-    timeout=timedelta(seconds=2),
+    timeout=timedelta(seconds=3),
     attempts=int(os.environ.get("CRASH_ATTEMPTS", "4")),
     settles_within=timedelta(seconds=0.5),
     reconcile=find_charge if EFFECT is Effect.RECONCILED else None,
@@ -68,12 +70,16 @@ async def charge(ref: str, ctx: ToolContext) -> Charge:
     if EFFECT is Effect.TRANSACTIONAL:
         return await charge_in_the_ledgers_database(ref, ctx)
     if "slow" in POINT:
-        await asyncio.sleep(1)
+        await asyncio.sleep(SLOW_SECONDS)
     die("K3 before sending")
     headers = {"x-kill": str(os.getpid())} if crash_here("K4 committed, no answer") else {}
     reply = await ctx.http("downstream").post(
         "/charges",
-        json={"ref": ctx.operation_id if OWN_REFS else ref, "keyed": EFFECT is Effect.KEYED},
+        json={
+            "ref": ctx.operation_id if OWN_REFS else ref,
+            "keyed": EFFECT is Effect.KEYED,
+            "answer_after": SLOW_SECONDS if "slow" in POINT else 0,
+        },
         headers=headers,
     )
     die("K5 answered, unwritten")

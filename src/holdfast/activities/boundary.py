@@ -38,7 +38,7 @@ class Boundary:
 
     @cached_property
     def http(self) -> "Upstreams":
-        """The clients of the upstreams, on one pool; made when the first tool calls one."""
+        """The clients of the upstreams, on one pool; made when first asked for."""
         from holdfast.tools.http import Upstreams
 
         return Upstreams(self.upstreams)

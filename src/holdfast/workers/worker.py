@@ -55,13 +55,17 @@ def make_boundary(agents: Iterable[Agent], ledger: Ledger, settings: Settings) -
         require_price(agent)
         # Made now: importing a provider's SDK in the first turn would stop the event loop, and every heartbeat with it.
         models.of(agent)
-    return Boundary(
+    boundary = Boundary(
         ledger=ledger,
         registry=registry,
         models=models,
         upstreams=settings.upstreams,
         heartbeat_seconds=settings.heartbeat_seconds,
     )
+    if settings.upstreams:
+        # The same for the HTTP client: the first call would pay for it with its own time limit.
+        _ = boundary.http
+    return boundary
 
 
 def sandboxed_runner() -> WorkflowRunner:
