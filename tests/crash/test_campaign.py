@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from holdfast import Client, Effect, Outcome, Run, RunStatus
-from holdfast.engine.connect import Engine
+from holdfast.engine.connect import Engine, connect
 from holdfast.ledger import Ledger
 from holdfast.settings import Settings
 from tests.crash.harness import Process, downstream, worker_env
@@ -185,7 +185,7 @@ async def test_the_naive_loop_repeats_effects_under_the_same_kills(engine: Engin
 
 async def under_kills(engine: Engine, queue: str, killer: Killer) -> tuple[int, int, list[float]]:
     """Run the naive workflows; how many there were, how many attempts they took, and when each step ended."""
-    temporal = (await Client.connect(engine.address, settings=Settings(task_queue=queue))).temporal
+    temporal, _ = await connect(Settings(task_queue=queue), engine.address)
     handles = [await temporal.start_workflow("NaiveRun", id=f"{queue}-{n}", task_queue=queue) for n in range(RUNS)]
     ended = asyncio.gather(*(handle.result() for handle in handles))
     await killer.kill_until(ended.done)
