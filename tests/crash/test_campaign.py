@@ -52,7 +52,7 @@ class Tally:
         return (
             f"{self.system:<12} {self.kills:>3} kills {self.calls:>4} calls {self.attempts:>4} attempts   "
             f"duplicated {self.duplicated:>3}   lost {self.lost:>3}   doubtful {self.doubtful:>3}   "
-            f"recovery p50 {p50:.1f} s, worst {worst:.1f} s   seed {SEED}"
+            f"next step after a kill, kills going on: p50 {p50:.1f} s, worst {worst:.1f} s   seed {SEED}"
         )
 
 
