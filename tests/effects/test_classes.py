@@ -156,6 +156,23 @@ async def test_a_once_call_that_surely_did_not_happen_is_tried_again(shop: OpenS
     assert (tried, outcomes(result.operations)) == ([1, 2], [("send", Outcome.SUCCEEDED)])
 
 
+async def test_a_transactional_tool_is_told_that_it_has_no_checkpoints(shop: OpenShop) -> None:
+    """On SQLite a checkpoint would wait for the transaction that the call itself holds open."""
+
+    @tool(version="1.0.0", effect=Effect.TRANSACTIONAL, tier=Tier.REVERSIBLE, scope="x:y", attempts=1)
+    async def book(ctx: ToolContext) -> str:
+        """Book."""
+        async with ctx.transaction() as connection:
+            await connection.execute(text("SELECT 1"))
+            await ctx.checkpoint("half")
+        return "booked"
+
+    desk = await shop(agent(ask("book"), "done", tools=[book]))
+    [operation] = (await desk.client.execute("tester", "Go", id="no-checkpoint")).operations
+    assert operation.outcome is Outcome.FAILED
+    assert "a TRANSACTIONAL tool has no checkpoints" in operation.result["message"]
+
+
 async def test_reconcile_that_finds_the_call_settles_it_without_running_it_again(shop: OpenShop) -> None:
     class Sent(BaseModel):
         number: int
