@@ -79,4 +79,6 @@ def load_settings() -> Settings:
 
 
 def _told(where: tuple[int | str, ...], message: str) -> str:
-    return f"HOLDFAST_{str(where[0]).upper()}: {message}" if where else message.removeprefix("Value error, ")
+    message = message.removeprefix("Value error, ")
+    inside = "".join(f" {step}" for step in where[1:])
+    return f"HOLDFAST_{str(where[0]).upper()}{inside}: {message}" if where else message

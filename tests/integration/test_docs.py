@@ -12,10 +12,14 @@ from typer.testing import CliRunner
 
 from holdfast import Agent, Client
 from holdfast.client.cli.app import app
+from holdfast.contracts.errors import SettingsError
+from holdfast.contracts.upstream import OAuth2
+from holdfast.settings import load_settings
 from tests.conftest import OpenShop, outcomes, until
 
 ROOT = Path(__file__).parents[2]
-PAGES = {page.name: page.read_text() for page in (ROOT / "README.md", ROOT / "docs" / "guide.md")}
+SAID = ("README.md", "docs/guide.md", "docs/http.md")
+PAGES = {(ROOT / page).name: (ROOT / page).read_text() for page in SAID}
 
 
 def python(page: str) -> list[str]:
@@ -52,6 +56,24 @@ async def test_the_guides_agent_runs_as_the_guide_says(shop: OpenShop) -> None:
     names: dict[str, Any] = {}
     exec(compile(client, "snippet", "exec"), names)
     assert names["Client"] is Client
+
+
+def test_the_upstreams_of_the_page_on_http_are_valid_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    [block] = re.findall(r"HOLDFAST_UPSTREAMS='(.*?)'", PAGES["http.md"], re.DOTALL)
+    monkeypatch.setenv("HOLDFAST_UPSTREAMS", block)
+    payments, web = load_settings().upstreams.values()
+    assert isinstance(payments.auth, OAuth2)
+    assert (payments.version, web.domains) == ("2026-10-01", ("*",))
+    monkeypatch.setenv("HOLDFAST_UPSTREAMS", block.replace("https://search.example", "search.example"))
+    with pytest.raises(SettingsError, match=r"HOLDFAST_UPSTREAMS web base_url: base_url .* write https"):
+        load_settings()
+
+
+def test_the_list_tool_of_the_page_on_http_is_a_valid_one() -> None:
+    [code] = python("http.md")
+    names: dict[str, Any] = {}
+    exec(compile(code, "snippet", "exec"), names)
+    assert names["list_payments"].schema.parameters["required"] == ["customer"]
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -4,7 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
 
 from holdfast.contracts.effects import Effect, Outcome, RunStatus, Tier
 from holdfast.contracts.errors import (
@@ -19,6 +21,7 @@ from holdfast.contracts.identity import digest, operation_id
 from holdfast.contracts.messages import Message, Text, ToolCall
 from holdfast.contracts.wire import CallInput, CloseInput, Decision, Head, Resolution, TurnResult
 from holdfast.ledger import AskedCall, Ledger, NewRun, NewTurn, NotAskedFor, OperationMoved, Settlement, State
+from holdfast.ledger.migrate import NEWEST, SCRIPTS
 from holdfast.ledger.operations import settle_with_effect
 from tests.conftest import Postgres, new_database
 
@@ -323,10 +326,34 @@ async def test_a_database_without_tables_says_what_to_do(tmp_path: Any, postgres
             await ledger.require_newest()
         with pytest.raises(LedgerSchemaError, match="holdfast ledger migrate"):
             await ledger.read_run("r1")
-        assert await ledger.migrate() == ("", "0001")
-        assert await ledger.migrate() == ("0001", "0001")
+        assert await ledger.migrate() == ("", NEWEST)
+        assert await ledger.migrate() == (NEWEST, NEWEST)
         await ledger.require_newest()
         await ledger.close()
+
+
+async def test_a_database_of_an_earlier_version_is_brought_up_with_what_it_holds(tmp_path: Any) -> None:
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    await asyncio.to_thread(upgrade, url, "0001")
+    ledger = Ledger.connect(url)
+    await ledger.request_run(NewRun(run_id="r1", agent="a", text="Hello", user="ada", tenant="t"))
+    with pytest.raises(LedgerSchemaError, match=f"at revision '0001', this version needs '{NEWEST}'"):
+        await ledger.require_newest()
+    assert await ledger.migrate() == ("0001", NEWEST)
+    assert (await ledger.read_run("r1")).agent == "a"
+    assert await ledger.list_notices() == []
+    await ledger.close()
+
+
+def upgrade(url: str, revision: str) -> None:
+    """Bring an empty database to a revision, as an earlier version of Holdfast did."""
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
 
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "no url", "sqlite://", "sqlite:////proc/nowhere/ledger.db"])

@@ -40,8 +40,9 @@ class Boundary:
     def http(self) -> "Upstreams":
         """The clients of the upstreams, on one pool; made when first asked for."""
         from holdfast.tools.http import Upstreams
+        from holdfast.tools.notices import Notices
 
-        return Upstreams(self.upstreams)
+        return Upstreams(self.upstreams, circuits=self.ledger, notices=Notices(self.ledger))
 
     async def close(self) -> None:
         """Close what was opened."""

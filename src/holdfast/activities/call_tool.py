@@ -180,7 +180,7 @@ class _Operation:
             attempt=attempt,
             user=self._looked.user,
             tenant=self._looked.tenant,
-            tool=self._tool.name,
+            tool=self._tool,
             checkpoint=self._looked.checkpoint,
             sent=self._looked.sent,
             doubtful=self._doubtful,

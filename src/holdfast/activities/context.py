@@ -1,6 +1,5 @@
 """The `ToolContext` of one attempt inside the engine."""
 
-import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
@@ -11,9 +10,10 @@ from temporalio import activity
 
 from holdfast.activities.patience import patiently
 from holdfast.contracts.context import ToolContext
-from holdfast.contracts.errors import ToolError
 from holdfast.contracts.identity import canonical_json
+from holdfast.contracts.tool import Tool
 from holdfast.ledger import Ledger
+from holdfast.tools.auth import read_secret
 from holdfast.tools.sends import Sends
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class EngineContext(ToolContext):
         attempt: int,
         user: str,
         tenant: str,
-        tool: str,
+        tool: Tool,
         checkpoint: Any = None,
         sent: int = 0,
         doubtful: bool = False,
@@ -62,7 +62,7 @@ class EngineContext(ToolContext):
     def log(self) -> Any:
         """A structured logger that knows run, operation, tool and attempt."""
         return structlog.get_logger().bind(
-            run_id=self.run_id, operation_id=self.operation_id, tool=self._tool, attempt=self.attempt
+            run_id=self.run_id, operation_id=self.operation_id, tool=self._tool.name, attempt=self.attempt
         )
 
     @property
@@ -115,16 +115,14 @@ class EngineContext(ToolContext):
         Raises:
             ToolError: It has none of that name.
         """
-        variable = f"HOLDFAST_SECRET_{name.upper()}"
-        value = os.environ.get(variable, "")
-        if not value:
-            message = f"this worker has no secret {name!r}"
-            raise ToolError(message, hint=f"an operator must set {variable} for the workers that serve this tool")
-        return value
+        return read_secret(name)
 
     def http(self, name: str) -> "httpx.AsyncClient":
         """A client of the upstream of that name, which puts the idempotency key on every unsafe request."""
-        return self._http().client(name, self._sends)
+        from holdfast.tools.http import Caller
+
+        caller = Caller(tenant=self.tenant, tool=self._tool.name, owner=self._tool.owner)
+        return self._http().client(name, self._sends, caller)
 
     def transaction(self) -> "AbstractAsyncContextManager[AsyncConnection]":
         """The connection whose writes commit with the settlement.

@@ -46,6 +46,22 @@ class Event(Frozen):
     """Text, arguments and results; None once erased."""
 
 
+class Notice(Frozen):
+    """Something the owner of a tool should know; told by the engine, not by a run."""
+
+    kind: str
+    """`upstream_deprecated` or `drift`."""
+    subject: str
+    """What it is about; one notice stands for each kind and subject."""
+    text: str
+    owner: str = ""
+    """Who answers for the tool, by its contract."""
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+    count: int = 1
+    """How often it was told."""
+
+
 class RunResult(Frozen):
     """How a run ended."""
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, select
 
+from holdfast.contracts.circuit import Circuit
 from holdfast.contracts.errors import LedgerRace, RunNotFound
-from holdfast.contracts.results import Event, Operation, RunSummary
+from holdfast.contracts.results import Event, Notice, Operation, RunSummary
 from holdfast.contracts.wire import Anchor, CallInput, CallResult, CloseInput, Decision, Resolution, Said, TurnResult
-from holdfast.ledger import decisions, entries, erase, migrate, operations, runs, turns, verify
+from holdfast.ledger import circuits, decisions, entries, erase, migrate, notices, operations, runs, turns, verify
 from holdfast.ledger.database import Database, connect_database
 from holdfast.ledger.operations import Looked, Settled, Settlement
 from holdfast.ledger.runs import NewRun, RunRow
@@ -181,6 +182,24 @@ class Ledger:
             return found.model_copy(update={"faults": (*found.faults, *more), "anchors": len(anchors)})
 
         return await self.database.read(check)
+
+    async def read_circuit(self, upstream: str, tenant: str) -> Circuit:
+        """A circuit as all workers share it."""
+        return await self._read(circuits.read_circuit, upstream, tenant)
+
+    async def change_circuit(
+        self, upstream: str, tenant: str, change: Callable[[Circuit, int], tuple[Circuit, T]]
+    ) -> tuple[Circuit, T]:
+        """Change a circuit; see `circuits.change_circuit`."""
+        return await self._write(circuits.change_circuit, upstream, tenant, change)
+
+    async def record_notice(self, notice: Notice) -> None:
+        """Write down what an owner should know; see `notices.record_notice`."""
+        await self._write(notices.record_notice, notice)
+
+    async def list_notices(self) -> list[Notice]:
+        """What owners should know, the newest first."""
+        return await self._read(notices.list_notices)
 
     async def run_ids(self) -> list[str]:
         """Every run id, also of runs whose row was removed but whose entries still stand."""

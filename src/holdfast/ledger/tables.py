@@ -1,4 +1,6 @@
-"""The ledger's three tables. Entries are the record; runs and operations are what is looked up fast.
+"""The ledger's tables. Entries are the record of runs; runs and operations are what is looked up fast.
+
+Circuits and notices are shared by all workers and belong to no run.
 
 Times are milliseconds since 1970 (UTC), money is millionths of a US dollar, both whole numbers, so that the same value
 hashes the same on every database.
@@ -78,4 +80,27 @@ operations = Table(
     Column("settled_at", BigInteger),
     Index("operations_of_run", "run_id", "turn", "idx", unique=True),
     Index("operations_state", "state"),
+)
+
+circuits = Table(
+    "circuits",
+    metadata,
+    Column("upstream", String(64), primary_key=True),
+    Column("tenant", String(255), primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("successes", Integer, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("probe_until", BigInteger, nullable=False),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("kind", String(32), primary_key=True),
+    Column("subject", String(200), primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("owner", String(255), nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Column("count", Integer, nullable=False),
 )

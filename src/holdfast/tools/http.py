@@ -1,70 +1,186 @@
-"""The caller's side of HTTP: named upstreams, one connection pool, the idempotency key, errors mapped once."""
+"""The caller's side of HTTP: named upstreams, pooled connections, the idempotency key, errors mapped once."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from typing import cast
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+import httpcore
 import httpx
 
 from holdfast.contracts.errors import ErrorCode, ToolError
 from holdfast.contracts.upstream import Upstream
-from holdfast.contracts.waits import retry_after_seconds
 from holdfast.telemetry import inject_trace_context
+from holdfast.tools.answers import KEY_HEADER, SERVER_ERROR, UNAUTHORISED, status_error, transport_error
+from holdfast.tools.auth import sign_in
+from holdfast.tools.body import ENCODINGS, CappedBody
+from holdfast.tools.circuits import Circuits, CircuitStore
+from holdfast.tools.guard import Guard, GuardedBackend
+from holdfast.tools.notices import Notices, sunset_notice
 from holdfast.tools.sends import Sends
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """RFC 9110, 9.2.1. Every other method carries `Idempotency-Key` (IETF draft-07)."""
-KEY_HEADER = "Idempotency-Key"
-REPLAYED_HEADER = "Idempotent-Replayed"
-"""Says that the other side has looked at the key: `true` with a first answer repeated, `false` with a new one."""
-KEY_MISUSED = frozenset({400, 422})
-"""What a key used before with another payload is refused with, by Stripe and by the draft: no answer to the first use."""
-CONFLICT, TOO_MANY_REQUESTS, SERVER_ERROR, SERVICE_UNAVAILABLE = 409, 429, 500, 503
+SENT_ELSEWHERE = frozenset({307, 308})
+"""Nothing has happened yet: the same request goes to another place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """For whom an attempt calls."""
+
+    tenant: str = "default"
+    tool: str = ""
+    owner: str = ""
+    """Who answers for the tool."""
 
 
 class Upstreams:
-    """The upstreams of one worker."""
+    """The upstreams of one worker.
 
-    def __init__(self, upstreams: Mapping[str, Upstream]) -> None:
-        self._upstreams = dict(upstreams)
-        self._pool: httpx.AsyncHTTPTransport | None = None
+    Args:
+        upstreams: By name, from the settings.
+        circuits: Where circuits are shared; without it there are none.
+        notices: Where what owners should know is written down.
+    """
 
-    def client(self, name: str, sends: Sends) -> httpx.AsyncClient:
-        """A client for one attempt, on the shared pool; `sends` is the attempt's, over all its clients.
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        *,
+        circuits: CircuitStore | None = None,
+        notices: Notices | None = None,
+    ) -> None:
+        self._circuits = Circuits(circuits)
+        self._notices = notices or Notices(None)
+        self._lines: dict[str, _Line] = {}
+        for name, upstream in upstreams.items():
+            self._lines[name] = _Line(name, upstream, self._tls, self._circuits, self._notices)
+
+    def client(self, name: str, sends: Sends, caller: Caller | None = None) -> httpx.AsyncClient:
+        """A client for one attempt, on the upstream's pool; `sends` is the attempt's, over all its clients.
 
         Raises:
             ToolError: There is no upstream of that name.
         """
-        upstream = self._upstreams.get(name)
-        if upstream is None:
-            known = ", ".join(sorted(self._upstreams)) or "none"
+        line = self._lines.get(name)
+        if line is None:
+            known = ", ".join(sorted(self._lines)) or "none"
             message = f"no upstream is named {name!r}; known: {known}"
-            raise ToolError(message, code=ErrorCode.TOOL_FAILED, hint="set it in HOLDFAST_UPSTREAMS of the worker")
-        if self._pool is None:
-            self._pool = httpx.AsyncHTTPTransport()
-        return httpx.AsyncClient(
+            hint = "set it in HOLDFAST_UPSTREAMS of the worker"
+            raise ToolError(message, code=ErrorCode.TOOL_FAILED, hint=hint, happened="no")
+        upstream = line.upstream
+        return _Client(
+            name,
             base_url=upstream.base_url,
-            headers=upstream.headers,
-            timeout=upstream.timeout_seconds,
-            transport=_Carrier(self._pool, name, sends, upstream.most_bytes),
+            timeout=httpx.Timeout(upstream.timeout_seconds, connect=upstream.connect_seconds),
+            headers={"accept-encoding": ENCODINGS},
+            follow_redirects=upstream.most_redirects > 0,
+            max_redirects=upstream.most_redirects,
+            transport=_Carrier(line, sends, caller or Caller()),
         )
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._pool is not None:
+        for line in self._lines.values():
+            await line.close()
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return httpx.create_ssl_context()
+
+
+class _Client(httpx.AsyncClient):
+    """An `httpx.AsyncClient` whose every failure is a `ToolError`."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._name = name
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        try:
+            return await super().send(request, **options)
+        except httpx.TooManyRedirects as error:
+            message = f"{self._name} redirects more than {self.max_redirects} times"
+            raise ToolError(message, code=ErrorCode.UNAVAILABLE) from error
+        except httpx.RequestError as error:
+            message = f"{self._name} gave no usable answer ({type(error).__name__}: {error})"
+            raise ToolError(message, code=ErrorCode.UNAVAILABLE) from error
+
+
+class _Line:
+    """One upstream, and what all calls of it share."""
+
+    def __init__(
+        self, name: str, upstream: Upstream, tls: ssl.SSLContext, circuits: Circuits, notices: Notices
+    ) -> None:
+        self.name = name
+        self.upstream = upstream
+        self.guard = Guard(name, upstream)
+        self.circuits = circuits
+        self.notices = notices
+        self._sign_in = sign_in(name, upstream.auth)
+        self._tls = tls
+
+    @cached_property
+    def _pool(self) -> httpx.AsyncHTTPTransport:
+        pool = httpx.AsyncHTTPTransport(verify=self._tls)
+        # httpx has no argument for it; a test connects to a private address and is refused.
+        pool._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            ssl_context=self._tls,
+            max_connections=100,
+            max_keepalive_connections=20,
+            keepalive_expiry=5.0,
+            network_backend=GuardedBackend(self.guard),
+        )
+        return pool
+
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request as it leaves this worker: signed, traced, with the headers of the settings."""
+        sent = await self._outgoing(request)
+        response = await self._pool.handle_async_request(sent)
+        refused = response.status_code == UNAUTHORISED and self.guard.own(request.url) and _body_of(request) is not None
+        if refused and self._sign_in is not None and self._sign_in.renewable(sent.headers):
+            await response.aclose()
+            response = await self._pool.handle_async_request(await self._outgoing(request))
+        return response
+
+    async def _outgoing(self, request: httpx.Request) -> httpx.Request:
+        """A copy, so that a redirect, which is made from the original, takes no credentials along."""
+        sent = httpx.Request(
+            request.method, request.url, headers=request.headers, stream=request.stream, extensions=request.extensions
+        )
+        if self.guard.own(request.url):
+            await self._add_headers(sent.headers)
+        inject_trace_context(sent.headers)
+        return sent
+
+    async def _add_headers(self, headers: httpx.Headers) -> None:
+        upstream = self.upstream
+        for name, value in upstream.headers.items():
+            headers.setdefault(name, value)
+        if upstream.version:
+            headers.setdefault(upstream.version_header, upstream.version)
+        if self._sign_in is not None:
+            await self._sign_in.sign(headers)
+
+    async def close(self) -> None:
+        if "_pool" in self.__dict__:
             await self._pool.aclose()
+        if self._sign_in is not None:
+            await self._sign_in.close()
 
 
 class _Carrier(httpx.AsyncBaseTransport):
-    """Puts key and trace on a request, and turns failures into `ToolError` with the right cause."""
+    """Puts the key on a request, asks circuit and guard, and turns failures into `ToolError` with the right cause."""
 
-    def __init__(self, pool: httpx.AsyncBaseTransport, name: str, sends: Sends, most_bytes: int) -> None:
-        self._pool = pool
-        self._name = name
+    def __init__(self, line: _Line, sends: Sends, caller: Caller) -> None:
+        self._line = line
         self._sends = sends
-        self._most_bytes = most_bytes
+        self._caller = caller
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        inject_trace_context(request.headers)
         if request.method not in SAFE_METHODS:
             return await self._send_unsafe(request)
         try:
@@ -81,21 +197,32 @@ class _Carrier(httpx.AsyncBaseTransport):
         try:
             response = await self._send(request)
         except ToolError as error:
+            if error.code == ErrorCode.CIRCUIT_OPEN:
+                # A call that may have happened is worth waiting for; any other one can do without at once.
+                error.retryable = self._sends.in_doubt(key)
             self._sends.failed(same, key, error.happened)
             error.happened = "unknown" if self._sends.acted else error.happened
             raise
         except BaseException:
             self._sends.failed(same, key, "unknown")
             raise
-        self._sends.accepted(key)
+        if response.status_code not in SENT_ELSEWHERE:
+            self._sends.accepted(key)
         return response
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
+        line = self._line
+        line.guard.check(request.url)
+        counted = (line.name, line.upstream, self._caller.tenant)
+        probe = await line.circuits.enter(*counted)
         try:
-            response = await self._pool.handle_async_request(request)
+            response = await line.send(request)
         except httpx.TransportError as error:
-            raise self._transport_error(error) from error
-        response.stream = _Body(self, response.stream)
+            await line.circuits.report(*counted, broken=True, probe=probe)
+            raise transport_error(line.name, error) from error
+        await line.circuits.report(*counted, broken=response.status_code >= SERVER_ERROR, probe=probe)
+        await line.notices.tell(sunset_notice(line.name, response, self._caller.tool, self._caller.owner))
+        response.stream = CappedBody(line.name, line.upstream.most_bytes, response)
         if not response.is_error:
             return response
         try:
@@ -104,71 +231,7 @@ class _Carrier(httpx.AsyncBaseTransport):
             # Its words are lost; what it says of the request is in the status.
             await response.aclose()
             response = httpx.Response(response.status_code, headers=response.headers, content=b"")
-        raise self._status_error(request, response)
-
-    async def read(self, stream: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-        """The answer's bytes as they arrive, up to the upstream's limit.
-
-        Raises:
-            ToolError: It is longer, or breaks off. Whether anything happened is known by the requests so far.
-        """
-        size = 0
-        try:
-            async for part in stream:
-                size += len(part)
-                if size > self._most_bytes:
-                    message = f"{self._name} answered with more than {self._most_bytes} bytes"
-                    raise ToolError(
-                        message, code=ErrorCode.RESPONSE_TOO_LARGE, hint="ask for less, such as one page of it"
-                    )
-                yield part
-        except httpx.TransportError as error:
-            broken_off = self._transport_error(error)
-            broken_off.happened = ""
-            raise broken_off from error
-
-    def _transport_error(self, error: httpx.TransportError) -> ToolError:
-        never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
-        code = ErrorCode.TIMEOUT if isinstance(error, httpx.TimeoutException) else ErrorCode.UNAVAILABLE
-        message = f"{self._name} could not be reached" if never_sent else f"{self._name} did not answer"
-        happened = "no" if never_sent else "unknown"
-        return ToolError(f"{message} ({type(error).__name__})", code=code, retryable=True, happened=happened)
-
-    def _status_error(self, request: httpx.Request, response: httpx.Response) -> ToolError:
-        status, key = response.status_code, request.headers.get(KEY_HEADER, "")
-        message = f"{self._name} answered {status} to {request.method} {request.url.path}: {_detail(response)}"
-        wait = retry_after_seconds(response.headers.get("retry-after"))
-        replayed = response.headers.get(REPLAYED_HEADER, "") if key else ""
-        looked_at = replayed == "true" or (bool(replayed) and status not in KEY_MISUSED)
-        if status == TOO_MANY_REQUESTS:
-            return ToolError(message, code=ErrorCode.RATE_LIMITED, retryable=True, happened="no", retry_after=wait)
-        if status == SERVICE_UNAVAILABLE:
-            # With a time to come back it is a refusal; without, perhaps a gateway that lost the service in the middle.
-            happened = "unknown" if wait is None else "no"
-            return ToolError(message, code=ErrorCode.UNAVAILABLE, retryable=True, happened=happened, retry_after=wait)
-        if status >= SERVER_ERROR:
-            retryable = status in {500, 502, 504} and not looked_at
-            return ToolError(message, code=ErrorCode.UNAVAILABLE, retryable=retryable, happened="unknown")
-        if status == CONFLICT and key and not looked_at and (wait is not None or self._sends.in_doubt(key)):
-            # An earlier request with this key may still be under way: its answer comes later, under the same key.
-            return ToolError(message, code=ErrorCode.UNAVAILABLE, retryable=True, happened="unknown", retry_after=wait)
-        hint = "the service refused this request; change it, or tell the user"
-        return ToolError(message, code=f"http_{status}", hint=hint, happened="never" if looked_at else "no")
-
-
-class _Body(httpx.AsyncByteStream):
-    """An answer's body, read through the carrier."""
-
-    def __init__(self, carrier: _Carrier, stream: httpx.SyncByteStream | httpx.AsyncByteStream) -> None:
-        self._carrier = carrier
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._carrier.read(cast("AsyncIterable[bytes]", self._stream)):
-            yield part
-
-    async def aclose(self) -> None:
-        await cast("httpx.AsyncByteStream", self._stream).aclose()
+        raise status_error(line.name, request, response, self._sends)
 
 
 def _body_of(request: httpx.Request) -> bytes | None:
@@ -177,17 +240,3 @@ def _body_of(request: httpx.Request) -> bytes | None:
         return request.content
     except httpx.RequestNotRead:
         return None
-
-
-def _detail(response: httpx.Response) -> str:
-    """The problem in words: problem+json's detail (RFC 9457), a usual error field, or the beginning of the body."""
-    try:
-        body: object = response.json()
-    except ValueError:
-        return response.text[:200] or response.reason_phrase
-    problem = cast("dict[str, object]", body) if isinstance(body, dict) else {}
-    for field in ("detail", "message", "error", "title"):
-        told = problem.get(field)
-        if isinstance(told, str):
-            return told[:500]
-    return response.text[:200]

@@ -1,4 +1,4 @@
-"""`holdfast tools`: contracts checked, compared, locked and listed."""
+"""`holdfast tools`: contracts checked, compared, locked and listed, and what their owners should know."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from holdfast.client.cli.exits import Exit, run_async
-from holdfast.client.cli.output import Json, console, print_json
+from holdfast.client.cli.output import Json, ago, console, print_json, table
+from holdfast.client.client import Client
 from holdfast.contracts.catalogue import as_markdown, catalogue
 from holdfast.contracts.lint import Finding, check_agents
 from holdfast.contracts.loading import load_agents
@@ -20,13 +21,14 @@ from holdfast.contracts.published import (
     version_faults,
     write_lock,
 )  # fmt: skip
+from holdfast.contracts.results import Notice
 
 LOCK_FILE = Path("contracts.lock.json")
 Agents = Annotated[str, typer.Argument(metavar="MODULE:AGENTS", help="Whose tools.")]
 Contracts = Annotated[str, typer.Argument(help="A lock file, or MODULE:AGENTS.")]
 LockFile = Annotated[Path, typer.Option("--file", help="The lock file.")]
 
-app = typer.Typer(help="Tool contracts: check, compare, lock, list.", no_args_is_help=True)
+app = typer.Typer(help="Tool contracts: check, compare, lock, list, notices.", no_args_is_help=True)
 
 
 @app.command()
@@ -110,6 +112,22 @@ def catalogue_(agents: Agents, json: Json = False) -> None:
             print_json(entry)
 
     run_async(go())
+
+
+@app.command()
+def notices(json: Json = False) -> None:
+    """What the owners of tools should know, such as an upstream that announced its end."""
+
+    async def go() -> list[Notice]:
+        async with await Client.connect() as client:
+            return await client.ledger.list_notices()
+
+    found = run_async(go())
+    for notice in found if json else ():
+        print_json(notice)
+    if not json:
+        rows = [(n.subject, n.kind, n.owner or "-", str(n.count), ago(n.last_at), n.text) for n in found if n.last_at]
+        console.print(table(("about", "kind", "owner", "times", "last", "what"), rows))
 
 
 def _contracts(target: str) -> Lock:
