@@ -148,7 +148,7 @@ def _items(body: Any, path: str) -> list[Any]:
     if not isinstance(found, list):
         where = f"at {path!r}" if path else "at its top"
         raise ToolError(f"the answer has no list {where}", code=ErrorCode.UNAVAILABLE)
-    return cast("list[Any]", found)
+    return cast("list[object]", found)
 
 
 def _at(body: Any, path: str) -> Any:
