@@ -14,9 +14,9 @@ def record_notice(connection: Connection, notice: Notice) -> None:
     subject, at = notice.subject[:LONGEST_SUBJECT], now_ms()
     where = (notices.c.kind == notice.kind, notices.c.subject == subject)
     told = {"text": notice.text, "owner": notice.owner, "last_at": at}
-    counted = connection.execute(update(notices).where(*where).values(count=notices.c.count + 1, **told))
+    counted = connection.execute(update(notices).where(*where).values(times=notices.c.times + 1, **told))
     if counted.rowcount == 0:
-        connection.execute(insert(notices).values(kind=notice.kind, subject=subject, first_at=at, count=1, **told))
+        connection.execute(insert(notices).values(kind=notice.kind, subject=subject, first_at=at, times=1, **told))
 
 
 def list_notices(connection: Connection) -> list[Notice]:
@@ -30,7 +30,7 @@ def list_notices(connection: Connection) -> list[Notice]:
             owner=row.owner,
             first_at=moment(row.first_at),
             last_at=moment(row.last_at),
-            count=row.count,
+            count=row.times,
         )
         for row in rows
     ]
