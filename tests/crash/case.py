@@ -63,8 +63,12 @@ async def opened_case(
     ledger_url: str = "",
     signal: str = "KILL",
     tier: Tier = Tier.REVERSIBLE,
+    more: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Case]:
-    """A run that waits for its first worker, with a downstream and a ledger of its own."""
+    """A run that waits for its first worker, with a downstream and a ledger of its own.
+
+    `point` may be several, separated by semicolons; `more` is for the worker's environment.
+    """
     folder = folder / uuid.uuid4().hex[:8]
     folder.mkdir()
     queue = f"crash-{uuid.uuid4().hex[:8]}"
@@ -76,7 +80,7 @@ async def opened_case(
     await ledger.close()
     crash = {"CRASH_POINT": point, "CRASH_MARK": str(folder / "mark"), "CRASH_SIGNAL": signal}
     async with downstream(folder) as address, await Client.connect(engine.address, settings=settings) as client:
-        crash |= {"CRASH_EFFECT": effect.value, "CRASH_TIER": tier.value}
+        crash |= {"CRASH_EFFECT": effect.value, "CRASH_TIER": tier.value, **(more or {})}
         env = worker_env(engine.address, url, queue, {"downstream": address}, **crash)
         run = await client.start("charger", "Charge", id=f"run-{queue}")
         yield Case(client=client, run=run, address=address, folder=folder, env=env)

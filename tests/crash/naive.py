@@ -22,7 +22,7 @@ CHARGES = 2
 async def charge(ref: str) -> None:
     await asyncio.sleep(SLOW_SECONDS)
     async with httpx.AsyncClient(base_url=ADDRESS) as http:
-        wanted = {"ref": ref, "keyed": False, "answer_after": SLOW_SECONDS}
+        wanted = {"ref": ref, "manner": "plain", "answer_after": SLOW_SECONDS}
         (await http.post("/charges", json=wanted)).raise_for_status()
 
 

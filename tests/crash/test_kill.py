@@ -16,22 +16,23 @@ from tests.conftest import new_database, outcomes, until
 from tests.crash.case import opened_case
 
 CALL_POINTS = (
+    "K0 decided",
     "K1 started",
     "K2 reserved",
     "K3 before sending",
     "K4 committed, no answer",
     "K5 answered, unwritten",
     "K6 settled, unreported",
+    "K7 reported",
 )
 RUN_POINTS = (
     "M0 before opening",
     "M1 opened",
     "M2 model answered",
-    "M3 turn settled",
     "M4 before closing",
     "M5 closed",
 )
-DOUBTFUL = CALL_POINTS[1:5]
+DOUBTFUL = CALL_POINTS[2:6]
 """Where only the other side knows whether it happened."""
 AT_ONCE = 5
 """Cases that run side by side, so that the whole campaign takes a minute."""
@@ -159,7 +160,7 @@ async def test_a_kill_between_calls_loses_and_repeats_nothing(engine: Engine, tm
 @pytest.mark.timeout(120)
 async def test_a_decision_on_a_call_that_only_the_ledger_knows_of_yet_counts(engine: Engine, tmp_path: Path) -> None:
     """The worker dies between writing a turn down and telling Temporal; whoever looks at the ledger can answer already."""
-    async with opened_case(engine, tmp_path, Effect.KEYED, "M3 turn settled", tier=Tier.IRREVERSIBLE) as case:
+    async with opened_case(engine, tmp_path, Effect.KEYED, "K0 decided", tier=Tier.IRREVERSIBLE) as case:
         killed = case.worker("killed")
         assert await killed.wait() == -signal.SIGKILL
         [first] = await case.run.operations()

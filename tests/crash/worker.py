@@ -1,4 +1,4 @@
-"""A worker that kills or stops itself at one point of one call, once: `python -m tests.crash.worker`.
+"""A worker that kills or stops itself at points of a call, at each once: `python -m tests.crash.worker`.
 
 The points stand around the engine's own code by wrapping the ledger and the tool; the engine has no test hooks.
 """
@@ -6,37 +6,49 @@ The points stand around the engine's own code by wrapping the ledger and the too
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from httpcore._backends.anyio import AnyIOStream
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from holdfast import Agent, Effect, Limits, Script, Tier, ToolContext, ask, tool
+from holdfast import Agent, Effect, Lane, Limits, Script, Tier, ToolContext, ask, tool
 from holdfast.activities import call_tool
+from holdfast.contracts.messages import ModelRequest, ModelResponse
 from holdfast.ledger import Ledger
 from holdfast.logs import configure_logs
 from holdfast.settings import load_settings
 from holdfast.workers.process import serve
+from tests.crash.downstream import LATE_SECONDS
 
-POINT = os.environ.get("CRASH_POINT", "")
+POINTS = os.environ.get("CRASH_POINT", "").split(";")
+"""Where to crash, one after the other."""
 MARK = Path(os.environ.get("CRASH_MARK", "/nonexistent"))
-"""Written before the kill, so that it happens once."""
+"""Has a line for each crash, written before it, so that each happens once."""
+SLOW = "slow" in POINTS
 OWN_REFS = os.environ.get("CRASH_REFS") == "own"
 """Each operation charges under a reference of its own, so that many runs share one downstream."""
 SLOW_SECONDS = 0.5
 """At the point "slow" a call takes so long before its effect, and again between the effect and the answer."""
 SIGNAL = signal.Signals[f"SIG{os.environ.get('CRASH_SIGNAL', 'KILL')}"]
 EFFECT = Effect(os.environ.get("CRASH_EFFECT", "KEYED"))
+LANE = Lane(os.environ.get("CRASH_LANE", "standard"))
+MANNER = os.environ.get("CRASH_MANNER", "keyed" if EFFECT is Effect.KEYED else "plain")
+"""How the downstream behaves."""
+TIMEOUT = timedelta(seconds=1.5 if MANNER.endswith("late") else 2 if LANE is Lane.FAST else 3)
 
 
 def crash_here(point: str) -> bool:
-    """Whether this is the point, and it was not reached before."""
-    if point != POINT or MARK.exists():
+    """Whether this is the next point."""
+    crashed = len(MARK.read_text().splitlines()) if MARK.exists() else 0
+    if crashed >= len(POINTS) or point != POINTS[crashed]:
         return False
-    MARK.touch()
+    with MARK.open("a") as file:
+        file.write(f"{time.time()}\n")
     return True
 
 
@@ -58,30 +70,32 @@ async def find_charge(args: Any, ctx: ToolContext) -> Charge | None:
 @tool(
     version="1.0.0",
     effect=EFFECT,
-    tier=Tier(os.environ.get("CRASH_TIER", "REVERSIBLE")),
+    tier=Tier.READ_ONLY if EFFECT is Effect.READ else Tier(os.environ.get("CRASH_TIER", "REVERSIBLE")),
     scope="charges:write",
-    timeout=timedelta(seconds=3),
+    timeout=TIMEOUT,
+    lane=LANE,
     attempts=int(os.environ.get("CRASH_ATTEMPTS", "4")),
-    settles_within=timedelta(seconds=0.5),
+    settles_within=timedelta(seconds=LATE_SECONDS if MANNER.endswith("late") else 0.5),
     reconcile=find_charge if EFFECT is Effect.RECONCILED else None,
 )
 async def charge(ref: str, ctx: ToolContext) -> Charge:
     """Charge."""
     if EFFECT is Effect.TRANSACTIONAL:
         return await charge_in_the_ledgers_database(ref, ctx)
-    if "slow" in POINT:
+    if SLOW:
         await asyncio.sleep(SLOW_SECONDS)
     die("K3 before sending")
     headers = {"x-kill": str(os.getpid())} if crash_here("K4 committed, no answer") else {}
-    reply = await ctx.http("downstream").post(
-        "/charges",
-        json={
-            "ref": ctx.operation_id if OWN_REFS else ref,
-            "keyed": EFFECT is Effect.KEYED,
-            "answer_after": SLOW_SECONDS if "slow" in POINT else 0,
-        },
-        headers=headers,
-    )
+    client, ref = ctx.http("downstream"), ctx.operation_id if OWN_REFS else ref
+    if EFFECT is Effect.READ:
+        await client.get("/charges", params={"ref": ref}, headers=headers)
+        die("K5 answered, unwritten")
+        return Charge(charge=0)
+    if EFFECT is Effect.IDEMPOTENT:
+        reply = await client.put(f"/charges/{ref}", headers=headers)
+    else:
+        wanted = {"ref": ref, "manner": MANNER, "answer_after": SLOW_SECONDS if SLOW else 0}
+        reply = await client.post("/charges", json=wanted, headers=headers)
     die("K5 answered, unwritten")
     return Charge.model_validate(reply.json())
 
@@ -107,6 +121,27 @@ def wrap_transaction(after: str) -> None:
     setattr(operation, method, wrapped)
 
 
+def wrap_sending() -> None:
+    """Die, or freeze, when the engine has looked for the last time and the bytes of a charge are about to go out."""
+    original = AnyIOStream.write
+
+    async def wrapped(self: Any, buffer: bytes, timeout: float | None = None) -> None:
+        if buffer.startswith((b"POST /charges", b"PUT /charges")):
+            die("K3 sending")
+        await original(self, buffer, timeout)
+
+    AnyIOStream.write = wrapped  # type: ignore[method-assign]
+
+
+class Asked(Script):
+    """A model that dies when it is asked again: the calls before were reported to Temporal."""
+
+    async def respond(self, request: ModelRequest) -> ModelResponse:
+        if any(message.results for message in request.messages):
+            die("K7 reported")
+        return await super().respond(request)
+
+
 def wrap(name: str, before: str, after: str) -> None:
     """Die right before or right after one of the ledger's transactions."""
     original: Callable[..., Awaitable[Any]] = getattr(Ledger, name)
@@ -122,7 +157,7 @@ def wrap(name: str, before: str, after: str) -> None:
 
 agent = Agent(
     name="charger",
-    model=Script([ask("charge", ref="one"), ask("charge", ref="two"), "charged"]),
+    model=Asked([ask("charge", ref="one"), ask("charge", ref="two"), "charged"]),
     instructions="Charge.",
     tools=[charge],
     limits=Limits(wall_time=timedelta(minutes=10)),
@@ -130,9 +165,10 @@ agent = Agent(
 
 if __name__ == "__main__":
     wrap("open_run", "M0 before opening", "M1 opened")
-    wrap("settle_turn", "M2 model answered", "M3 turn settled")
+    wrap("settle_turn", "M2 model answered", "K0 decided")
     wrap("reserve", "K1 started", "K2 reserved")
     wrap("settle", "-", "K6 settled, unreported")
+    wrap_sending()
     wrap_transaction("T6 committed, unreported")
     wrap("close_run", "M4 before closing", "M5 closed")
     settings = load_settings()

@@ -86,7 +86,7 @@ async def test_the_contract_says_how_long_to_wait_between_attempts(shop: OpenSho
         ([DROP, 402], "", Outcome.UNKNOWN, 2),
         ([DROP, 401], "", Outcome.UNKNOWN, 2),
         ([DROP, 409, 200], "", Outcome.SUCCEEDED, 3),
-        ([DROP, 409, 409], "", Outcome.UNKNOWN, 3),
+        ([DROP, *[409] * 6], "", Outcome.SUCCEEDED, 8),
         ([409], "", Outcome.FAILED, 1),
         ([500, 500, 200], "", Outcome.SUCCEEDED, 3),
         ([500], "true", Outcome.UNKNOWN, 1),
@@ -102,6 +102,16 @@ async def test_after_a_lost_answer_only_what_was_said_of_the_key_ends_the_doubt(
         run_id = f"doubt-{'-'.join(map(str, plan))}-{replayed}"
         operation = await ended(await desk.client.start("tester", "Go", id=run_id))
     assert (operation.outcome, bank.posted) == (outcome, [operation.operation_id] * posted)
+
+
+async def test_a_request_that_stays_under_way_is_waited_for_as_long_as_the_attempts_last(shop: OpenShop) -> None:
+    pay = replace(paying(Effect.KEYED, "POST /"), timeout=timedelta(seconds=1.5))
+    with Bank(DROP, *[409] * 100) as bank:
+        desk = await shop(agent(ask("pay"), "done", tools=[pay]), upstreams=bank.upstreams)
+        operation = await ended(await desk.client.start("tester", "Go", id="stays-under-way"))
+    assert (operation.outcome, operation.attempts) == (Outcome.UNKNOWN, 3)
+    assert 3 <= len(bank.posted) < 20
+    assert set(bank.posted) == {operation.operation_id}
 
 
 @pytest.mark.parametrize(

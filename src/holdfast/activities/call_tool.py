@@ -1,6 +1,5 @@
 """One tool call under the effect protocol: check, reserve, execute, settle. Any of it may die at any point."""
 
-import time
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -25,6 +24,7 @@ from holdfast.contracts.wire import CallInput, CallResult
 from holdfast.ledger import Looked, NotAskedFor, OperationMoved, Settlement, State
 from holdfast.ledger.operations import settle_with_effect
 from holdfast.telemetry import ATTEMPT, OUTCOME, record_failure, step_span, tool_span
+from holdfast.tools.lease import Lease
 
 LEASE_MARGIN = timedelta(seconds=1)
 """Between an attempt's time limit and the end of its lease."""
@@ -114,6 +114,7 @@ class _Operation:
         self._run_id = run_id
         self._looked = looked
         self._owner = str(uuid.uuid4())
+        self._lease: Lease | None = None
         self._reserved = False
         # A read's first attempt is not written down; if Temporal says that there was one, it counts.
         self._unwritten = int(tool.effect is Effect.READ and activity.info().attempt > 1)
@@ -153,17 +154,21 @@ class _Operation:
         """
         if self._tool.effect is Effect.READ and activity.info().attempt == 1:
             return 1
-        lease = self._tool.timeout + LEASE_MARGIN
-        lease_ms = int(lease.total_seconds() * 1000)
-        asked_at = time.monotonic()
+        seconds = (self._tool.timeout + LEASE_MARGIN).total_seconds()
+        self._lease = Lease(seconds)
         with step_span("holdfast.reserve"):
             attempt = await patiently(
                 lambda: self._ledger.reserve(
-                    self._run_id, self._call, self._owner, lease_ms, self._tool.version, seen=self._looked.attempts
+                    self._run_id,
+                    self._call,
+                    self._owner,
+                    int(seconds * 1000),
+                    self._tool.version,
+                    seen=self._looked.attempts,
                 )
             )
         self._reserved = True
-        if time.monotonic() - asked_at > lease.total_seconds():
+        if self._lease.over:
             # It was frozen since: somebody else may have taken the operation over.
             late = Failed(code=ErrorCode.TIMEOUT, message="the lease ran out before the call began")
             await self._release(late, surely_not=not self._doubtful)
@@ -184,6 +189,7 @@ class _Operation:
             checkpoint=self._looked.checkpoint,
             sent=self._looked.sent,
             doubtful=self._doubtful,
+            lease=self._lease,
             connection=connection,
         )
 

@@ -14,6 +14,7 @@ from holdfast.contracts.identity import canonical_json
 from holdfast.contracts.tool import Tool
 from holdfast.ledger import Ledger
 from holdfast.tools.auth import read_secret
+from holdfast.tools.lease import Lease
 from holdfast.tools.sends import Sends
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class EngineContext(ToolContext):
         checkpoint: Any = None,
         sent: int = 0,
         doubtful: bool = False,
+        lease: Lease | None = None,
         connection: "AsyncConnection | None" = None,
     ) -> None:
         self.ledger = ledger
@@ -54,7 +56,7 @@ class EngineContext(ToolContext):
         self._owner = owner
         self._checkpoint = checkpoint
         self._checkpoints = 0
-        self._sends = Sends(operation_id, sent, doubtful=doubtful)
+        self._sends = Sends(operation_id, sent, doubtful=doubtful, lease=lease)
         self._connection = connection
         self._cancelled = False
 

@@ -14,6 +14,7 @@ from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import CallInput, CallResult
 from holdfast.ledger import Ledger, Looked, Settlement
 from holdfast.ledger.entries import now_ms
+from holdfast.ledger.operations import RECONCILE
 
 RECONCILE_TRIES = 5
 
@@ -50,7 +51,7 @@ async def _reconcile(
     if found is not None:
         content = tool.result_adapter.dump_python(found, mode="json")
         new = Settlement(outcome=Outcome.SUCCEEDED, content=content, meta={"reconciled": True})
-        return (await patiently(lambda: ledger.settle(run_id, call.id, "reconcile", new))).result
+        return (await patiently(lambda: ledger.settle(run_id, call.id, RECONCILE, new))).result
     sure_at = looked.lease_until + int(tool.settles_within.total_seconds() * 1000)
     if now_ms() < sure_at:
         message = f"{tool.name} is not found, but could still appear: looking again then"

@@ -50,7 +50,8 @@ class Notice(Frozen):
     """Something the owner of a tool should know; told by the engine, not by a run."""
 
     kind: str
-    """`upstream_deprecated` or `drift`."""
+    """`upstream_deprecated`: a service announced its end; `late_effect`: a call may have happened although, or more often
+    than, its outcome says."""
     subject: str
     """What it is about; one notice stands for each kind and subject."""
     text: str

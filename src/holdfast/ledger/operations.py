@@ -9,9 +9,10 @@ from sqlalchemy import Connection, and_, bindparam, select, update
 
 from holdfast.contracts.effects import Effect, Outcome, Tier, Verdict
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunNotFound
-from holdfast.contracts.results import Operation
+from holdfast.contracts.results import Notice, Operation
 from holdfast.contracts.wire import Anchor, CallInput, CallResult
 from holdfast.ledger.entries import COLUMNS, Entry, NewEntry, append, entry_of, find, moment, now_ms
+from holdfast.ledger.notices import record_notice
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
 
@@ -109,7 +110,7 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
 LOCKED = Statement(
     select(
         operations.c.state, operations.c.outcome, operations.c.owner, operations.c.attempts, operations.c.settled_seq,
-        operations.c.tool,
+        operations.c.tool, operations.c.effect,
     )
     .where(operations.c.operation_id == bindparam("id"))
     .with_for_update()
@@ -190,8 +191,8 @@ class Settled(NamedTuple):
 def settle(connection: Connection, run_id: str, operation_id: str, owner: str, new: Settlement) -> Settled:
     """Write down what became of an operation; outcome, result and chain entry in one transaction.
 
-    The first settlement stands. A success that comes late, from an attempt that was given up, is kept as evidence
-    against a settlement that says otherwise.
+    The first settlement stands. A success that comes late, from an attempt that was given up, is kept as evidence if
+    the settlement says otherwise, or if the effect may have happened twice.
 
     Raises:
         LedgerConflict: A newer attempt is under way, and this one has no success to report.
@@ -199,8 +200,8 @@ def settle(connection: Connection, run_id: str, operation_id: str, owner: str, n
     row = LOCKED.one(connection, {"id": operation_id})
     if row.state == "settled":
         recorded = CallResult(outcome=Outcome(row.outcome), anchor=_anchor(connection, run_id, row.settled_seq))
-        if new.outcome is Outcome.SUCCEEDED and recorded.outcome is not Outcome.SUCCEEDED:
-            _keep_evidence(connection, run_id, operation_id, owner, new)
+        if new.outcome is Outcome.SUCCEEDED and _is_news(connection, run_id, row, owner, new):
+            _keep_evidence(connection, run_id, operation_id, row, owner, new)
         return Settled(recorded, mine=False)
     if row.owner != owner and new.outcome is not Outcome.SUCCEEDED:
         raise LedgerConflict(f"operation {operation_id!r} has a newer attempt, which decides what became of it")
@@ -224,10 +225,31 @@ def settle_with_effect(
     return settle(connection, run_id, operation_id, owner, new).result
 
 
-def _keep_evidence(connection: Connection, run_id: str, operation_id: str, owner: str, new: Settlement) -> None:
+RECONCILE = "reconcile"
+"""The owner of a settlement that was looked up, not carried out."""
+
+
+def _is_news(connection: Connection, run_id: str, row: Any, owner: str, late: Settlement) -> bool:
+    """Whether a late success is news: the settlement says otherwise, or two attempts have each had an effect of its own."""
+    if row.outcome != Outcome.SUCCEEDED:
+        return True
+    if Effect(row.effect).repeatable or row.owner in {owner, RECONCILE}:
+        return False
+    return bool(_content(connection, run_id, row.settled_seq) != late.content)
+
+
+def _keep_evidence(
+    connection: Connection, run_id: str, operation_id: str, row: Any, owner: str, new: Settlement
+) -> None:
     ref = f"{operation_id}#{owner[:8]}"
-    if find(connection, run_id, "late", ref) is None:
-        append(connection, run_id, [NewEntry(kind="late", ref=ref, meta={"outcome": new.outcome}, content=new.content)])
+    if find(connection, run_id, "late", ref) is not None:
+        return
+    append(connection, run_id, [NewEntry(kind="late", ref=ref, meta={"outcome": new.outcome}, content=new.content)])
+    text = (
+        f"{row.tool} in run {run_id}: an attempt that was given up reports that it happened, and the call was settled as "
+        f"{row.outcome} before. Look how often it happened"
+    )
+    record_notice(connection, Notice(kind="late_effect", subject=operation_id, text=text))
 
 
 def release(connection: Connection, run_id: str, operation_id: str, owner: str, code: str, *, surely_not: bool) -> None:

@@ -16,6 +16,10 @@ KEY_MISUSED = frozenset({400, 422})
 UNAUTHORISED, CONFLICT, TOO_MANY_REQUESTS, SERVER_ERROR, SERVICE_UNAVAILABLE = 401, 409, 429, 500, 503
 
 
+class StillUnderWay(ToolError):
+    """An earlier request with the same key may still be under way: its answer comes later, under the same key."""
+
+
 def transport_error(name: str, error: httpx.TransportError) -> ToolError:
     """What a request came to that got no answer."""
     never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
@@ -43,8 +47,7 @@ def status_error(name: str, request: httpx.Request, response: httpx.Response, se
         retryable = status in {500, 502, 504} and not looked_at
         return ToolError(message, code=ErrorCode.UNAVAILABLE, retryable=retryable, happened="unknown")
     if status == CONFLICT and key and not looked_at and (wait is not None or sends.in_doubt(key)):
-        # An earlier request with this key may still be under way: its answer comes later, under the same key.
-        return ToolError(message, code=ErrorCode.UNAVAILABLE, retryable=True, happened="unknown", retry_after=wait)
+        return StillUnderWay(message, code=ErrorCode.UNAVAILABLE, retryable=True, happened="unknown", retry_after=wait)
     hint = "the service refused this request; change it, or tell the user"
     return ToolError(message, code=f"http_{status}", hint=hint, happened="never" if looked_at else "no")
 

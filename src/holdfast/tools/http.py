@@ -1,7 +1,8 @@
 """The caller's side of HTTP: named upstreams, pooled connections, the idempotency key, errors mapped once."""
 
+import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,16 +13,27 @@ import httpx
 from holdfast.contracts.errors import ErrorCode, ToolError
 from holdfast.contracts.upstream import Upstream
 from holdfast.telemetry import inject_trace_context
-from holdfast.tools.answers import KEY_HEADER, SERVER_ERROR, UNAUTHORISED, status_error, transport_error
+from holdfast.tools.answers import (
+    KEY_HEADER,
+    SERVER_ERROR,
+    UNAUTHORISED,
+    StillUnderWay,
+    status_error,
+    transport_error,
+)
 from holdfast.tools.auth import sign_in
 from holdfast.tools.body import ENCODINGS, CappedBody
 from holdfast.tools.circuits import Circuits, CircuitStore
 from holdfast.tools.guard import Guard, GuardedBackend
+from holdfast.tools.lease import Lease
 from holdfast.tools.notices import Notices, sunset_notice
 from holdfast.tools.sends import Sends
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """RFC 9110, 9.2.1. Every other method carries `Idempotency-Key` (IETF draft-07)."""
+FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
+LAST_WORD = 1.0
+"""Seconds that an attempt must have left to ask once more."""
 SENT_ELSEWHERE = frozenset({307, 308})
 """Nothing has happened yet: the same request goes to another place."""
 
@@ -194,8 +206,10 @@ class _Carrier(httpx.AsyncBaseTransport):
         same = (request.method, str(request.url), _body_of(request))
         key = request.headers.get(KEY_HEADER) or self._sends.key(same)
         request.headers[KEY_HEADER] = key
+        if self._sends.lease is not None:
+            request.extensions["trace"] = _asking(self._sends.lease)
         try:
-            response = await self._send(request)
+            response = await self._send_until_ended(request)
         except ToolError as error:
             if error.code == ErrorCode.CIRCUIT_OPEN:
                 # A call that may have happened is worth waiting for; any other one can do without at once.
@@ -209,6 +223,19 @@ class _Carrier(httpx.AsyncBaseTransport):
         if response.status_code not in SENT_ELSEWHERE:
             self._sends.accepted(key)
         return response
+
+    async def _send_until_ended(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; while an earlier one with its key is under way, wait for that one as long as the attempt may act."""
+        wait, lease = FIRST_WAIT, self._sends.lease
+        while True:
+            try:
+                return await self._send(request)
+            except StillUnderWay as error:
+                wait = max(wait, error.retry_after or 0)
+                if lease is None or lease.left < wait + LAST_WORD or _body_of(request) is None:
+                    raise
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LONGEST_WAIT)
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         line = self._line
@@ -232,6 +259,16 @@ class _Carrier(httpx.AsyncBaseTransport):
             await response.aclose()
             response = httpx.Response(response.status_code, headers=response.headers, content=b"")
         raise status_error(line.name, request, response, self._sends)
+
+
+def _asking(lease: Lease) -> Callable[[str, Any], Awaitable[None]]:
+    """Looks at the lease where httpcore says that it is about to write the request: the last moment there is."""
+
+    async def trace(event: str, _: Any) -> None:
+        if event.endswith("send_request_headers.started"):
+            lease.require()
+
+    return trace
 
 
 def _body_of(request: httpx.Request) -> bytes | None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Hashable
 
+from holdfast.tools.lease import Lease
+
 
 class Sends:
     """Keys in the order of sending, so that the same request has the same key in each attempt of an operation.
@@ -10,15 +12,19 @@ class Sends:
         operation_id: The key of the first request; further ones get a key of their own, made from it.
         count: How many were sent before the checkpoint that this attempt goes on from.
         doubtful: An earlier attempt may have sent them, and nobody knows what became of that.
+        lease: For how long the attempt may send any.
     """
 
-    def __init__(self, operation_id: str, count: int = 0, *, doubtful: bool = False) -> None:
+    def __init__(
+        self, operation_id: str, count: int = 0, *, doubtful: bool = False, lease: Lease | None = None
+    ) -> None:
         self._operation_id = operation_id
         self._accepted = count > 0
         self._earlier = doubtful
         self._doubtful: set[str] = set()
         self._refused: dict[Hashable, str] = {}
         self.count = count
+        self.lease = lease
 
     @property
     def acted(self) -> bool:

@@ -23,9 +23,14 @@ for by retrying."""
 RETRY_FOREVER = RetryPolicy(
     initial_interval=timedelta(milliseconds=250), backoff_coefficient=3.0, maximum_interval=timedelta(seconds=30)
 )
-"""For tools and models: at once after a crash, patient with what stays broken. Attempts are counted by reservations in the
-ledger, not here: a worker without the type, or a frozen worker's open polls, use up attempts of Temporal's without running
-anything."""
+"""For models: at once after a crash, patient with what stays broken."""
+
+TAKE_OVER = RetryPolicy(
+    initial_interval=timedelta(milliseconds=250), backoff_coefficient=3.0, maximum_interval=timedelta(seconds=5)
+)
+"""For tools, whose own failures say by themselves how long to wait: what is left is a worker that is gone, has no such tool, or
+is frozen. A frozen worker's five open polls take the next five attempts and run nothing, so these must not be far apart.
+Attempts are counted by reservations in the ledger, not here."""
 
 RETRY_BOOKING = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5))
 """For ledger transactions, which can be repeated for ever."""
@@ -53,7 +58,7 @@ def call_on_standard_lane(head: Head, opened: Opened) -> dict[str, Any]:
     return {
         "start_to_close_timeout": timedelta(seconds=head.timeout) + SETTLE_TIME,
         "heartbeat_timeout": timedelta(seconds=opened.heartbeat_seconds),
-        "retry_policy": RETRY_FOREVER,
+        "retry_policy": TAKE_OVER,
         "cancellation_type": workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         "task_queue": head.queue or None,
         "summary": head.show or None,
