@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.contracts.agent import Agent, ProposedCall
 from holdfast.contracts.backoff import Backoff, BackoffKind
+from holdfast.contracts.clauses import Cache, Deprecation, Rate
 from holdfast.contracts.context import ToolContext
 from holdfast.contracts.effects import Effect, Lane, Outcome, RunStatus, Tier
 from holdfast.contracts.errors import (
@@ -26,7 +27,7 @@ from holdfast.contracts.limits import Limits
 from holdfast.contracts.model import Model
 from holdfast.contracts.price import Price
 from holdfast.contracts.results import Event, Operation, RunResult, RunSummary
-from holdfast.contracts.tool import Deprecation, Tool, tool
+from holdfast.contracts.tool import Tool, tool
 
 if TYPE_CHECKING:
     from holdfast.client import Client, Run
@@ -43,6 +44,7 @@ __all__ = [
     "Agent",
     "Backoff",
     "BackoffKind",
+    "Cache",
     "Client",
     "ContractError",
     "DecisionRefused",
@@ -60,6 +62,7 @@ __all__ = [
     "Outcome",
     "Price",
     "ProposedCall",
+    "Rate",
     "Run",
     "RunFailed",
     "RunIdTaken",

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from opentelemetry import propagate, trace
+from opentelemetry import metrics, propagate, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from holdfast.contracts.errors import SettingsError
@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     from temporalio.contrib.opentelemetry import ReplaySafeTracerProvider
 
 tracer = trace.get_tracer("holdfast")
+_cache_lookups = metrics.get_meter("holdfast").create_counter(
+    "holdfast.cache.lookups",
+    unit="{lookup}",
+    description="Looks for a kept result of a read, by tool and whether it was there",
+)
 UNCONFIGURED = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
 NO_SPAN: AbstractContextManager[Span] = nullcontext(trace.INVALID_SPAN)
 
@@ -151,6 +156,11 @@ def traced(service: str) -> Generator[None]:
     finally:
         if provider is not None:
             provider.shutdown()
+
+
+def count_cache_lookup(tool: str, *, hit: bool) -> None:
+    """Count a look for a kept result."""
+    _cache_lookups.add(1, {TOOL_NAME: tool, "holdfast.cache.hit": hit})
 
 
 def agent_span(agent: str, run_id: str) -> AbstractContextManager[Span]:

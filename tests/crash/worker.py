@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 
 from holdfast import Agent, Effect, Lane, Limits, Script, Tier, ToolContext, ask, tool
-from holdfast.activities import call_tool
+from holdfast.activities.operation import OperationAttempt
 from holdfast.contracts.messages import ModelRequest, ModelResponse
 from holdfast.ledger import Ledger
 from holdfast.logs import configure_logs
@@ -109,16 +109,15 @@ async def charge_in_the_ledgers_database(ref: str, ctx: ToolContext) -> Charge:
 
 def wrap_transaction(after: str) -> None:
     """Die right after a transactional effect and its settlement were committed."""
-    operation: Any = vars(call_tool)["_Operation"]
     method = "_in_transaction"
-    original = getattr(operation, method)
+    original = getattr(OperationAttempt, method)
 
     async def wrapped(*args: Any) -> Any:
         result = await original(*args)
         die(after)
         return result
 
-    setattr(operation, method, wrapped)
+    setattr(OperationAttempt, method, wrapped)
 
 
 def wrap_sending() -> None:

@@ -200,7 +200,7 @@ async def test_a_secret_is_resolved_in_the_worker_and_never_recorded(
 ) -> None:
     monkeypatch.setenv("HOLDFAST_SECRET_BANK", "hush-hush")
 
-    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y", secrets=("bank", "safe"))
     async def look(name: str, ctx: ToolContext) -> int:
         """Look."""
         ctx.heartbeat()

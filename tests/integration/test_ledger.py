@@ -336,11 +336,16 @@ async def test_a_database_of_an_earlier_version_is_brought_up_with_what_it_holds
     url = f"sqlite:///{tmp_path / 'old.db'}"
     await asyncio.to_thread(upgrade, url, "0001")
     ledger = Ledger.connect(url)
-    await ledger.request_run(NewRun(run_id="r1", agent="a", text="Hello", user="ada", tenant="t"))
+    old_run = text(
+        "INSERT INTO runs (run_id, chain_id, agent, user, tenant, request_digest, status, requested_at)"
+        " VALUES ('r1', 'c', 'a', 'ada', 't', 'd', 'running', 1)"
+    )
+    await ledger.database.write(lambda connection: connection.execute(old_run))
     with pytest.raises(LedgerSchemaError, match=f"at revision '0001', this version needs '{NEWEST}'"):
         await ledger.require_newest()
     assert await ledger.migrate() == ("0001", NEWEST)
-    assert (await ledger.read_run("r1")).agent == "a"
+    run = await ledger.read_run("r1")
+    assert (run.agent, run.contracts) == ("a", {})
     assert await ledger.list_notices() == []
     await ledger.close()
 

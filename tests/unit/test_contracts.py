@@ -4,10 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 import holdfast
-from holdfast import Agent, ContractError, Effect, Lane, Limits, Script, Tier, Tool, ToolContext, tool
+from holdfast import Agent, Cache, ContractError, Effect, Lane, Limits, Rate, Script, Tier, Tool, ToolContext, tool
 from holdfast.contracts.identity import digest, operation_id
 from holdfast.contracts.limits import Used, limit_near, limit_reached
 from holdfast.contracts.lint import check_agents
@@ -74,6 +74,9 @@ def test_all_faults_of_a_contract_are_reported_together() -> None:
     assert "MAJOR.MINOR.PATCH" in str(error.value)
 
 
+ACTS: dict[str, Any] = {"effect": Effect.KEYED, "tier": Tier.REVERSIBLE}
+
+
 @pytest.mark.parametrize(
     ("clauses", "fault"),
     [
@@ -83,11 +86,46 @@ def test_all_faults_of_a_contract_are_reported_together() -> None:
         ({"lane": "fast", "timeout": timedelta(seconds=1), "queue": "q"}, "runs where its workflow runs"),
         ({"effect": Effect.RECONCILED, "tier": Tier.REVERSIBLE}, "without reconcile="),
         ({"name": "1st"}, "a letter"),
+        ({"key": ("n",)}, "only KEYED calls have an idempotency key"),
+        ({**ACTS, "key": ("m",)}, "key names 'm', which is no argument"),
+        ({**ACTS, "key_lifetime": timedelta(0)}, "key_lifetime 0:00:00: must be above zero"),
+        ({"concurrency": 0}, "concurrency 0: must be at least 1"),
+        ({**ACTS, "cache": Cache()}, "only results of READ can be given again"),
+        ({"cache": Cache(), "untrusted": True}, "not kept for other runs"),
+        ({"invalidates": ("look",)}, "it changes nothing"),
     ],
 )
 def test_clauses_that_contradict_each_other_are_refused(clauses: dict[str, Any], fault: str) -> None:
     with pytest.raises(ContractError, match=fault):
         declare(**clauses)
+
+
+def test_a_read_falls_back_on_nothing_that_acts() -> None:
+    with pytest.raises(ContractError, match="a READ can only fall back on a READ"):
+        declare(fallback=declare(**ACTS))
+
+
+@pytest.mark.parametrize(
+    ("clause", "values"),
+    [
+        (Rate, {"count": 0}),
+        (Rate, {"count": 1001}),
+        (Rate, {"count": 1, "per": timedelta(0)}),
+        (Cache, {"ttl": timedelta(0)}),
+    ],
+)
+def test_rates_and_caches_that_make_no_sense_are_refused(
+    clause: type[Rate] | type[Cache], values: dict[str, Any]
+) -> None:
+    with pytest.raises(ValidationError):
+        clause(**values)
+
+
+def test_the_lint_asks_for_what_a_safe_tool_has() -> None:
+    joined = declare(name="pay_and_mail", scope="pay:*", effect=Effect.ONCE, tier=Tier.IRREVERSIBLE)
+    [found] = [[f.message for f in check_agents([Agent(name="a", model="m", instructions="x", tools=[joined])])]]
+    for sign in ("joins two things", "is a pattern", "protects a repeat", "no rates=", "no show="):
+        assert any(sign in message for message in found), sign
 
 
 def test_effect_and_tier_have_no_default() -> None:
@@ -182,9 +220,9 @@ def test_the_lint_names_what_would_help_a_model() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert holdfast.__all__ == [
-        "Agent", "Backoff", "BackoffKind", "Client", "ContractError", "DecisionRefused", "Deprecation", "Effect",
+        "Agent", "Backoff", "BackoffKind", "Cache", "Client", "ContractError", "DecisionRefused", "Deprecation", "Effect",
         "EngineUnavailable", "Event", "HoldfastError", "Lane", "LedgerUnavailable", "Limits", "Model", "ModelError",
-        "Operation", "Outcome", "Price", "ProposedCall", "Run", "RunFailed", "RunIdTaken", "RunNotFound", "RunResult",
+        "Operation", "Outcome", "Price", "ProposedCall", "Rate", "Run", "RunFailed", "RunIdTaken", "RunNotFound", "RunResult",
         "RunStatus", "RunSummary", "Script", "SettingsError", "Tier", "Tool", "ToolContext", "ToolError", "ask",
         "tool",
     ]  # fmt: skip

@@ -15,9 +15,9 @@ from pydantic import BaseModel, Field
 
 from holdfast import Agent, Effect, Script, Tier, Tool, tool
 from holdfast.contracts.catalogue import as_markdown, catalogue
+from holdfast.contracts.clauses import Deprecation
 from holdfast.contracts.published import compare, lock_of, publish, version_faults
 from holdfast.contracts.schemas import Comparison
-from holdfast.contracts.tool import Deprecation
 
 NUMBERS = st.integers(-3, 6)
 

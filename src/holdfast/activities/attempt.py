@@ -42,6 +42,11 @@ class Failed:
     retry_after: float | None = None
     cancelled: bool = False
 
+    @property
+    def broken(self) -> bool:
+        """The other side does not work; it has not refused this call."""
+        return self.retryable or self.code == ErrorCode.CIRCUIT_OPEN
+
     def told(self, operation_id: str) -> dict[str, Any]:
         """What the model is told."""
         told: dict[str, Any] = {"code": self.code, "message": self.message, "operation": operation_id}

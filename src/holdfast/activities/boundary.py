@@ -9,6 +9,7 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from holdfast.activities.result_cache import ResultCache
 from holdfast.activities.transcripts import Transcripts
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.errors import ErrorCode
@@ -43,6 +44,11 @@ class Boundary:
         from holdfast.tools.notices import Notices
 
         return Upstreams(self.upstreams, circuits=self.ledger, notices=Notices(self.ledger))
+
+    @cached_property
+    def results(self) -> ResultCache:
+        """The kept results of reads."""
+        return ResultCache(self.ledger)
 
     async def close(self) -> None:
         """Close what was opened."""

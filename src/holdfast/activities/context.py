@@ -10,9 +10,10 @@ from temporalio import activity
 
 from holdfast.activities.patience import patiently
 from holdfast.contracts.context import ToolContext
-from holdfast.contracts.identity import canonical_json
+from holdfast.contracts.errors import ToolError
+from holdfast.contracts.identity import canonical_json, shared_key
 from holdfast.contracts.tool import Tool
-from holdfast.ledger import Ledger
+from holdfast.ledger import Ledger, Looked
 from holdfast.tools.auth import read_secret
 from holdfast.tools.lease import Lease
 from holdfast.tools.sends import Sends
@@ -36,11 +37,8 @@ class EngineContext(ToolContext):
         operation_id: str,
         owner: str,
         attempt: int,
-        user: str,
-        tenant: str,
         tool: Tool,
-        checkpoint: Any = None,
-        sent: int = 0,
+        looked: Looked,
         doubtful: bool = False,
         lease: Lease | None = None,
         connection: "AsyncConnection | None" = None,
@@ -49,14 +47,15 @@ class EngineContext(ToolContext):
         self.run_id = run_id
         self.operation_id = operation_id
         self.attempt = attempt
-        self.user = user
-        self.tenant = tenant
+        self.user = looked.user
+        self.tenant = looked.tenant
+        self.idempotency_key = _key(tool, operation_id, looked)
         self._tool = tool
         self._http = http
         self._owner = owner
-        self._checkpoint = checkpoint
+        self._checkpoint = looked.checkpoint
         self._checkpoints = 0
-        self._sends = Sends(operation_id, sent, doubtful=doubtful, lease=lease)
+        self._sends = Sends(self.idempotency_key, looked.sent, doubtful=doubtful, lease=lease)
         self._connection = connection
         self._cancelled = False
 
@@ -115,8 +114,12 @@ class EngineContext(ToolContext):
         """A secret of this worker's environment.
 
         Raises:
-            ToolError: It has none of that name.
+            ToolError: It has none of that name, or the contract does not name it.
         """
+        if name not in self._tool.secrets:
+            named = ", ".join(self._tool.secrets) or "none"
+            message = f"{self._tool.name} asks for secret {name!r}; its contract names {named}"
+            raise ToolError(message, hint="its author must add it to secrets=(...)", happened="no")
         return read_secret(name)
 
     def http(self, name: str) -> "httpx.AsyncClient":
@@ -142,3 +145,10 @@ class EngineContext(ToolContext):
             )
             raise RuntimeError(msg)
         yield self._connection
+
+
+def _key(tool: Tool, operation_id: str, looked: Looked) -> str:
+    """The operation id, or what the fields make that the contract names."""
+    if not tool.key:
+        return operation_id
+    return shared_key(looked.tenant, tool.name, tool.major, {name: looked.arguments.get(name) for name in tool.key})

@@ -28,7 +28,9 @@ from holdfast.contracts.agent import Agent
 from holdfast.contracts.errors import ErrorCode, ModelError, RunNotFound
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse
 from holdfast.contracts.names import READ_RESULT
+from holdfast.contracts.registry import Registry
 from holdfast.contracts.tool import Tool
+from holdfast.contracts.versions import version_numbers
 from holdfast.contracts.wire import TurnInput, TurnResult
 from holdfast.ledger import NewTurn, TurnContext
 from holdfast.llm.pricing import cost_usd
@@ -59,7 +61,7 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         if context.settled is not None:
             return context.settled
         agent = _pinned(_agent_of(boundary, context), context.run.model)
-        tools = tools_of(agent)
+        tools = tools_of(agent, boundary.registry, context.run.contracts)
         heard = _heard(turn, context, kept)
         messages = _messages(context, kept, heard, tools)
         request = _request(agent, tools, messages, may_call=not turn.answer_now)
@@ -101,9 +103,16 @@ def _knows_all(kept: Kept, turn: TurnInput) -> bool:
     return same and kept.results is not None and not any(said.ref for said in turn.said)
 
 
-def tools_of(agent: Agent) -> dict[str, Tool]:
-    """The agent's tools by name, with the built-in one that reads long results on."""
+def tools_of(agent: Agent, registry: Registry, contracts: Mapping[str, str]) -> dict[str, Tool]:
+    """The agent's tools by name, with the built-in one that reads long results on.
+
+    Where the run began with another major version of a tool that is still served, the model goes on with that one.
+    """
     tools = {tool.name: tool for tool in agent.tools}
+    for name, version in contracts.items():
+        pinned = registry.tools[name].of_major(version_numbers(version)[0]) if name in registry.tools else None
+        if pinned is not None and name in tools:
+            tools[name] = pinned
     return {**tools, READ_RESULT: read_result} if tools else {}
 
 

@@ -35,7 +35,14 @@ async def open_run(boundary: Boundary, given: OpenInput) -> Opened:
             )
             await patiently(lambda: boundary.ledger.request_run(new))
         anchor = await patiently(
-            lambda: boundary.ledger.open_run(run_id, given.execution, agent.model_id, agent.version, trace_id)
+            lambda: boundary.ledger.open_run(
+                run_id,
+                given.execution,
+                agent.model_id,
+                agent.version,
+                trace_id,
+                {tool.name: tool.version for tool in agent.tools},
+            )
         )
     except (RunIdTaken, LedgerConflict) as error:
         raise ApplicationError(str(error), type=ErrorCode.RUN_ID_REUSED, non_retryable=True) from error

@@ -9,7 +9,8 @@ class ToolContext(ABC):
     """One attempt of one operation, as its tool sees it.
 
     Attributes:
-        operation_id: The idempotency key: the same for every attempt, after every crash, on every machine.
+        operation_id: The same for every attempt, after every crash, on every machine.
+        idempotency_key: What requests carry: the operation id, unless the contract names a `key` of its own.
         attempt: 1 for the first one, counted by reservations in the ledger.
         run_id: The run that asked.
         user: Who the run works for, as given when it started.
@@ -18,6 +19,7 @@ class ToolContext(ABC):
     """
 
     operation_id: str
+    idempotency_key: str
     attempt: int
     run_id: str
     user: str
@@ -47,14 +49,14 @@ class ToolContext(ABC):
         """A secret of this worker, resolved now from `HOLDFAST_SECRET_<NAME>`; it is never logged or recorded.
 
         Raises:
-            ToolError: This worker has none of that name.
+            ToolError: This worker has none of that name, or the contract does not name it in `secrets`.
         """
 
     @abstractmethod
     def http(self, name: str) -> Any:
         """An `httpx.AsyncClient` for the upstream of that name, from the settings `HOLDFAST_UPSTREAMS`.
 
-        Every unsafe request carries `Idempotency-Key`: the operation id, and for a second and third one of the same call
+        Every unsafe request carries `Idempotency-Key`: `idempotency_key`, and for a second and third one of the same call
         a key of its own that is the same in each attempt; send them in the same order each time. One that failed and is
         sent again keeps its key. Failures raise `ToolError` with the right cause, and with `happened="unknown"` once an
         unsafe request of this attempt was accepted: a part of the call has happened.

@@ -35,3 +35,8 @@ def digest(tool: str, major: int, arguments: Any) -> str:
     """What an operation is bound to: the tool, its major version and its canonical arguments."""
     text = canonical_json([tool, major, arguments])
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
+
+
+def shared_key(tenant: str, tool: str, major: int, fields: Any) -> str:
+    """The idempotency key of a call whose contract names its key: the same for every call that agrees on these fields."""
+    return str(uuid.uuid5(CALLS, canonical_json([tenant, tool, major, fields])))

@@ -1,5 +1,6 @@
 """What makes a contract work well for a model, beyond being valid."""
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -66,6 +67,16 @@ def _messages(tool: Tool) -> Iterator[str]:
         yield "it has no example: give examples=(...) or an example in a field's description"
     if not tool.timeout_said:
         yield f"its timeout is the default of {tool.timeout.total_seconds():g} s: say what it needs"
+    if re.search(r"(^|_)(and|or)(_|$)", tool.name):
+        yield "its name joins two things: make one tool of each, so that each can be permitted on its own"
+    if tool.scope.endswith("*"):
+        yield f"its scope {tool.scope!r} is a pattern: name just what it needs"
+    if tool.effect is Effect.ONCE:
+        yield "nothing protects a repeat: a key (KEYED) or a look (RECONCILED) would spare people every doubt"
+    if tool.effect is not Effect.READ and not tool.limited:
+        yield "it changes something and names no rates= and no concurrency=: say how often at most"
+    if tool.tier.asks and not tool.show:
+        yield "people must agree to it, and it names no show=: the Temporal UI tells them nothing about it"
     if tool.effect is not Effect.READ and not tool.owner:
         yield "it changes something and names no owner="
     if tool.tier.asks and not tool.runbook:

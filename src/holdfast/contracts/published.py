@@ -8,11 +8,13 @@ from pydantic import ValidationError
 
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.backoff import Backoff
+from holdfast.contracts.clauses import Cache, Rate
 from holdfast.contracts.effects import Effect, Lane, Tier
 from holdfast.contracts.errors import SettingsError
 from holdfast.contracts.messages import Frozen
 from holdfast.contracts.schemas import Comparison, Narrowing, closed
-from holdfast.contracts.tool import Tool, version_numbers
+from holdfast.contracts.tool import Tool
+from holdfast.contracts.versions import version_numbers
 
 
 class PublishedTool(Frozen):
@@ -36,6 +38,17 @@ class PublishedTool(Frozen):
     same_intent: tuple[str, ...] = ()
     show: tuple[str, ...] = ()
     result_limit: int
+    key: tuple[str, ...] = ()
+    key_lifetime_seconds: float = 86400.0
+    reconciled: bool = False
+    rates: tuple[Rate, ...] = ()
+    concurrency: int = 0
+    cache: Cache | None = None
+    invalidates: tuple[str, ...] = ()
+    fallback: str = ""
+    untrusted: bool | tuple[str, ...] = False
+    egress: bool = False
+    secrets: tuple[str, ...] = ()
     parameters: dict[str, Any]
     """JSON Schema of the arguments."""
     result: dict[str, Any]
@@ -85,6 +98,17 @@ def publish(tool: Tool) -> PublishedTool:
         same_intent=tool.same_intent,
         show=tool.show,
         result_limit=tool.result_limit,
+        key=tool.key,
+        key_lifetime_seconds=tool.key_lifetime.total_seconds(),
+        reconciled=tool.reconcile is not None,
+        rates=tool.rates,
+        concurrency=tool.concurrency or 0,
+        cache=tool.cache,
+        invalidates=tool.invalidates,
+        fallback=tool.fallback.name if tool.fallback else "",
+        untrusted=tool.untrusted,
+        egress=tool.egress,
+        secrets=tool.secrets,
         parameters=tool.schema.parameters,
         result=tool.result_adapter.json_schema(mode="serialization"),
     )
@@ -153,11 +177,12 @@ def version_faults(old: Mapping[str, PublishedTool], new: Mapping[str, Published
     return faults
 
 
-PERMISSION = ("effect", "tier", "scope")
+PERMISSION = ("effect", "tier", "scope", "key", "egress")
 """What approvals, retries and undo were decided by. A run that goes on under another one would do what nobody agreed to."""
 TOLD = (
     "description", "owner", "runbook", "deprecated", "timeout_seconds", "attempts", "backoff", "lane", "queue", "conflict",
-    "same_intent", "show", "result_limit",
+    "same_intent", "show", "result_limit", "key_lifetime_seconds", "reconciled", "rates", "concurrency", "cache", "invalidates",
+    "fallback", "untrusted", "secrets",
 )  # fmt: skip
 """What may differ between compatible versions."""
 

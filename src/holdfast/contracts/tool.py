@@ -1,46 +1,25 @@
 """The tool contract: what an author declares, checked as a whole when it is built."""
 
 import inspect
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from holdfast.contracts.backoff import Backoff
+from holdfast.contracts.clauses import Cache, Deprecation, Rate
 from holdfast.contracts.effects import Effect, Lane, Tier
 from holdfast.contracts.errors import ContractError
+from holdfast.contracts.faults import argument_faults, own_faults
 from holdfast.contracts.identity import digest
 from holdfast.contracts.messages import ToolSchema
-from holdfast.contracts.names import RESERVED_TOOL_NAMES
 from holdfast.contracts.signature import Signature, read_signature
+from holdfast.contracts.versions import version_numbers
 
-NAME = re.compile(r"^[a-zA-Z][a-zA-Z0-9_-]{0,63}$")
-VERSION = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$")
-FAST_LANE_LIMIT = timedelta(seconds=2)
 DEFAULT_TIMEOUT = timedelta(seconds=30)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deprecation:
-    """A contract that will go."""
-
-    since: str
-    """The version since which it is deprecated."""
-    sunset: date | None = None
-    """The day after which it may be gone."""
-    replaced_by: str = ""
-    """The tool to use instead."""
-
-    @property
-    def told(self) -> str:
-        """In one sentence, for models and people."""
-        until = f", gone after {self.sunset}" if self.sunset else ""
-        instead = f"; use {self.replaced_by} instead" if self.replaced_by else ""
-        return f"Deprecated since {self.since}{until}{instead}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +64,30 @@ class Tool:
     settles_within: timedelta = timedelta(minutes=1)
     """How long after an attempt's deadline its effect may still appear. For RECONCILED."""
     reconcile: Callable[..., Any] | None = None
-    """`async reconcile(args, ctx)`: the result if the call happened, None if it surely did not; raises when unsure."""
+    """`async reconcile(args, ctx)`: the result if the call happened, None if it surely did not; raises when unsure.
+
+    For RECONCILED, and for KEYED where the key no longer helps: it is forgotten, or its answer was an error."""
+    key: tuple[str, ...] = ()
+    """Argument fields that are the idempotency key, such as an invoice's number: two calls that agree on them have one effect,
+    whatever run they are of. Unless said the key is the operation's own. For KEYED."""
+    key_lifetime: timedelta = timedelta(hours=24)
+    """How long the other side remembers a key. After that a call in doubt is looked up or left to a person. For KEYED."""
+    rates: tuple[Rate, ...] = ()
+    """How often it may be tried; calls beyond it wait, in Temporal, not in a worker's slot."""
+    concurrency: int | None = None
+    """How many calls may be under way at once, over all workers."""
+    cache: Cache | None = None
+    """Its results may be given again. For READ."""
+    invalidates: tuple[str, ...] = ()
+    """Tools whose kept results are no longer true after it, for the tenant."""
+    fallback: "Tool | None" = None
+    """What to do when it is broken: a READ is answered by it, for any other the model is told to use it instead."""
+    untrusted: bool | tuple[str, ...] = False
+    """Its results, or these fields of them, are somebody else's words: web pages, mail, documents."""
+    egress: bool = False
+    """It sends something to outside of the organisation."""
+    secrets: tuple[str, ...] = ()
+    """The secrets it may ask for with `ctx.secret`."""
     compensate: Callable[..., Any] | None = None
     """`async compensate(args, result, ctx)`: undoes the call. Recorded in the contract."""
     owner: str = ""
@@ -107,10 +109,15 @@ class Tool:
             faults.extend(error.faults)
         else:
             object.__setattr__(self, "signature", signature)
-            faults.extend(_argument_faults(self))
-        faults.extend(_own_faults(self))
+            faults.extend(argument_faults(self))
+        faults.extend(own_faults(self))
         if faults:
             raise ContractError(f"tool {self.name!r}", faults)
+
+    @property
+    def limited(self) -> bool:
+        """Whether rates or concurrency hold it back."""
+        return bool(self.rates) or self.concurrency is not None
 
     @property
     def major(self) -> int:
@@ -141,72 +148,6 @@ class Tool:
         return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
-def version_numbers(version: str) -> tuple[int, ...]:
-    """A semantic version to compare by."""
-    return tuple(int(number) for number in version.split("."))
-
-
-def _own_faults(tool: Tool) -> list[str]:
-    faults: list[str] = []
-    if not NAME.match(tool.name):
-        faults.append(f"name {tool.name!r}: allowed are a letter, then up to 63 letters, digits, '_' or '-'")
-    if tool.name in RESERVED_TOOL_NAMES and not tool.builtin:
-        faults.append(f"name {tool.name!r} is one of the engine's own: {', '.join(sorted(RESERVED_TOOL_NAMES))}")
-    if not VERSION.match(tool.version):
-        faults.append(f"version {tool.version!r}: write MAJOR.MINOR.PATCH, such as '1.0.0'")
-    if not tool.description.strip():
-        faults.append("it has no description: give the function a docstring that tells a model when to use it")
-    if not tool.scope.strip():
-        faults.append("scope is empty: name what it needs to be allowed to do, such as 'orders:read'")
-    if tool.timeout <= timedelta(0):
-        faults.append(f"timeout {tool.timeout}: must be above zero")
-    if tool.attempts < 1:
-        faults.append(f"attempts {tool.attempts}: must be at least 1")
-    if tool.result_limit < 100:
-        faults.append(f"result_limit {tool.result_limit}: must be at least 100 characters")
-    if tool.effect is Effect.READ and tool.tier is not Tier.READ_ONLY and tool.tier is not Tier.PRIVILEGED:
-        faults.append(f"effect READ with tier {tool.tier}: a call without an effect is READ_ONLY (or PRIVILEGED)")
-    if tool.effect is not Effect.READ and tool.tier is Tier.READ_ONLY:
-        faults.append(f"tier READ_ONLY with effect {tool.effect}: a call that changes something is at least REVERSIBLE")
-    if tool.lane is Lane.FAST and tool.timeout > FAST_LANE_LIMIT:
-        faults.append(f"lane 'fast' with timeout {tool.timeout}: the fast lane is for calls that end within 2 s")
-    if tool.lane is Lane.FAST and tool.queue:
-        faults.append(f"lane 'fast' with queue {tool.queue!r}: a local activity runs where its workflow runs")
-    if tool.effect is Effect.RECONCILED and tool.reconcile is None:
-        faults.append("effect RECONCILED without reconcile=: give the function that looks whether the call happened")
-    if tool.reconcile is not None and tool.effect is not Effect.RECONCILED:
-        faults.append(f"reconcile= with effect {tool.effect}: it is asked only for RECONCILED")
-    for role, function, parameters in (("reconcile", tool.reconcile, 2), ("compensate", tool.compensate, 3)):
-        if function is None:
-            continue
-        if not inspect.iscoroutinefunction(function):
-            faults.append(f"{role}= must be an async function")
-        elif len(inspect.signature(function).parameters) != parameters:
-            faults.append(f"{role}= must take {parameters} parameters")
-    return faults
-
-
-def _argument_faults(tool: Tool) -> list[str]:
-    faults: list[str] = []
-    known = tool.signature.arguments.model_fields
-    for role, names in (("conflict", tool.conflict), ("same_intent", tool.same_intent), ("show", tool.show)):
-        faults.extend(
-            f"{role} names {name!r}, which is no argument; arguments are {', '.join(known) or 'none'}"
-            for name in names
-            if name not in known
-        )
-    for example in tool.examples:
-        try:
-            tool.signature.arguments.model_validate(example)
-        except ValueError as error:
-            faults.append(f"example {example!r} does not fit its own schema: {error}")
-    try:
-        _ = tool.schema, tool.result_adapter
-    except (PydanticUserError, PydanticSchemaGenerationError) as error:
-        faults.append(f"no JSON Schema can be made of it: {error}")
-    return faults
-
-
 def tool(
     *,
     version: str,
@@ -228,6 +169,16 @@ def tool(
     settles_within: timedelta = timedelta(minutes=1),
     reconcile: Callable[..., Any] | None = None,
     compensate: Callable[..., Any] | None = None,
+    key: tuple[str, ...] = (),
+    key_lifetime: timedelta = timedelta(hours=24),
+    rates: tuple[Rate, ...] = (),
+    concurrency: int | None = None,
+    cache: Cache | None = None,
+    invalidates: tuple[str, ...] = (),
+    fallback: Tool | None = None,
+    untrusted: bool | tuple[str, ...] = False,
+    egress: bool = False,
+    secrets: tuple[str, ...] = (),
     owner: str = "",
     runbook: str = "",
     deprecated: Deprecation | None = None,
@@ -264,6 +215,16 @@ def tool(
             settles_within=settles_within,
             reconcile=reconcile,
             compensate=compensate,
+            key=key,
+            key_lifetime=key_lifetime,
+            rates=rates,
+            concurrency=concurrency,
+            cache=cache,
+            invalidates=invalidates,
+            fallback=fallback,
+            untrusted=untrusted,
+            egress=egress,
+            secrets=secrets,
             owner=owner,
             runbook=runbook,
             deprecated=deprecated,

@@ -3,6 +3,7 @@
 from holdfast.ledger.ledger import Ledger
 from holdfast.ledger.operations import Looked, NotAskedFor, OperationMoved, Settlement, State
 from holdfast.ledger.runs import NewRun, RunRow
+from holdfast.ledger.throttle import Throttle, Throttled
 from holdfast.ledger.turns import AskedCall, NewTurn, PastTurn, ToldResult, TurnContext
 from holdfast.ledger.verify import Verification
 
@@ -18,6 +19,8 @@ __all__ = [
     "RunRow",
     "Settlement",
     "State",
+    "Throttle",
+    "Throttled",
     "ToldResult",
     "TurnContext",
     "Verification",

@@ -1,7 +1,7 @@
 """The ledger as the rest of Holdfast uses it: every method is one transaction, and can be repeated."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,12 +11,26 @@ from holdfast.contracts.circuit import Circuit
 from holdfast.contracts.errors import LedgerRace, RunNotFound
 from holdfast.contracts.results import Event, Notice, Operation, RunSummary
 from holdfast.contracts.wire import Anchor, CallInput, CallResult, CloseInput, Decision, Resolution, Said, TurnResult
-from holdfast.ledger import circuits, decisions, entries, erase, migrate, notices, operations, runs, turns, verify
+from holdfast.ledger import (
+    cached,
+    circuits,
+    decisions,
+    entries,
+    erase,
+    migrate,
+    notices,
+    operations,
+    runs,
+    turns,
+    verify,
+)
+from holdfast.ledger.cached import Found
 from holdfast.ledger.database import Database, connect_database
 from holdfast.ledger.operations import Looked, Settled, Settlement
 from holdfast.ledger.runs import NewRun, RunRow
 from holdfast.ledger.tables import entries as entries_table
 from holdfast.ledger.tables import runs as runs_table
+from holdfast.ledger.throttle import Throttle
 from holdfast.ledger.turns import NewTurn, TurnContext
 from holdfast.ledger.verify import Verification
 
@@ -60,9 +74,17 @@ class Ledger:
         """Write down a request; see `runs.request_run`."""
         return await self._write(runs.request_run, new)
 
-    async def open_run(self, run_id: str, execution: str, model: str, agent_version: str, trace_id: str) -> Anchor:
+    async def open_run(
+        self,
+        run_id: str,
+        execution: str,
+        model: str,
+        agent_version: str,
+        trace_id: str,
+        contracts: Mapping[str, str] | None = None,
+    ) -> Anchor:
         """Bind a run to its execution; see `runs.open_run`."""
-        return await self._write(runs.open_run, run_id, execution, model, agent_version, trace_id)
+        return await self._write(runs.open_run, run_id, execution, model, agent_version, trace_id, contracts or {})
 
     async def close_run(self, run_id: str, close: CloseInput) -> tuple[RunRow, Anchor]:
         """Write down how a run ended; see `runs.close_run`."""
@@ -110,9 +132,21 @@ class Ledger:
         """What stands about a call; see `operations.look_up`."""
         return await self._read(operations.look_up, run_id, call)
 
-    async def reserve(self, run_id: str, call: CallInput, owner: str, lease_ms: int, version: str, *, seen: int) -> int:
+    async def reserve(
+        self,
+        run_id: str,
+        call: CallInput,
+        owner: str,
+        lease_ms: int,
+        version: str,
+        *,
+        seen: int,
+        throttle: Throttle | None = None,
+    ) -> int:
         """Write down that an attempt is about to act; see `operations.reserve`."""
-        return await self._write(operations.reserve, run_id, call, owner, lease_ms, version, seen=seen)
+        return await self._write(
+            operations.reserve, run_id, call, owner, lease_ms, version, seen=seen, throttle=throttle
+        )
 
     async def settle(self, run_id: str, operation_id: str, owner: str, new: Settlement) -> Settled:
         """Write down what became of an operation; see `operations.settle`."""
@@ -192,6 +226,14 @@ class Ledger:
     ) -> tuple[Circuit, T]:
         """Change a circuit; see `circuits.change_circuit`."""
         return await self._write(circuits.change_circuit, upstream, tenant, change)
+
+    async def look_for_cached(self, name: str, key: str) -> Found:
+        """A kept result; see `cached.look`."""
+        return await self._read(cached.look, name, key)
+
+    async def keep_cached(self, name: str, key: str, content: Any, *, generation: int, ttl_ms: int, most: int) -> bool:
+        """Keep a result; see `cached.keep`."""
+        return await self._write(cached.keep, name, key, content, generation=generation, ttl_ms=ttl_ms, most=most)
 
     async def record_notice(self, notice: Notice) -> None:
         """Write down what an owner should know; see `notices.record_notice`."""

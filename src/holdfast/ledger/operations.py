@@ -11,10 +11,12 @@ from holdfast.contracts.effects import Effect, Outcome, Tier, Verdict
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunNotFound
 from holdfast.contracts.results import Notice, Operation
 from holdfast.contracts.wire import Anchor, CallInput, CallResult
+from holdfast.ledger.cached import forget
 from holdfast.ledger.entries import COLUMNS, Entry, NewEntry, append, entry_of, find, moment, now_ms
 from holdfast.ledger.notices import record_notice
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
+from holdfast.ledger.throttle import Throttle, take
 
 
 class State(Enum):
@@ -50,6 +52,8 @@ class Looked:
     """What an earlier attempt left to go on from."""
     sent: int
     """How many unsafe requests were sent before that."""
+    began_at: int = 0
+    """When its first attempt was reserved, of a call in doubt whose key may be forgotten by now."""
     settled: CallResult | None = None
 
 
@@ -103,8 +107,14 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
         lease_until=row.lease_until,
         checkpoint=checkpoint,
         sent=sent,
+        began_at=_began_at(connection, run_id, row) if row.state == "reserved" else 0,
         settled=settled,
     )
+
+
+def _began_at(connection: Connection, run_id: str, row: Any) -> int:
+    first = find(connection, run_id, "reserved", f"{row.operation_id}#1")
+    return 0 if first is None else first.at
 
 
 LOCKED = Statement(
@@ -140,6 +150,7 @@ def reserve(
     tool_version: str,
     *,
     seen: int,
+    throttle: Throttle | None = None,
 ) -> int:
     """Write down that an attempt is about to act, before it acts; its number, from 1.
 
@@ -153,8 +164,10 @@ def reserve(
         lease_ms: For how long it may act.
         tool_version: Of the contract that serves it.
         seen: How many reservations there were when this attempt looked.
+        throttle: What holds the tool's calls back, if anything does.
 
     Raises:
+        Throttled: It must wait. Nothing was written.
         OperationMoved: It may not act: settled, waiting, or reserved by another attempt since.
     """
     row = LOCKED.one(connection, {"id": call.id})
@@ -162,6 +175,8 @@ def reserve(
         return int(row.attempts)
     if row.attempts != seen or row.state in {"settled", "waiting"}:
         raise OperationMoved(f"operation {call.id!r} is {row.state} after {row.attempts} attempts, not {seen}")
+    if throttle is not None:
+        take(connection, throttle, call.id)
     attempt = int(row.attempts) + 1
     lease_until = now_ms() + lease_ms
     RESERVE.run(connection, {"id": call.id, "attempt": attempt, "by": owner, "until": lease_until})
@@ -178,6 +193,8 @@ class Settlement:
     content: Any
     """The result, or the error for the model."""
     meta: dict[str, Any]
+    invalidates: tuple[str, ...] = ()
+    """Names of kept results that are no longer true if it happened, or may have."""
 
 
 class Settled(NamedTuple):
@@ -205,6 +222,8 @@ def settle(connection: Connection, run_id: str, operation_id: str, owner: str, n
         return Settled(recorded, mine=False)
     if row.owner != owner and new.outcome is not Outcome.SUCCEEDED:
         raise LedgerConflict(f"operation {operation_id!r} has a newer attempt, which decides what became of it")
+    for name in new.invalidates if new.outcome in {Outcome.SUCCEEDED, Outcome.UNKNOWN} else ():
+        forget(connection, name)
     meta = {"outcome": new.outcome, "tool": row.tool, **new.meta}
     [anchor] = append(connection, run_id, [NewEntry(kind="settled", ref=operation_id, meta=meta, content=new.content)])
     SETTLE.run(connection, {"id": operation_id, "became": new.outcome, "by": owner, "seq": anchor[0], "at": now_ms()})

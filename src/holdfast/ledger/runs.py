@@ -1,5 +1,7 @@
 """Runs: how they come into the ledger, how they close, and the list of them."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +9,7 @@ from sqlalchemy import Connection, bindparam, case, func, insert, select
 
 from holdfast.contracts.effects import Outcome, RunStatus
 from holdfast.contracts.errors import LedgerConflict, RunIdTaken, RunNotFound
-from holdfast.contracts.identity import digest, new_chain_id
+from holdfast.contracts.identity import canonical_json, digest, new_chain_id
 from holdfast.contracts.results import RunSummary
 from holdfast.contracts.wire import Anchor, CloseInput
 from holdfast.ledger.entries import NEW_HEAD, NewEntry, append, find, moment, now_ms
@@ -51,6 +53,8 @@ class RunRow:
     calls: int
     tokens: int
     cost_micros: int
+    contracts: Mapping[str, str]
+    """The versions of the agent's tools when the run began, by name."""
 
 
 def request_run(connection: Connection, new: NewRun) -> RunRow:
@@ -92,15 +96,22 @@ OPEN = Statement(
         agent_version=bindparam("version"),
         status=RunStatus.RUNNING,
         trace_id=bindparam("trace"),
+        contracts=bindparam("tools"),
     )
 )
 CLOSE = Statement(NEW_HEAD.values(status=bindparam("became"), closed_at=bindparam("at")))
 
 
 def open_run(
-    connection: Connection, run_id: str, execution: str, model: str, agent_version: str, trace_id: str
+    connection: Connection,
+    run_id: str,
+    execution: str,
+    model: str,
+    agent_version: str,
+    trace_id: str,
+    contracts: Mapping[str, str],
 ) -> Anchor:
-    """Bind a requested run to its workflow execution and pin the model, once.
+    """Bind a requested run to its workflow execution, and pin the model and the versions of the tools, once.
 
     Raises:
         LedgerConflict: Another execution already has this run id.
@@ -114,7 +125,7 @@ def open_run(
                 "not even after its run has closed: start again under a new id"
             )
         return opened.anchor
-    meta = {"model": model, "agent_version": agent_version, "execution": execution}
+    meta = {"model": model, "agent_version": agent_version, "execution": execution, "contracts": dict(contracts)}
     [anchor] = append(
         connection,
         run_id,
@@ -124,6 +135,7 @@ def open_run(
         pinned=model,
         version=agent_version,
         trace=run.trace_id or trace_id,
+        tools=canonical_json(dict(contracts)),
     )
     return anchor
 
@@ -142,7 +154,7 @@ def close_run(connection: Connection, run_id: str, close: CloseInput) -> tuple[R
 FIELDS = (
     runs.c.run_id, runs.c.chain_id, runs.c.execution, runs.c.agent, runs.c.agent_version, runs.c.model, runs.c.user,
     runs.c.tenant, runs.c.status, runs.c.trace_id, runs.c.head_seq, runs.c.turns, runs.c.calls, runs.c.tokens,
-    runs.c.cost_micros,
+    runs.c.cost_micros, runs.c.contracts,
 )  # fmt: skip
 
 
@@ -160,6 +172,7 @@ def read_run(connection: Connection, run_id: str) -> RunRow:
         raise RunNotFound(f"the ledger has no run {run_id!r}; `holdfast runs` lists those it has")
     fields: dict[str, Any] = {column.name: value for column, value in zip(FIELDS, row, strict=True)}
     fields["status"] = RunStatus(row.status)
+    fields["contracts"] = json.loads(row.contracts)
     return RunRow(**fields)
 
 

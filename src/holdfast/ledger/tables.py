@@ -1,6 +1,6 @@
 """The ledger's tables. Entries are the record of runs; runs and operations are what is looked up fast.
 
-Circuits and notices are shared by all workers and belong to no run.
+Circuits, notices, windows and kept results are shared by all workers and belong to no run.
 
 Times are milliseconds since 1970 (UTC), money is millionths of a US dollar, both whole numbers, so that the same value
 hashes the same on every database.
@@ -24,6 +24,7 @@ runs = Table(
     Column("request_digest", String(64), nullable=False),
     Column("status", String(16), nullable=False),
     Column("trace_id", String(32), nullable=False, server_default=""),
+    Column("contracts", Text, nullable=False, server_default="{}"),
     Column("requested_at", BigInteger, nullable=False),
     Column("closed_at", BigInteger),
     Column("head_seq", Integer, nullable=False, server_default="0"),
@@ -103,4 +104,30 @@ notices = Table(
     Column("first_at", BigInteger, nullable=False),
     Column("last_at", BigInteger, nullable=False),
     Column("times", Integer, nullable=False),
+)
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("name", String(600), primary_key=True),
+    Column("taken", Text, nullable=False),
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("name", String(400), primary_key=True),
+    Column("number", Integer, nullable=False),
+)
+
+cached = Table(
+    "cached",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("name", String(400), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("kept_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("cached_name", "name", "kept_at"),
+    Index("cached_expires_at", "expires_at"),
 )

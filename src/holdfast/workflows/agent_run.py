@@ -48,6 +48,15 @@ def _show_waiting(waiting: int) -> None:
     workflow.upsert_search_attributes([STATUS.value_set(WAITING if waiting else RunStatus.RUNNING)])
 
 
+def _restarting(info: workflow.Info) -> str:
+    """Why a run must not be started like this, empty if it may: what restarts a workflow would take the same run id again."""
+    if info.cron_schedule:
+        return "a run can't be started with a cron schedule, which uses one id for many runs: use a Temporal Schedule"
+    if info.retry_policy is not None:
+        return "a run can't be started with a retry policy: it recovers by itself, and a new request is a new run"
+    return ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ending:
     """How a run ends."""
@@ -119,8 +128,8 @@ class AgentRun:
         return await self._close(ending)
 
     async def _open(self) -> None:
-        if self._fault:
-            raise ApplicationError(self._fault, type=ErrorCode.INTERNAL)
+        if fault := self._fault or _restarting(workflow.info()):
+            raise ApplicationError(fault, type=ErrorCode.INTERNAL)
         if workflow.info().typed_search_attributes.get(AGENT) is None:
             workflow.upsert_search_attributes(
                 [

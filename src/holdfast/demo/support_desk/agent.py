@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel, Field
 
-from holdfast import Agent, Effect, Limits, ProposedCall, Tier, ToolContext, tool
+from holdfast import Agent, Effect, Limits, ProposedCall, Rate, Tier, ToolContext, tool
 from holdfast.demo.support_desk.script import answer_ticket
 from holdfast.llm import Script
 
@@ -87,13 +87,14 @@ async def find_orders(args: EmailArgs, ctx: ToolContext) -> list[Order]:
 
 
 @tool(
-    version="2.1.0",
+    version="2.2.0",
     effect=Effect.KEYED,
     tier=Tier.IRREVERSIBLE,
     scope="payments:refund:write",
     timeout=timedelta(seconds=30),
     same_intent=("payment_id",),
     show=("payment_id",),
+    rates=(Rate(count=60, per=timedelta(minutes=1), each="tenant"),),
     owner="payments team",
     runbook="the payment service's own log says what was refunded: GET /log",
 )

@@ -1,4 +1,4 @@
-"""What all workers share: circuits and notices."""
+"""What all workers share: circuits, notices, windows, kept results; and the contracts a run began with."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,6 +11,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Create the tables."""
+    op.add_column("runs", sa.Column("contracts", sa.Text, nullable=False, server_default="{}"))
     op.create_table(
         "circuits",
         sa.Column("upstream", sa.String(64), primary_key=True),
@@ -30,3 +31,23 @@ def upgrade() -> None:
         sa.Column("last_at", sa.BigInteger, nullable=False),
         sa.Column("times", sa.Integer, nullable=False),
     )
+    op.create_table(
+        "windows",
+        sa.Column("name", sa.String(600), primary_key=True),
+        sa.Column("taken", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "generations",
+        sa.Column("name", sa.String(400), primary_key=True),
+        sa.Column("number", sa.Integer, nullable=False),
+    )
+    op.create_table(
+        "cached",
+        sa.Column("key", sa.String(64), primary_key=True),
+        sa.Column("name", sa.String(400), nullable=False),
+        sa.Column("content", sa.Text, nullable=False),
+        sa.Column("kept_at", sa.BigInteger, nullable=False),
+        sa.Column("expires_at", sa.BigInteger, nullable=False),
+    )
+    op.create_index("cached_name", "cached", ["name", "kept_at"])
+    op.create_index("cached_expires_at", "cached", ["expires_at"])

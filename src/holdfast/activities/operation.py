@@ -1,0 +1,287 @@
+"""One attempt of one operation: reserve, execute, settle. Any of it may die at any point."""
+
+import random
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from pydantic import BaseModel
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from holdfast.activities.attempt import Done, Failed, run_once
+from holdfast.activities.boundary import Boundary
+from holdfast.activities.context import EngineContext
+from holdfast.activities.doubt import clear_doubt, find, must_look
+from holdfast.activities.gate import invalid_arguments, validate
+from holdfast.activities.patience import patiently, uninterrupted
+from holdfast.activities.result_cache import name_of
+from holdfast.contracts.effects import Effect, Outcome
+from holdfast.contracts.errors import ErrorCode, LedgerConflict, LedgerUnavailable
+from holdfast.contracts.tool import Tool
+from holdfast.contracts.wire import CallInput, CallResult
+from holdfast.ledger import Looked, OperationMoved, Settlement, State, Throttle, Throttled
+from holdfast.ledger.operations import settle_with_effect
+from holdfast.telemetry import step_span
+from holdfast.tools.lease import Lease
+
+LEASE_MARGIN = timedelta(seconds=1)
+"""Between an attempt's time limit and the end of its lease."""
+LONGEST_DELAY = timedelta(hours=1)
+log = structlog.get_logger()
+
+
+class OperationAttempt:
+    """One attempt, from the reservation to the settlement."""
+
+    def __init__(self, boundary: Boundary, tool: Tool, call: CallInput, run_id: str, looked: Looked) -> None:
+        self._ledger = boundary.ledger
+        self._boundary = boundary
+        self._tool = tool
+        self._call = call
+        self._run_id = run_id
+        self._looked = looked
+        self._owner = str(uuid.uuid4())
+        self._lease: Lease | None = None
+        self._reserved = False
+        self._unreserved = tool.effect is Effect.READ and not tool.limited
+        # A read's first attempt is not written down; if Temporal says that there was one, it counts.
+        self._unwritten = int(self._unreserved and activity.info().attempt > 1)
+        self._doubtful = False
+        """An earlier attempt may have had an effect, and nothing has cleared that up."""
+
+    async def carry_out(self) -> CallResult:
+        """Find out what stands, and act if it may."""
+        arguments = validate(self._tool, self._looked.arguments)
+        if isinstance(arguments, dict):
+            error = {**invalid_arguments(self._tool, arguments), "operation": self._call.id}
+            return await self._fence("the arguments don't fit the contract any more", error=error)
+        kept = await self._boundary.results.look(self._tool, *self._asked) if self._tool.cache else None
+        if kept is not None and kept.expires_at:
+            return await self._close(Outcome.SUCCEEDED, kept.content, cached=True)
+        known = await self._without_doubt()
+        if known is not None:
+            return known
+        attempt = await self._reserve()
+        if self._tool.effect is Effect.TRANSACTIONAL:
+            return await uninterrupted(self._in_transaction(arguments, attempt))
+        with step_span("holdfast.execute"):
+            end = await run_once(self._tool, arguments, self._context(attempt))
+        if isinstance(end, Failed):
+            end = await self._otherwise(end, attempt)
+        elif self._tool.cache and kept is not None and end.kept:
+            await self._boundary.results.keep(self._tool, self._tool.cache, *self._asked, end.content, kept)
+        # From here on something is known, and it must be written down whatever else happens.
+        return await uninterrupted(self._record(end, attempt))
+
+    async def _without_doubt(self) -> CallResult | None:
+        """What became of the operation, if that can be said without another attempt, or no further one may follow."""
+        absent = None
+        if self._looked.state is State.RESERVED:
+            known = await clear_doubt(
+                self._ledger, self._tool, self._run_id, self._call, self._looked, self._context(0)
+            )
+            if known is not None:
+                return known
+            absent = self._looked.attempts if must_look(self._tool, self._looked) else None
+            self._doubtful = absent is None and not self._tool.effect.harmless
+        tried = self._looked.attempts + self._unwritten
+        if tried >= self._tool.attempts:
+            return await self._fence(f"{self._tool.name} was tried {tried} times", absent=absent)
+        return None
+
+    @property
+    def _asked(self) -> tuple[str, dict[str, Any]]:
+        """What results are kept by, besides the tool."""
+        return self._looked.tenant, self._looked.arguments
+
+    @property
+    def _invalidated(self) -> tuple[str, ...]:
+        """The names of kept results that are no longer true once it happened."""
+        return tuple(name_of(tool, self._looked.tenant) for tool in self._tool.invalidates)
+
+    async def _otherwise(self, end: Failed, attempt: int) -> Done | Failed:
+        """What else can be found out once no further attempt follows: by a fallback, or by looking."""
+        final = not end.cancelled and not self._another_attempt_follows(end, attempt, harmless=self._harmless(end))
+        if not final:
+            return end
+        if self._tool.effect is Effect.READ and self._tool.fallback is not None and end.broken:
+            return await self._fall_back(self._tool.fallback, end, attempt)
+        if self._tool.effect is Effect.KEYED and self._tool.reconcile is not None and not self._harmless(end):
+            try:
+                found = await find(self._tool, self._looked, self._context(attempt))
+            except Exception as error:  # noqa: BLE001 - the author's code may raise anything: then nothing more is known
+                log.warning("reconcile does not know", error=str(error))
+                return end
+            return end if found is None else Done(content=found)
+        return end
+
+    async def _fall_back(self, fallback: Tool, end: Failed, attempt: int) -> Done | Failed:
+        arguments = validate(fallback, self._looked.arguments)
+        if isinstance(arguments, dict):
+            return end
+        log.warning("call falls back", code=end.code, fallback=fallback.name)
+        instead = await run_once(fallback, arguments, self._context(attempt, tool=fallback))
+        if isinstance(instead, Failed):
+            return end
+        note = f"{self._tool.name} is not available ({end.code}); this is from {fallback.name}"
+        return Done(content={"note": note, "result": instead.content})
+
+    def _harmless(self, end: Failed) -> bool:
+        return self._tool.effect.harmless or (end.surely_not and not self._doubtful)
+
+    async def _reserve(self) -> int:
+        """The number of this attempt. A first read needs no reservation: it has no effect.
+
+        Raises:
+            OperationMoved: Another attempt was faster: what this one has looked at is no longer so.
+            ApplicationError: The tool's rates or its concurrency hold it back; it waits in Temporal.
+        """
+        if self._unreserved and activity.info().attempt == 1:
+            return 1
+        seconds = (self._tool.timeout + LEASE_MARGIN).total_seconds()
+        self._lease = Lease(seconds)
+        with step_span("holdfast.reserve"):
+            try:
+                attempt = await patiently(
+                    lambda: self._ledger.reserve(
+                        self._run_id,
+                        self._call,
+                        self._owner,
+                        int(seconds * 1000),
+                        self._tool.version,
+                        seen=self._looked.attempts,
+                        throttle=self._throttle(),
+                    )
+                )
+            except Throttled as error:
+                wait = timedelta(milliseconds=error.wait_ms * random.uniform(1.0, 1.2))
+                raise ApplicationError(str(error), type=ErrorCode.RATE_LIMITED, next_retry_delay=wait) from error
+        self._reserved = True
+        if self._lease.over:
+            # It was frozen since: somebody else may have taken the operation over.
+            late = Failed(code=ErrorCode.TIMEOUT, message="the lease ran out before the call began")
+            await self._release(late, surely_not=not self._doubtful)
+            raise ApplicationError(late.message, type=late.code)
+        return attempt + self._unwritten
+
+    def _throttle(self) -> Throttle | None:
+        tool, looked = self._tool, self._looked
+        if not tool.limited:
+            return None
+        return Throttle(
+            tool=tool.name, tenant=looked.tenant, user=looked.user, rates=tool.rates, concurrency=tool.concurrency
+        )
+
+    def _context(self, attempt: int, connection: Any = None, tool: Tool | None = None) -> EngineContext:
+        return EngineContext(
+            ledger=self._ledger,
+            http=lambda: self._boundary.http,
+            run_id=self._run_id,
+            operation_id=self._call.id,
+            owner=self._owner,
+            attempt=attempt,
+            tool=tool or self._tool,
+            looked=self._looked,
+            doubtful=self._doubtful,
+            lease=self._lease,
+            connection=connection,
+        )
+
+    async def _record(self, end: Done | Failed, attempt: int) -> CallResult:
+        if isinstance(end, Done):
+            return await self._close(Outcome.SUCCEEDED, end.content, attempt=attempt, kept=end.kept)
+        if end.never and self._tool.effect is Effect.KEYED:
+            self._doubtful = False
+        harmless = self._harmless(end)
+        told = end.told(self._call.id)
+        if self._tool.fallback is not None and end.broken:
+            told["hint"] = f"use {self._tool.fallback.name} instead"
+        if end.cancelled and not _run_was_cancelled():
+            # The worker is going down: another one takes over by the rules of the effect class.
+            raise ApplicationError("the worker stopped during the call", type=ErrorCode.UNAVAILABLE)
+        if self._another_attempt_follows(end, attempt, harmless=harmless):
+            await self._release(end, surely_not=harmless)
+            log.warning("attempt failed, another one follows", code=end.code, attempt=attempt)
+            wait = self._tool.backoff.delay(attempt, self._call.id)
+            if end.retry_after:
+                wait = min(timedelta(seconds=end.retry_after), LONGEST_DELAY)
+            raise ApplicationError(end.message, type=end.code, next_retry_delay=wait)
+        if harmless:
+            return await self._close(Outcome.FAILED, told, attempt=attempt, code=end.code)
+        told["message"] += "; it may or may not have happened"
+        return await self._close(Outcome.UNKNOWN, told, attempt=attempt, code=end.code)
+
+    def _another_attempt_follows(self, end: Failed, attempt: int, *, harmless: bool) -> bool:
+        if self._tool.effect is Effect.RECONCILED and not harmless and not end.cancelled:
+            # It looks first, and runs again only if this one is absent and attempts are left.
+            return True
+        repeatable = harmless or self._tool.effect is not Effect.ONCE
+        return end.retryable and repeatable and attempt < self._tool.attempts
+
+    async def _close(self, outcome: Outcome, content: Any, **meta: Any) -> CallResult:
+        names = self._invalidated
+        new = Settlement(outcome=outcome, content=content, meta=meta, invalidates=names)
+        owner = self._owner if self._reserved else ""
+        try:
+            with step_span("holdfast.settle"):
+                settled = await patiently(lambda: self._ledger.settle(self._run_id, self._call.id, owner, new))
+        except LedgerConflict as error:
+            raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
+        self._boundary.results.forget(names)
+        if settled.mine:
+            self._tell(outcome, content)
+        return settled.result
+
+    def _tell(self, outcome: Outcome, content: Any) -> None:
+        """Spare the next turn the reading of a result that this process has settled, if nobody can still change it."""
+        if outcome in {Outcome.SUCCEEDED, Outcome.FAILED}:
+            self._boundary.transcripts.tell(
+                self._run_id, self._call.turn, self._call.id, outcome, content, self._tool.result_limit
+            )
+
+    async def _release(self, end: Failed, *, surely_not: bool) -> None:
+        if self._reserved:
+            await patiently(
+                lambda: self._ledger.release(self._run_id, self._call.id, self._owner, end.code, surely_not=surely_not)
+            )
+
+    async def _fence(
+        self, reason: str, *, error: dict[str, Any] | None = None, absent: int | None = None
+    ) -> CallResult:
+        return await patiently(
+            lambda: self._ledger.fence(self._run_id, self._call.id, reason, error=error, absent=absent)
+        )
+
+    async def _in_transaction(self, arguments: BaseModel, attempt: int) -> CallResult:
+        """The effect and its settlement commit together, or neither does."""
+        names = self._invalidated
+        try:
+            async with self._ledger.open() as connection:
+                end = await run_once(self._tool, arguments, self._context(attempt, connection))
+                if isinstance(end, Failed):
+                    raise _RolledBack(end)
+                new = Settlement(
+                    outcome=Outcome.SUCCEEDED, content=end.content, meta={"attempt": attempt}, invalidates=names
+                )
+                settled = await connection.run_sync(settle_with_effect, self._run_id, self._call.id, self._owner, new)
+        except _RolledBack as rolled_back:
+            return await self._record(rolled_back.end, attempt)
+        except (LedgerUnavailable, OperationMoved) as error:
+            # Whether it committed is not known, or another attempt has taken over: the ledger knows next time.
+            raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
+        self._boundary.results.forget(names)
+        self._tell(Outcome.SUCCEEDED, end.content)
+        return settled
+
+
+class _RolledBack(Exception):
+    def __init__(self, end: Failed) -> None:
+        super().__init__(end.message)
+        self.end = end
+
+
+def _run_was_cancelled() -> bool:
+    details = activity.cancellation_details()
+    return details is not None and details.cancel_requested

@@ -1,0 +1,80 @@
+"""What all workers share in the ledger, under many at once; each test on SQLite and on PostgreSQL."""
+
+import asyncio
+import time
+from datetime import timedelta
+
+from holdfast.contracts.clauses import Rate
+from holdfast.contracts.errors import LedgerRace
+from holdfast.ledger import Ledger, Throttle, Throttled
+from holdfast.ledger.cached import forget
+from holdfast.ledger.throttle import take
+
+
+async def places(ledger: Ledger, throttle: Throttle, number: int) -> list[int]:
+    """What so many calls at once are told: 0 to go on, else how many milliseconds to wait."""
+
+    async def one(n: int) -> int:
+        while True:
+            try:
+                await ledger.database.write(lambda connection: take(connection, throttle, f"op-{n}"))
+            except LedgerRace:
+                continue  # two made the same row, and the other's stands
+            except Throttled as error:
+                return error.wait_ms
+            return 0
+
+    return sorted(await asyncio.gather(*(one(n) for n in range(number))))
+
+
+async def test_of_many_at_once_no_more_pass_a_window_than_it_holds(ledger: Ledger) -> None:
+    rate = Rate(count=5, per=timedelta(seconds=1))
+    throttle = Throttle(tool="pay", tenant="t", user="ada", rates=[rate])
+    began = time.monotonic()
+    waits = await places(ledger, throttle, 20)
+    assert waits.count(0) == 5
+    assert all(0 < wait <= 1000 for wait in waits[5:])
+    await asyncio.sleep(max(0.0, began + 1.1 - time.monotonic()) + 0.2)
+    assert (await places(ledger, throttle, 20)).count(0) == 5
+
+
+async def test_windows_of_other_tools_tenants_and_users_are_others(ledger: Ledger) -> None:
+    for each, others in {"tool": 1, "tenant": 2, "user": 3}.items():
+        rate = Rate.model_validate({"count": 1, "per": timedelta(hours=1), "each": each})
+        who = [("t", "ada"), ("u", "ada"), ("t", "bob")]
+        told = [(await places(ledger, Throttle(tool=each, tenant=t, user=u, rates=[rate]), 1))[0] for t, u in who]
+        assert told.count(0) == others, each
+
+
+async def test_a_call_that_one_window_refuses_takes_no_place_in_another(ledger: Ledger) -> None:
+    rates = [Rate(count=2, per=timedelta(hours=1), each="tenant"), Rate(count=1, per=timedelta(hours=1), each="user")]
+    throttles = [Throttle(tool="pay", tenant="t", user=user, rates=rates) for user in ("ada", "ada", "bob")]
+    told = [(await places(ledger, throttle, 1))[0] for throttle in throttles]
+    assert [wait == 0 for wait in told] == [True, False, True]
+
+
+async def keep(ledger: Ledger, key: str, content: object, *, generation: int = 0, most: int = 10) -> bool:
+    return await ledger.keep_cached("t/look", key, content, generation=generation, ttl_ms=60_000, most=most)
+
+
+async def test_a_result_that_was_read_before_a_write_is_not_kept_after_it(ledger: Ledger) -> None:
+    before = await ledger.look_for_cached("t/look", "k")
+    await ledger.database.write(lambda connection: forget(connection, "t/look"))
+    assert not await keep(ledger, "k", "old", generation=before.generation)
+    after = await ledger.look_for_cached("t/look", "k")
+    assert (after.generation, after.expires_at) == (1, 0)
+    assert await keep(ledger, "k", "new", generation=1)
+    assert (await ledger.look_for_cached("t/look", "k")).content == "new"
+
+
+async def test_the_oldest_results_make_room(ledger: Ledger) -> None:
+    for number in range(5):
+        await keep(ledger, f"k{number}", number, most=3)
+        await asyncio.sleep(0.005)
+    kept = [(await ledger.look_for_cached("t/look", f"k{number}")).content for number in range(5)]
+    assert kept == [None, None, 2, 3, 4]
+
+
+async def test_many_who_keep_the_same_result_at_once_keep_it_once(ledger: Ledger) -> None:
+    assert all(await asyncio.gather(*(keep(ledger, "k", {"n": 1}) for _ in range(10))))
+    assert (await ledger.look_for_cached("t/look", "k")).content == {"n": 1}
