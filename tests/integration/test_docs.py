@@ -69,11 +69,12 @@ def test_the_upstreams_of_the_page_on_http_are_valid_settings(monkeypatch: pytes
         load_settings()
 
 
-def test_the_list_tool_of_the_page_on_http_is_a_valid_one() -> None:
-    [code] = python("http.md")
+def test_the_tools_of_the_page_on_http_are_valid_ones() -> None:
     names: dict[str, Any] = {}
-    exec(compile(code, "snippet", "exec"), names)
+    for code in python("http.md"):
+        exec(compile(code, "snippet", "exec"), names)
     assert names["list_payments"].schema.parameters["required"] == ["customer"]
+    assert (names["create_ticket"].secrets, names["create_ticket"].schema.name) == (("tools",), "create_ticket")
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -14,6 +14,7 @@ HoldfastError
 │   ├── RunIdTaken           this run id already belongs to another request
 │   ├── RunFailed            the run ended with an error
 │   └── DecisionRefused      an approval, rejection or resolution does not fit what waits
+├── SignatureRefused         a request that came in is not signed as it must be
 ├── ModelError               a model call failed; `code` says how
 └── ToolError                a tool call failed; raised by tool authors and by the engine
 """
@@ -131,6 +132,10 @@ class RunFailed(RunError):
 
 class DecisionRefused(RunError):
     """An approval, rejection or resolution does not fit what waits."""
+
+
+class SignatureRefused(HoldfastError):
+    """A request is not signed as it must be. Its message is for logs; who sent it learns only that it was refused."""
 
 
 class ModelError(HoldfastError):

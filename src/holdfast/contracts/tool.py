@@ -1,7 +1,7 @@
 """The tool contract: what an author declares, checked as a whole when it is built."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -17,6 +17,7 @@ from holdfast.contracts.faults import argument_faults, own_faults
 from holdfast.contracts.identity import digest
 from holdfast.contracts.messages import ToolSchema
 from holdfast.contracts.signature import Signature, read_signature
+from holdfast.contracts.upstream import Upstream
 from holdfast.contracts.versions import version_numbers
 
 DEFAULT_TIMEOUT = timedelta(seconds=30)
@@ -88,6 +89,8 @@ class Tool:
     """It sends something to outside of the organisation."""
     secrets: tuple[str, ...] = ()
     """The secrets it may ask for with `ctx.secret`."""
+    upstreams: Mapping[str, Upstream] = field(default_factory=dict[str, Upstream])
+    """HTTP services that come with it; the worker's settings for the same name go before."""
     compensate: Callable[..., Any] | None = None
     """`async compensate(args, result, ctx)`: undoes the call. Recorded in the contract."""
     owner: str = ""
@@ -179,6 +182,7 @@ def tool(
     untrusted: bool | tuple[str, ...] = False,
     egress: bool = False,
     secrets: tuple[str, ...] = (),
+    upstreams: Mapping[str, Upstream] | None = None,
     owner: str = "",
     runbook: str = "",
     deprecated: Deprecation | None = None,
@@ -225,6 +229,7 @@ def tool(
             untrusted=untrusted,
             egress=egress,
             secrets=secrets,
+            upstreams=upstreams or {},
             owner=owner,
             runbook=runbook,
             deprecated=deprecated,

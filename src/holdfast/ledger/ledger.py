@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import Connection, select
 
 from holdfast.contracts.circuit import Circuit
+from holdfast.contracts.clauses import Rate
 from holdfast.contracts.errors import LedgerRace, RunNotFound
 from holdfast.contracts.results import Event, Notice, Operation, RunSummary
+from holdfast.contracts.served import ServedCall, Standing
 from holdfast.contracts.wire import Anchor, CallInput, CallResult, CloseInput, Decision, Resolution, Said, TurnResult
 from holdfast.ledger import (
     cached,
@@ -21,6 +23,8 @@ from holdfast.ledger import (
     notices,
     operations,
     runs,
+    served,
+    throttle,
     turns,
     verify,
 )
@@ -30,7 +34,7 @@ from holdfast.ledger.operations import Looked, Settled, Settlement
 from holdfast.ledger.runs import NewRun, RunRow
 from holdfast.ledger.tables import entries as entries_table
 from holdfast.ledger.tables import runs as runs_table
-from holdfast.ledger.throttle import Throttle
+from holdfast.ledger.throttle import Throttle, Throttled
 from holdfast.ledger.turns import NewTurn, TurnContext
 from holdfast.ledger.verify import Verification
 
@@ -242,6 +246,26 @@ class Ledger:
     async def list_notices(self) -> list[Notice]:
         """What owners should know, the newest first."""
         return await self._read(notices.list_notices)
+
+    async def begin_served(self, call: ServedCall, *, abandoned_ms: int, again: bool) -> Standing:
+        """What stands about a call for somebody else; see `served.begin`."""
+        return await self._write(served.begin, call, abandoned_ms=abandoned_ms, again=again)
+
+    async def answer_served(self, call: ServedCall, status: int, body: str) -> None:
+        """Write its answer down; see `served.answer`."""
+        await self._write(served.answer, call, status, body)
+
+    async def withdraw_served(self, call: ServedCall) -> None:
+        """Forget that it was begun; see `served.withdraw`."""
+        await self._write(served.withdraw, call)
+
+    async def take_place(self, tool: str, tenant: str, rates: Sequence[Rate]) -> int:
+        """Take a place in a tool's windows; 0, or in how many milliseconds to come back."""
+        try:
+            await self._write(throttle.take, Throttle(tool=tool, tenant=tenant, user="", rates=rates), "")
+        except Throttled as error:
+            return error.wait_ms
+        return 0
 
     async def run_ids(self) -> list[str]:
         """Every run id, also of runs whose row was removed but whose entries still stand."""

@@ -1,6 +1,7 @@
 """The ledger's tables. Entries are the record of runs; runs and operations are what is looked up fast.
 
-Circuits, notices, windows and kept results are shared by all workers and belong to no run.
+Circuits, notices, windows and kept results are shared by all workers and belong to no run. Served calls are those that a tool
+backend has carried out for others.
 
 Times are milliseconds since 1970 (UTC), money is millionths of a US dollar, both whole numbers, so that the same value
 hashes the same on every database.
@@ -130,4 +131,17 @@ cached = Table(
     Column("expires_at", BigInteger, nullable=False),
     Index("cached_name", "name", "kept_at"),
     Index("cached_expires_at", "expires_at"),
+)
+
+served = Table(
+    "served",
+    metadata,
+    Column("tool", String(64), primary_key=True),
+    Column("ns", String(255), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("began_at", BigInteger, nullable=False),
 )

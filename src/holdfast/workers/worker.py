@@ -21,6 +21,7 @@ from holdfast.activities.read_result import read_result
 from holdfast.contracts import names
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.registry import Registry, ToolVersions
+from holdfast.contracts.upstream import Upstream
 from holdfast.contracts.wire import (
     CallInput,
     CallResult,
@@ -59,13 +60,20 @@ def make_boundary(agents: Iterable[Agent], ledger: Ledger, settings: Settings) -
         ledger=ledger,
         registry=registry,
         models=models,
-        upstreams=settings.upstreams,
+        upstreams={**_upstreams_of(registry), **settings.upstreams},
         heartbeat_seconds=settings.heartbeat_seconds,
     )
-    if settings.upstreams:
+    if boundary.upstreams:
         # The same for the HTTP client: the first call would pay for it with its own time limit.
         _ = boundary.http
     return boundary
+
+
+def _upstreams_of(registry: Registry) -> dict[str, Upstream]:
+    """The HTTP services that come with the tools."""
+    return {
+        name: one for versions in registry.tools.values() for tool in versions for name, one in tool.upstreams.items()
+    }
 
 
 def sandboxed_runner() -> WorkflowRunner:

@@ -1,4 +1,4 @@
-"""What all workers share: circuits, notices, windows, kept results; and the contracts a run began with."""
+"""What all workers share: circuits, notices, windows, kept results, served calls; and the contracts a run began with."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -51,3 +51,14 @@ def upgrade() -> None:
     )
     op.create_index("cached_name", "cached", ["name", "kept_at"])
     op.create_index("cached_expires_at", "cached", ["expires_at"])
+    op.create_table(
+        "served",
+        sa.Column("tool", sa.String(64), primary_key=True),
+        sa.Column("ns", sa.String(255), primary_key=True),
+        sa.Column("key", sa.String(255), primary_key=True),
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("request_id", sa.String(64), nullable=False),
+        sa.Column("status", sa.Integer, nullable=False),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("began_at", sa.BigInteger, nullable=False),
+    )

@@ -1,0 +1,1 @@
+"""Tools that live elsewhere: the backend, and an agent that calls it."""

@@ -1,0 +1,116 @@
+"""`http_tool`: a tool that lives elsewhere, registered by URL and called with a signed request."""
+
+import hashlib
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from holdfast.contracts.context import ToolContext
+from holdfast.contracts.effects import Effect, Tier
+from holdfast.contracts.errors import ErrorCode, SignatureRefused, ToolError
+from holdfast.contracts.identity import canonical_json
+from holdfast.contracts.signing import Dialect, OnceOnly, onceonly_headers, webhook_headers
+from holdfast.contracts.tool import Tool, tool
+from holdfast.contracts.upstream import Upstream
+
+
+def http_tool(
+    *,
+    name: str,
+    url: str,
+    description: str,
+    version: str,
+    effect: Effect,
+    tier: Tier,
+    scope: str,
+    arguments: type[BaseModel],
+    result: Any = Any,
+    sign: Dialect,
+    **clauses: Any,
+) -> Tool:
+    """A tool whose work is done by a signed POST to a URL.
+
+    Each attempt carries the same id (`webhook-id`, or `lease_id` in the body), which is the operation's, and the same
+    `Idempotency-Key`. The answer is JSON, the result itself or `{"result": …}`.
+
+    Args:
+        name: What the model calls.
+        url: Where it is called. A worker can point it elsewhere with an upstream of the tool's name in its settings.
+        description: For the model.
+        version: Of the contract.
+        effect: What happens if it runs twice. `KEYED` fits an endpoint that goes by the id, as `holdfast.tools.backend` does.
+        tier: The harm it can do.
+        scope: What it needs to be allowed to do.
+        arguments: A pydantic model.
+        result: The type of the result; any JSON unless said.
+        sign: The dialect, and the name of the secret.
+        clauses: Every other clause of a contract; see `Tool`.
+
+    Raises:
+        ContractError: With every fault of the contract.
+    """
+    parts = urlsplit(url)
+    upstream = Upstream(base_url=f"{parts.scheme}://{parts.netloc}")
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    adapter: TypeAdapter[Any] = TypeAdapter(result)
+
+    async def call(args: BaseModel, ctx: ToolContext) -> Any:
+        body, headers = _signed(sign, name, scope, args, ctx)
+        headers |= {"content-type": "application/json", "accept": "application/json"}
+        async with ctx.http(name) as client:
+            response = await client.post(path or "/", content=body, headers=headers)
+        return _result(adapter, name, response.content)
+
+    call.__annotations__ = {"args": arguments, "ctx": ToolContext, "return": result}
+    function: Callable[..., Awaitable[Any]] = call
+    secrets = tuple({sign.secret, *clauses.pop("secrets", ())})
+    return tool(
+        name=name,
+        description=description,
+        version=version,
+        effect=effect,
+        tier=tier,
+        scope=scope,
+        secrets=secrets,
+        upstreams={name: upstream, **clauses.pop("upstreams", {})},
+        **clauses,
+    )(function)
+
+
+def _signed(sign: Dialect, name: str, scope: str, args: BaseModel, ctx: ToolContext) -> tuple[bytes, dict[str, str]]:
+    secret, given = ctx.secret(sign.secret), args.model_dump(mode="json")
+    if isinstance(sign, OnceOnly):
+        wanted = {
+            "tool": name,
+            "args": given,
+            "agent_id": sign.agent_id,
+            "ns": ctx.tenant,
+            "key_hash": hashlib.sha256(ctx.idempotency_key.encode()).hexdigest(),
+            "ts": int(time.time()),
+            "lease_id": ctx.operation_id,
+            "scope_id": scope,
+        }
+        body = canonical_json(wanted).encode()
+        return body, onceonly_headers(sign, secret, name, body)
+    wanted = {"tool": name, "args": given, "ns": ctx.tenant, "user": ctx.user, "operation": ctx.operation_id}
+    body = canonical_json(wanted).encode()
+    try:
+        return body, webhook_headers(secret, ctx.operation_id, body)
+    except SignatureRefused as error:
+        raise ToolError(f"secret {sign.secret!r}: {error}", hint="an operator must correct it", happened="no") from None
+
+
+def _result(adapter: TypeAdapter[Any], name: str, content: bytes) -> Any:
+    """The result in an answer. What can't be read was carried out nevertheless."""
+    try:
+        answer: object = json.loads(content) if content else None
+        told = cast("dict[str, object]", answer) if isinstance(answer, dict) else {}
+        inner = told.get("result", answer)
+        return adapter.validate_json(canonical_json(inner))
+    except (ValueError, ValidationError) as error:
+        message = f"{name} answered with what its contract does not promise: {error}"
+        raise ToolError(message[:500], code=ErrorCode.RESULT_NOT_SERIALISABLE) from error
