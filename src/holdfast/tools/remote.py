@@ -107,9 +107,8 @@ def _signed(sign: Dialect, name: str, scope: str, args: BaseModel, ctx: ToolCont
 def _result(adapter: TypeAdapter[Any], name: str, content: bytes) -> Any:
     """The result in an answer. What can't be read was carried out nevertheless."""
     try:
-        answer: object = json.loads(content) if content else None
-        told = cast("dict[str, object]", answer) if isinstance(answer, dict) else {}
-        inner = told.get("result", answer)
+        answer: Any = json.loads(content) if content else None
+        inner = cast("dict[str, Any]", answer).get("result", answer) if isinstance(answer, dict) else answer
         return adapter.validate_json(canonical_json(inner))
     except (ValueError, ValidationError) as error:
         message = f"{name} answered with what its contract does not promise: {error}"
