@@ -37,8 +37,9 @@ POINTS = (
 IN_A_TRANSACTION = (
     "K0 decided", "K1 started", "K2 reserved", "T3 written, uncommitted", "T6 committed, unreported", "K7 reported",
 )  # fmt: skip
-NOT_WHEN_FROZEN = {"K0 decided", "K4 committed, no answer", "K7 reported"}
-"""Between activities there is nothing to freeze but the process, and the downstream can only kill."""
+NOT_WHEN_FROZEN = {"K0 decided", "K4 committed, no answer", "T3 written, uncommitted", "K7 reported"}
+"""Between activities there is nothing to freeze but the process, and the downstream can only kill. Inside a transaction the frozen
+process has SQLite's write lock: everybody waits until it is woken or ended, and nothing can be settled meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +54,11 @@ class System:
     def points(self) -> tuple[str, ...]:
         if self.effect is Effect.TRANSACTIONAL:
             return IN_A_TRANSACTION
-        no_reservation = {"K1 started", "K2 reserved", "K3 sending"} if self.effect is Effect.READ else set[str]()
-        return tuple(point for point in POINTS if point not in no_reservation)
+        missing = {"K1 started", "K2 reserved", "K3 sending"} if self.effect is Effect.READ else set[str]()
+        if self.manner in {"plain late", "plain broken"}:
+            # Its callers never get an answer that is one.
+            missing = {"K5 answered, unwritten"}
+        return tuple(point for point in POINTS if point not in missing)
 
     def __str__(self) -> str:
         lane = ", fast lane" if self.lane is Lane.FAST else ""

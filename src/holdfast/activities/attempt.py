@@ -39,6 +39,8 @@ class Failed:
     """It surely had no effect."""
     never: bool = False
     """Nor had any attempt before it: the other side answered for the key."""
+    acted: bool = False
+    """A request of this attempt may have had an effect, as far as the engine saw it go out; or it saw none at all."""
     retry_after: float | None = None
     cancelled: bool = False
 
@@ -67,13 +69,17 @@ async def run_once(tool: Tool, arguments: BaseModel, context: EngineContext) -> 
     except TimeoutError as error:
         if time.monotonic() - started >= seconds:
             context.cancel()
-            return Failed(
-                code=ErrorCode.TIMEOUT, message=f"{tool.name} did not end within {seconds:g} s", retryable=True
-            )
+            message = f"{tool.name} did not end within {seconds:g} s"
+            return Failed(code=ErrorCode.TIMEOUT, message=message, retryable=True, acted=context.may_have_acted)
         return _bug(tool, error, context)
     except asyncio.CancelledError:
         context.cancel()
-        return Failed(code=ErrorCode.CANCELLED, message=f"{tool.name} was cancelled while it ran", cancelled=True)
+        return Failed(
+            code=ErrorCode.CANCELLED,
+            message=f"{tool.name} was cancelled while it ran",
+            cancelled=True,
+            acted=context.may_have_acted,
+        )
     except ToolError as error:
         happened = error.happened or ("unknown" if context.acted else "no")
         return Failed(
@@ -84,6 +90,7 @@ async def run_once(tool: Tool, arguments: BaseModel, context: EngineContext) -> 
             retryable=error.retryable,
             surely_not=happened != "unknown",
             never=happened == "never",
+            acted=happened == "unknown",
             retry_after=error.retry_after,
         )
     except LedgerError:
@@ -104,7 +111,12 @@ async def _call(tool: Tool, arguments: BaseModel, context: EngineContext) -> Any
 def _bug(tool: Tool, error: BaseException, context: EngineContext) -> Failed:
     context.log.warning("tool raised", error=type(error).__name__, exc_info=error)
     message = f"{tool.name} failed: {type(error).__name__}: {error}"[:LONGEST_MESSAGE]
-    return Failed(code=ErrorCode.TOOL_FAILED, message=message, retryable=ErrorCode.TOOL_FAILED in RETRYABLE)
+    return Failed(
+        code=ErrorCode.TOOL_FAILED,
+        message=message,
+        retryable=ErrorCode.TOOL_FAILED in RETRYABLE,
+        acted=context.may_have_acted,
+    )
 
 
 def _as_json(tool: Tool, result: Any) -> Done | Failed:

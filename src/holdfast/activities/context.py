@@ -81,6 +81,11 @@ class EngineContext(ToolContext):
         """Whether an unsafe request of this attempt was accepted, or may have been."""
         return self._sends.acted
 
+    @property
+    def may_have_acted(self) -> bool:
+        """The same, if it acts through `ctx.http`; a tool that has sent nothing by it may have acted by itself."""
+        return self._sends.acted or self._sends.count == 0
+
     def cancel(self) -> None:
         """Tell the attempt to stop."""
         self._cancelled = True

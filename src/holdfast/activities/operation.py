@@ -228,6 +228,10 @@ class OperationAttempt:
             with step_span("holdfast.settle"):
                 settled = await patiently(lambda: self._ledger.settle(self._run_id, self._call.id, owner, new))
         except LedgerConflict as error:
+            # Another attempt has taken over, and decides; what this one may have done is kept beside it.
+            if outcome is Outcome.UNKNOWN:
+                late = Failed(code=str(meta.get("code", "")), message=str(error), acted=True)
+                await self._release(late, surely_not=False)
             raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
         self._boundary.results.forget(names)
         if settled.mine:
@@ -244,7 +248,9 @@ class OperationAttempt:
     async def _release(self, end: Failed, *, surely_not: bool) -> None:
         if self._reserved:
             await patiently(
-                lambda: self._ledger.release(self._run_id, self._call.id, self._owner, end.code, surely_not=surely_not)
+                lambda: self._ledger.release(
+                    self._run_id, self._call.id, self._owner, end.code, surely_not=surely_not, acted=end.acted
+                )
             )
 
     async def _fence(

@@ -156,9 +156,11 @@ class Ledger:
         """Write down what became of an operation; see `operations.settle`."""
         return await self._write(operations.settle, run_id, operation_id, owner, new)
 
-    async def release(self, run_id: str, operation_id: str, owner: str, code: str, *, surely_not: bool) -> None:
+    async def release(
+        self, run_id: str, operation_id: str, owner: str, code: str, *, surely_not: bool, acted: bool = False
+    ) -> None:
         """Write down that an attempt failed and another follows; see `operations.release`."""
-        await self._write(operations.release, run_id, operation_id, owner, code, surely_not=surely_not)
+        await self._write(operations.release, run_id, operation_id, owner, code, surely_not=surely_not, acted=acted)
 
     async def record_checkpoint(
         self, run_id: str, operation_id: str, owner: str, number: int, value: Any, *, sent: int = 0

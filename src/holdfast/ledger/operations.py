@@ -208,8 +208,8 @@ class Settled(NamedTuple):
 def settle(connection: Connection, run_id: str, operation_id: str, owner: str, new: Settlement) -> Settled:
     """Write down what became of an operation; outcome, result and chain entry in one transaction.
 
-    The first settlement stands. A success that comes late, from an attempt that was given up, is kept as evidence if
-    the settlement says otherwise, or if the effect may have happened twice.
+    The first settlement stands. What comes late, from an attempt that was given up, is kept as evidence if it speaks
+    against the settlement, or if the effect may have happened twice.
 
     Raises:
         LedgerConflict: A newer attempt is under way, and this one has no success to report.
@@ -217,7 +217,7 @@ def settle(connection: Connection, run_id: str, operation_id: str, owner: str, n
     row = LOCKED.one(connection, {"id": operation_id})
     if row.state == "settled":
         recorded = CallResult(outcome=Outcome(row.outcome), anchor=_anchor(connection, run_id, row.settled_seq))
-        if new.outcome is Outcome.SUCCEEDED and _is_news(connection, run_id, row, owner, new):
+        if _is_news(connection, run_id, row, owner, new):
             _keep_evidence(connection, run_id, operation_id, row, owner, new)
         return Settled(recorded, mine=False)
     if row.owner != owner and new.outcome is not Outcome.SUCCEEDED:
@@ -249,12 +249,18 @@ RECONCILE = "reconcile"
 
 
 def _is_news(connection: Connection, run_id: str, row: Any, owner: str, late: Settlement) -> bool:
-    """Whether a late success is news: the settlement says otherwise, or two attempts have each had an effect of its own."""
+    """Whether a late word matters: the settlement says otherwise, or two attempts may have had an effect each."""
+    if late.outcome not in {Outcome.SUCCEEDED, Outcome.UNKNOWN} or row.outcome == late.outcome == Outcome.UNKNOWN:
+        return False
+    if late.outcome is Outcome.UNKNOWN and Effect(row.effect).repeatable:
+        return False
+    if row.state != "settled":
+        return not Effect(row.effect).repeatable and row.owner != owner
     if row.outcome != Outcome.SUCCEEDED:
         return True
     if Effect(row.effect).repeatable or row.owner in {owner, RECONCILE}:
         return False
-    return bool(_content(connection, run_id, row.settled_seq) != late.content)
+    return late.outcome is Outcome.UNKNOWN or bool(_content(connection, run_id, row.settled_seq) != late.content)
 
 
 def _keep_evidence(
@@ -264,20 +270,28 @@ def _keep_evidence(
     if find(connection, run_id, "late", ref) is not None:
         return
     append(connection, run_id, [NewEntry(kind="late", ref=ref, meta={"outcome": new.outcome}, content=new.content)])
+    word = "reports that it happened" if new.outcome is Outcome.SUCCEEDED else "may have acted"
     text = (
-        f"{row.tool} in run {run_id}: an attempt that was given up reports that it happened, and the call was settled as "
-        f"{row.outcome} before. Look how often it happened"
+        f"{row.tool} in run {run_id}: an attempt that was given up {word}, and another word on the call stands "
+        f"({row.outcome or 'a newer attempt is under way'}). Look how often it happened"
     )
     record_notice(connection, Notice(kind="late_effect", subject=operation_id, text=text))
 
 
-def release(connection: Connection, run_id: str, operation_id: str, owner: str, code: str, *, surely_not: bool) -> None:
-    """Write down that an attempt failed and another one follows; `surely_not` says that it had no effect."""
+def release(
+    connection: Connection, run_id: str, operation_id: str, owner: str, code: str, *, surely_not: bool, acted: bool
+) -> None:
+    """Write down that an attempt failed and another one follows.
+
+    `surely_not` says that it had no effect. If another one has taken over already, and this one may have `acted`, that is kept
+    as evidence.
+    """
     where = operations.c.operation_id == operation_id
-    row = connection.execute(
-        select(operations.c.state, operations.c.owner, operations.c.attempts).where(where).with_for_update()
-    ).one()
+    row = LOCKED.one(connection, {"id": operation_id})
     if row.state != "reserved" or row.owner != owner:
+        late = Settlement(outcome=Outcome.UNKNOWN, content={"code": code}, meta={})
+        if acted and _is_news(connection, run_id, row, owner, late):
+            _keep_evidence(connection, run_id, operation_id, row, owner, late)
         return
     ref = f"{operation_id}#{row.attempts}"
     if find(connection, run_id, "released", ref) is not None:

@@ -32,6 +32,8 @@ from holdfast.tools.sends import Sends
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """RFC 9110, 9.2.1. Every other method carries `Idempotency-Key` (IETF draft-07)."""
 FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
+GONE = "holdfast.gone"
+"""Set on a request once its bytes begin to be written."""
 LAST_WORD = 1.0
 """Seconds that an attempt must have left to ask once more."""
 SENT_ELSEWHERE = frozenset({307, 308})
@@ -207,7 +209,7 @@ class _Carrier(httpx.AsyncBaseTransport):
         key = request.headers.get(KEY_HEADER) or self._sends.key(same)
         request.headers[KEY_HEADER] = key
         if self._sends.lease is not None:
-            request.extensions["trace"] = _asking(self._sends.lease)
+            request.extensions["trace"] = _asking(self._sends.lease, request)
         try:
             response = await self._send_until_ended(request)
         except ToolError as error:
@@ -218,7 +220,9 @@ class _Carrier(httpx.AsyncBaseTransport):
             error.happened = "unknown" if self._sends.acted else error.happened
             raise
         except BaseException:
-            self._sends.failed(same, key, "unknown")
+            # Cut off in the middle: what was not begun to be written surely did not happen.
+            went_out = self._sends.lease is None or GONE in request.extensions
+            self._sends.failed(same, key, "unknown" if went_out else "no")
             raise
         if response.status_code not in SENT_ELSEWHERE:
             self._sends.accepted(key)
@@ -261,12 +265,13 @@ class _Carrier(httpx.AsyncBaseTransport):
         raise status_error(line.name, request, response, self._sends)
 
 
-def _asking(lease: Lease) -> Callable[[str, Any], Awaitable[None]]:
+def _asking(lease: Lease, request: httpx.Request) -> Callable[[str, Any], Awaitable[None]]:
     """Looks at the lease where httpcore says that it is about to write the request: the last moment there is."""
 
     async def trace(event: str, _: Any) -> None:
         if event.endswith("send_request_headers.started"):
             lease.require()
+            request.extensions[GONE] = True
 
     return trace
 
