@@ -7,7 +7,7 @@ RUN python -m venv /opt/holdfast \
 COPY src ./src
 # The lock pins by hash what the extras need; the dev server's wheel and the tests' tools stay out.
 RUN /opt/holdfast/bin/uv pip install --no-cache --python /opt/holdfast/bin/python \
-        --constraint requirements.lock ".[postgres,otlp,oauth,backend,demo]" \
+        --constraint requirements.lock ".[postgres,otlp,oauth,backend,gateway,demo]" \
     && /opt/holdfast/bin/uv pip uninstall --python /opt/holdfast/bin/python pip uv
 
 FROM python:3.11-slim

@@ -25,6 +25,7 @@ from holdfast.contracts.errors import (
 )
 from holdfast.contracts.limits import Limits
 from holdfast.contracts.model import Model
+from holdfast.contracts.pending import Pending
 from holdfast.contracts.price import Price
 from holdfast.contracts.results import Event, Operation, RunResult, RunSummary
 from holdfast.contracts.tool import Tool, tool
@@ -60,6 +61,7 @@ __all__ = [
     "ModelError",
     "Operation",
     "Outcome",
+    "Pending",
     "Price",
     "ProposedCall",
     "Rate",

@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto` writes JSON unless a person watches."""
+    gateway_url: str = ""
+    """Where others reach `holdfast gateway`, such as `https://agents.example.com`; tools pass it on for callbacks."""
     upstreams: dict[str, Upstream] = Field(default_factory=dict)
     """HTTP services by name, as JSON: `{"payments": {"base_url": "https://…"}}`."""
     anthropic_api_key: str = Field(default="", validation_alias="ANTHROPIC_API_KEY", repr=False)

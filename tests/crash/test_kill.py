@@ -16,23 +16,22 @@ from tests.conftest import new_database, outcomes, until
 from tests.crash.case import opened_case
 
 CALL_POINTS = (
-    "K0 decided",
     "K1 started",
     "K2 reserved",
     "K3 before sending",
     "K4 committed, no answer",
     "K5 answered, unwritten",
     "K6 settled, unreported",
-    "K7 reported",
 )
 RUN_POINTS = (
     "M0 before opening",
     "M1 opened",
     "M2 model answered",
+    "K0 decided",
     "M4 before closing",
     "M5 closed",
 )
-DOUBTFUL = CALL_POINTS[2:6]
+DOUBTFUL = CALL_POINTS[1:5]
 """Where only the other side knows whether it happened."""
 AT_ONCE = 5
 """Cases that run side by side, so that the whole campaign takes a minute."""

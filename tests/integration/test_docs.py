@@ -40,7 +40,7 @@ def test_the_readmes_agent_is_a_valid_one() -> None:
 
 
 async def test_the_guides_agent_runs_as_the_guide_says(shop: OpenShop) -> None:
-    code, client = python("guide.md")
+    code, client = (snippet for snippet in python("guide.md") if "Pending" not in snippet)
     desk = await shop(agent_of(code))
     run = await desk.client.start("support", "Order 1042 never arrived", id="ticket-77")
 
@@ -56,6 +56,15 @@ async def test_the_guides_agent_runs_as_the_guide_says(shop: OpenShop) -> None:
     names: dict[str, Any] = {}
     exec(compile(client, "snippet", "exec"), names)
     assert names["Client"] is Client
+
+
+def test_the_guides_pending_tool_is_a_valid_one() -> None:
+    [code] = [snippet for snippet in python("guide.md") if "Pending" in snippet]
+    names: dict[str, Any] = {}
+    exec(compile(code, "snippet", "exec"), names)
+    report = names["write_report"]
+    assert report.result_adapter.json_schema()["properties"].keys() == {"pages"}
+    assert (report.poll, report.callback.secret) == (names["look"], "reports")
 
 
 def test_the_upstreams_of_the_page_on_http_are_valid_settings(monkeypatch: pytest.MonkeyPatch) -> None:

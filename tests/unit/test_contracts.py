@@ -222,8 +222,8 @@ def test_the_public_names_are_these() -> None:
     assert holdfast.__all__ == [
         "Agent", "Backoff", "BackoffKind", "Cache", "Client", "ContractError", "DecisionRefused", "Deprecation", "Effect",
         "EngineUnavailable", "Event", "HoldfastError", "Lane", "LedgerUnavailable", "Limits", "Model", "ModelError",
-        "Operation", "Outcome", "Price", "ProposedCall", "Rate", "Run", "RunFailed", "RunIdTaken", "RunNotFound", "RunResult",
-        "RunStatus", "RunSummary", "Script", "SettingsError", "Tier", "Tool", "ToolContext", "ToolError", "ask",
+        "Operation", "Outcome", "Pending", "Price", "ProposedCall", "Rate", "Run", "RunFailed", "RunIdTaken", "RunNotFound",
+        "RunResult", "RunStatus", "RunSummary", "Script", "SettingsError", "Tier", "Tool", "ToolContext", "ToolError", "ask",
         "tool",
     ]  # fmt: skip
     assert all(getattr(holdfast, name) for name in holdfast.__all__)

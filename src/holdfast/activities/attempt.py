@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic_core import PydanticSerializationError
 from holdfast.activities.context import EngineContext
 from holdfast.activities.watchdog import busy_with
 from holdfast.contracts.errors import RETRYABLE, ErrorCode, LedgerError, ToolError
+from holdfast.contracts.pending import Pending
 from holdfast.contracts.tool import Tool
 
 LONGEST_MESSAGE = 500
@@ -59,13 +61,28 @@ class Failed:
         return told
 
 
-async def run_once(tool: Tool, arguments: BaseModel, context: EngineContext) -> Done | Failed:
+async def run_once(tool: Tool, arguments: BaseModel, context: EngineContext) -> Done | Failed | Pending:
     """Run the tool's function once, within its time limit, whatever it does."""
+    result = await _guarded(tool, context, lambda: _call(tool, arguments, context))
+    return result if isinstance(result, Failed | Pending) else _as_json(tool, result)
+
+
+async def poll_once(tool: Tool, arguments: BaseModel, reference: str, context: EngineContext) -> Done | Failed | None:
+    """Ask the author's `poll` once what became of pending work; None if it goes on."""
+    poll = tool.poll
+    if poll is None:
+        return None
+    result = await _guarded(tool, context, lambda: poll(arguments, reference, context))
+    return result if result is None or isinstance(result, Failed) else _as_json(tool, result)
+
+
+async def _guarded(tool: Tool, context: EngineContext, call: Callable[[], Awaitable[Any]]) -> Any:
+    """What the author's function returns, or `Failed`, within the tool's time limit."""
     seconds = tool.timeout.total_seconds()
     started = time.monotonic()
     try:
         async with asyncio.timeout(seconds):
-            result = await _call(tool, arguments, context)
+            return await call()
     except TimeoutError as error:
         if time.monotonic() - started >= seconds:
             context.cancel()
@@ -97,7 +114,6 @@ async def run_once(tool: Tool, arguments: BaseModel, context: EngineContext) -> 
         raise
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - authors' code may raise anything
         return _bug(tool, error, context)
-    return _as_json(tool, result)
 
 
 async def _call(tool: Tool, arguments: BaseModel, context: EngineContext) -> Any:

@@ -35,6 +35,8 @@ class Boundary:
     upstreams: Mapping[str, Upstream]
     heartbeat_seconds: float = 5.0
     """The heartbeat timeout of this deployment's activities."""
+    gateway_url: str = ""
+    """Where others post callbacks to."""
     transcripts: Transcripts = field(default_factory=Transcripts)
 
     @cached_property

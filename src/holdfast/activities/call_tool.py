@@ -32,7 +32,7 @@ async def call_tool(boundary: Boundary, versions: ToolVersions, call: CallInput)
     structlog.contextvars.bind_contextvars(operation_id=call.id, tool=name)
     with beating(), tool_span(name, call.id, versions.newest.effect) as span:
         result = await _as_it_stands(boundary, versions, call, run_id)
-        span.set_attribute(OUTCOME, result.outcome)
+        span.set_attribute(OUTCOME, "PENDING" if result.pending else result.outcome)
         span.set_attribute(ATTEMPT, activity.info().attempt)
         if result.outcome is not Outcome.SUCCEEDED:
             record_failure(span, result.outcome)
@@ -42,7 +42,8 @@ async def call_tool(boundary: Boundary, versions: ToolVersions, call: CallInput)
 
 async def _as_it_stands(boundary: Boundary, versions: ToolVersions, call: CallInput, run_id: str) -> CallResult:
     """Act on what stands about the call; look again whenever another attempt was faster."""
-    looked = boundary.transcripts.take(run_id, call) if activity.info().attempt == 1 else None
+    first = activity.info().attempt == 1 and not call.look
+    looked = boundary.transcripts.take(run_id, call) if first else None
     while True:
         if looked is None:
             looked = await _look_up(boundary, run_id, call)

@@ -39,6 +39,7 @@ class EngineContext(ToolContext):
         attempt: int,
         tool: Tool,
         looked: Looked,
+        gateway_url: str = "",
         doubtful: bool = False,
         lease: Lease | None = None,
         connection: "AsyncConnection | None" = None,
@@ -49,6 +50,7 @@ class EngineContext(ToolContext):
         self.attempt = attempt
         self.user = looked.user
         self.tenant = looked.tenant
+        self.callback_url = f"{gateway_url.rstrip('/')}/callbacks/{operation_id}" if gateway_url else ""
         self.idempotency_key = _key(tool, operation_id, looked)
         self._tool = tool
         self._http = http

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from holdfast.activities.attempt import Done, Failed, run_once
+from holdfast.activities.attempt import Done, Failed, poll_once, run_once
 from holdfast.activities.boundary import Boundary
 from holdfast.activities.context import EngineContext
 from holdfast.activities.doubt import clear_doubt, find, must_look
@@ -19,16 +19,19 @@ from holdfast.activities.patience import patiently, uninterrupted
 from holdfast.activities.result_cache import name_of
 from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, LedgerUnavailable
+from holdfast.contracts.pending import Pending
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import CallInput, CallResult
 from holdfast.ledger import Looked, OperationMoved, Settlement, State, Throttle, Throttled
-from holdfast.ledger.operations import settle_with_effect
+from holdfast.ledger.entries import now_ms
+from holdfast.ledger.operations import OUTSIDE, settle_with_effect
 from holdfast.telemetry import step_span
 from holdfast.tools.lease import Lease
 
 LEASE_MARGIN = timedelta(seconds=1)
 """Between an attempt's time limit and the end of its lease."""
 LONGEST_DELAY = timedelta(hours=1)
+WITHOUT_POLL = timedelta(minutes=5)
 log = structlog.get_logger()
 
 
@@ -60,6 +63,8 @@ class OperationAttempt:
         kept = await self._boundary.results.look(self._tool, *self._asked) if self._tool.cache else None
         if kept is not None and kept.expires_at:
             return await self._close(Outcome.SUCCEEDED, kept.content, cached=True)
+        if self._looked.state is State.PENDING:
+            return await self._look_again(arguments)
         known = await self._without_doubt()
         if known is not None:
             return known
@@ -68,12 +73,45 @@ class OperationAttempt:
             return await uninterrupted(self._in_transaction(arguments, attempt))
         with step_span("holdfast.execute"):
             end = await run_once(self._tool, arguments, self._context(attempt))
+        if isinstance(end, Pending):
+            return await uninterrupted(self._pend(end, attempt))
         if isinstance(end, Failed):
             end = await self._otherwise(end, attempt)
         elif self._tool.cache and kept is not None and end.kept:
             await self._boundary.results.keep(self._tool, self._tool.cache, *self._asked, end.content, kept)
         # From here on something is known, and it must be written down whatever else happens.
         return await uninterrupted(self._record(end, attempt))
+
+    async def _pend(self, pending: Pending, attempt: int) -> CallResult:
+        """The work goes on elsewhere: this activity ends, and the workflow waits for a callback or the next look."""
+        owner = self._owner if self._reserved else ""
+        deadline = int(pending.deadline.total_seconds() * 1000)
+        try:
+            known = await patiently(
+                lambda: self._ledger.pend(self._run_id, self._call.id, owner, pending.reference, deadline)
+            )
+        except LedgerConflict as error:
+            raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
+        log.info("call goes on elsewhere", attempt=attempt)
+        return known or CallResult(pending=self._next_look(now_ms() + deadline))
+
+    async def _look_again(self, arguments: BaseModel) -> CallResult:
+        """What became of work that goes on elsewhere."""
+        end: Done | Failed | None = None
+        if self._tool.poll is not None:
+            end = await poll_once(self._tool, arguments, self._looked.reference, self._context(self._looked.attempts))
+        if isinstance(end, Done):
+            return await self._close(Outcome.SUCCEEDED, end.content, polled=True, kept=end.kept)
+        if isinstance(end, Failed) and not end.retryable and not end.cancelled:
+            return await self._close(Outcome.FAILED, end.told(self._call.id), polled=True, code=end.code)
+        if now_ms() >= self._looked.lease_until:
+            return await self._fence(f"{self._tool.name} was still going on elsewhere at its deadline")
+        return CallResult(pending=self._next_look(self._looked.lease_until))
+
+    def _next_look(self, deadline_ms: int) -> float:
+        """Seconds until it is worth looking again. Without a `poll` that is only in case a callback's wake was lost."""
+        wait = self._tool.polls.delay(self._call.look + 1, self._call.id) if self._tool.poll else WITHOUT_POLL
+        return round(max(min(wait.total_seconds(), (deadline_ms - now_ms()) / 1000), 0.05), 3)
 
     async def _without_doubt(self) -> CallResult | None:
         """What became of the operation, if that can be said without another attempt, or no further one may follow."""
@@ -123,7 +161,7 @@ class OperationAttempt:
             return end
         log.warning("call falls back", code=end.code, fallback=fallback.name)
         instead = await run_once(fallback, arguments, self._context(attempt, tool=fallback))
-        if isinstance(instead, Failed):
+        if not isinstance(instead, Done):
             return end
         note = f"{self._tool.name} is not available ({end.code}); this is from {fallback.name}"
         return Done(content={"note": note, "result": instead.content})
@@ -184,6 +222,7 @@ class OperationAttempt:
             attempt=attempt,
             tool=tool or self._tool,
             looked=self._looked,
+            gateway_url=self._boundary.gateway_url,
             doubtful=self._doubtful,
             lease=self._lease,
             connection=connection,
@@ -223,7 +262,7 @@ class OperationAttempt:
     async def _close(self, outcome: Outcome, content: Any, **meta: Any) -> CallResult:
         names = self._invalidated
         new = Settlement(outcome=outcome, content=content, meta=meta, invalidates=names)
-        owner = self._owner if self._reserved else ""
+        owner = self._owner if self._reserved else OUTSIDE if self._looked.state is State.PENDING else ""
         try:
             with step_span("holdfast.settle"):
                 settled = await patiently(lambda: self._ledger.settle(self._run_id, self._call.id, owner, new))
@@ -266,6 +305,9 @@ class OperationAttempt:
         try:
             async with self._ledger.open() as connection:
                 end = await run_once(self._tool, arguments, self._context(attempt, connection))
+                if isinstance(end, Pending):
+                    message = f"{self._tool.name} is TRANSACTIONAL: it commits or does not, and can't be Pending"
+                    end = Failed(code=ErrorCode.TOOL_FAILED, message=message)
                 if isinstance(end, Failed):
                     raise _RolledBack(end)
                 new = Settlement(

@@ -15,6 +15,7 @@ class ToolContext(ABC):
         run_id: The run that asked.
         user: Who the run works for, as given when it started.
         tenant: The tenant of the run.
+        callback_url: Where the other side posts the result of `Pending` work; empty if `HOLDFAST_GATEWAY_URL` is not set.
         log: A structured logger that carries the run and operation ids.
     """
 
@@ -24,6 +25,7 @@ class ToolContext(ABC):
     run_id: str
     user: str
     tenant: str
+    callback_url: str
     log: Any
 
     @property

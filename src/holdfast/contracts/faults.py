@@ -56,7 +56,11 @@ def own_faults(tool: "Tool") -> list[str]:
     if tool.concurrency is not None and tool.concurrency < 1:
         faults.append(f"concurrency {tool.concurrency}: must be at least 1")
     faults.extend(_read_faults(tool))
-    for role, function, parameters in (("reconcile", tool.reconcile, 2), ("compensate", tool.compensate, 3)):
+    for role, function, parameters in (
+        ("reconcile", tool.reconcile, 2),
+        ("compensate", tool.compensate, 3),
+        ("poll", tool.poll, 3),
+    ):
         if function is None:
             continue
         if not inspect.iscoroutinefunction(function):

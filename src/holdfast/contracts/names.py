@@ -18,6 +18,7 @@ RESOLVE = "resolve"
 PAUSE = "pause"
 RESUME = "resume"
 STATE = "state"
+WAKE = "wake"
 
 SEARCH_AGENT = "HoldfastAgent"
 SEARCH_STATUS = "HoldfastStatus"

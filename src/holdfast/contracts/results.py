@@ -19,7 +19,7 @@ class Operation(Frozen):
     effect: Effect | None
     tier: Tier | None
     state: str
-    """`asked`, `waiting`, `reserved` or `settled`."""
+    """`asked`, `waiting`, `reserved`, `pending` or `settled`."""
     outcome: Outcome | None
     reason: str
     attempts: int
@@ -37,7 +37,7 @@ class Event(Frozen):
     sequence: int
     kind: str
     """`requested`, `opened`, `turn`, `repeated`, `said`, `held`, `decided`, `reserved`, `released`, `checkpoint`,
-    `settled`, `resolved`, `late`, `closed` or `erased`."""
+    `pending`, `settled`, `resolved`, `late`, `closed` or `erased`."""
     at: datetime
     reference: str
     data: dict[str, Any]

@@ -3,12 +3,14 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, create_model
 
 from holdfast.contracts.context import ToolContext
 from holdfast.contracts.errors import ContractError
+from holdfast.contracts.pending import Pending
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +68,20 @@ def read_signature(function: Callable[..., Any]) -> Signature:
     whole = models[0] if len(rest) == 1 and models else None
     return Signature(
         arguments=hints[whole] if whole else _model_of(function, rest, hints),
-        result=hints.get("return", Any),
+        result=_without_pending(hints.get("return", Any)),
         spread=whole is None,
         context=context,
         threaded=not inspect.iscoroutinefunction(function),
         model_parameter=whole,
     )
+
+
+def _without_pending(result: Any) -> Any:
+    """The type of what the call comes to in the end; `Pending` is only what it says meanwhile."""
+    if get_origin(result) not in {Union, UnionType}:
+        return Any if result is Pending else result
+    rest = tuple(part for part in get_args(result) if part is not Pending)
+    return Union[rest]  # noqa: UP007 - made at run time
 
 
 def _model_of(

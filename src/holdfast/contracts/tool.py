@@ -16,7 +16,9 @@ from holdfast.contracts.errors import ContractError
 from holdfast.contracts.faults import argument_faults, own_faults
 from holdfast.contracts.identity import digest
 from holdfast.contracts.messages import ToolSchema
+from holdfast.contracts.pending import POLLS
 from holdfast.contracts.signature import Signature, read_signature
+from holdfast.contracts.signing import Dialect
 from holdfast.contracts.upstream import Upstream
 from holdfast.contracts.versions import version_numbers
 
@@ -93,6 +95,13 @@ class Tool:
     """HTTP services that come with it; the worker's settings for the same name go before."""
     compensate: Callable[..., Any] | None = None
     """`async compensate(args, result, ctx)`: undoes the call. Recorded in the contract."""
+    poll: Callable[..., Any] | None = None
+    """`async poll(args, reference, ctx)`: what became of work that a call left `Pending`, None as long as it goes on; a
+    `ToolError` that is not retryable ends it."""
+    polls: Backoff = POLLS
+    """The waits between two looks."""
+    callback: Dialect | None = None
+    """How callbacks for `Pending` work are signed, and the name of the secret."""
     owner: str = ""
     """Who answers for it: a team or an address."""
     runbook: str = ""
@@ -183,6 +192,9 @@ def tool(
     egress: bool = False,
     secrets: tuple[str, ...] = (),
     upstreams: Mapping[str, Upstream] | None = None,
+    poll: Callable[..., Any] | None = None,
+    polls: Backoff = POLLS,
+    callback: Dialect | None = None,
     owner: str = "",
     runbook: str = "",
     deprecated: Deprecation | None = None,
@@ -230,6 +242,9 @@ def tool(
             egress=egress,
             secrets=secrets,
             upstreams=upstreams or {},
+            poll=poll,
+            polls=polls,
+            callback=callback,
             owner=owner,
             runbook=runbook,
             deprecated=deprecated,

@@ -131,6 +131,8 @@ class CallInput(Wire):
     turn: int
     index: int = 0
     digest: str
+    look: int = 0
+    """Which look this is at work that an earlier execution left pending; 0 for none."""
 
 
 class CallResult(Wire):
@@ -139,6 +141,8 @@ class CallResult(Wire):
     outcome: Outcome = Outcome.SUCCEEDED
     waiting: bool = False
     """The call needs an approval that the ledger does not have: it goes on waiting."""
+    pending: float = 0.0
+    """Its work goes on elsewhere: look again after so many seconds, or when woken. 0 if it has ended."""
     anchor: Anchor = (0, "")
 
 

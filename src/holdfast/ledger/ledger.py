@@ -30,7 +30,7 @@ from holdfast.ledger import (
 )
 from holdfast.ledger.cached import Found
 from holdfast.ledger.database import Database, connect_database
-from holdfast.ledger.operations import Looked, Settled, Settlement
+from holdfast.ledger.operations import Begun, Looked, Settled, Settlement
 from holdfast.ledger.runs import NewRun, RunRow
 from holdfast.ledger.tables import entries as entries_table
 from holdfast.ledger.tables import runs as runs_table
@@ -155,6 +155,16 @@ class Ledger:
     async def settle(self, run_id: str, operation_id: str, owner: str, new: Settlement) -> Settled:
         """Write down what became of an operation; see `operations.settle`."""
         return await self._write(operations.settle, run_id, operation_id, owner, new)
+
+    async def pend(
+        self, run_id: str, operation_id: str, owner: str, reference: str, deadline_ms: int
+    ) -> CallResult | None:
+        """Write down that an operation's work goes on elsewhere; see `operations.pend`."""
+        return await self._write(operations.pend, run_id, operation_id, owner, reference, deadline_ms)
+
+    async def find_operation(self, operation_id: str) -> Begun | None:
+        """An operation that was begun, in whatever run."""
+        return await self._read(operations.find_operation, operation_id)
 
     async def release(
         self, run_id: str, operation_id: str, owner: str, code: str, *, surely_not: bool, acted: bool = False

@@ -28,6 +28,8 @@ class State(Enum):
     """An earlier attempt reserved and never settled: nobody knows what became of it."""
     WAITING = auto()
     """It needs an approval that is not there."""
+    PENDING = auto()
+    """An attempt has begun work that goes on elsewhere."""
     SETTLED = auto()
 
 
@@ -54,6 +56,8 @@ class Looked:
     """How many unsafe requests were sent before that."""
     began_at: int = 0
     """When its first attempt was reserved, of a call in doubt whose key may be forgotten by now."""
+    reference: str = ""
+    """The other side's name for work that goes on there."""
     settled: CallResult | None = None
 
 
@@ -92,7 +96,13 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
     if row.checkpoint_seq is not None:
         kept = _entry(connection, run_id, row.checkpoint_seq)
         checkpoint, sent = kept.content, int(kept.meta.get("sent", 0))
-    states = {"settled": State.SETTLED, "waiting": State.WAITING, "reserved": State.RESERVED, "asked": State.FREE}
+    states = {
+        "settled": State.SETTLED,
+        "waiting": State.WAITING,
+        "reserved": State.RESERVED,
+        "asked": State.FREE,
+        "pending": State.PENDING,
+    }
     return Looked(
         state=states[row.state],
         tool=row.tool,
@@ -108,6 +118,7 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
         checkpoint=checkpoint,
         sent=sent,
         began_at=_began_at(connection, run_id, row) if row.state == "reserved" else 0,
+        reference=_reference(connection, run_id, row) if row.state == "pending" else "",
         settled=settled,
     )
 
@@ -115,6 +126,11 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
 def _began_at(connection: Connection, run_id: str, row: Any) -> int:
     first = find(connection, run_id, "reserved", f"{row.operation_id}#1")
     return 0 if first is None else first.at
+
+
+def _reference(connection: Connection, run_id: str, row: Any) -> str:
+    begun = find(connection, run_id, "pending", row.operation_id)
+    return "" if begun is None or begun.content is None else str(begun.content["reference"])
 
 
 LOCKED = Statement(
@@ -173,7 +189,7 @@ def reserve(
     row = LOCKED.one(connection, {"id": call.id})
     if row.owner == owner:
         return int(row.attempts)
-    if row.attempts != seen or row.state in {"settled", "waiting"}:
+    if row.attempts != seen or row.state in {"settled", "waiting", "pending"}:
         raise OperationMoved(f"operation {call.id!r} is {row.state} after {row.attempts} attempts, not {seen}")
     if throttle is not None:
         take(connection, throttle, call.id)
@@ -220,7 +236,7 @@ def settle(connection: Connection, run_id: str, operation_id: str, owner: str, n
         if _is_news(connection, run_id, row, owner, new):
             _keep_evidence(connection, run_id, operation_id, row, owner, new)
         return Settled(recorded, mine=False)
-    if row.owner != owner and new.outcome is not Outcome.SUCCEEDED:
+    if row.owner != owner and new.outcome is not Outcome.SUCCEEDED and owner != OUTSIDE:
         raise LedgerConflict(f"operation {operation_id!r} has a newer attempt, which decides what became of it")
     for name in new.invalidates if new.outcome in {Outcome.SUCCEEDED, Outcome.UNKNOWN} else ():
         forget(connection, name)
@@ -228,6 +244,56 @@ def settle(connection: Connection, run_id: str, operation_id: str, owner: str, n
     [anchor] = append(connection, run_id, [NewEntry(kind="settled", ref=operation_id, meta=meta, content=new.content)])
     SETTLE.run(connection, {"id": operation_id, "became": new.outcome, "by": owner, "seq": anchor[0], "at": now_ms()})
     return Settled(CallResult(outcome=new.outcome, anchor=anchor), mine=True)
+
+
+def pend(
+    connection: Connection, run_id: str, operation_id: str, owner: str, reference: str, deadline_ms: int
+) -> CallResult | None:
+    """Write down that an attempt has begun work that goes on elsewhere; what stands if a callback was faster.
+
+    Raises:
+        LedgerConflict: Another attempt has taken the operation over.
+    """
+    row = LOCKED.one(connection, {"id": operation_id})
+    if row.state == "settled":
+        return CallResult(outcome=Outcome(row.outcome), anchor=_anchor(connection, run_id, row.settled_seq))
+    if find(connection, run_id, "pending", operation_id) is not None:
+        return None
+    if row.owner != owner:
+        raise LedgerConflict(f"operation {operation_id!r} has a newer attempt, which decides what became of it")
+    until = now_ms() + deadline_ms
+    meta = {"tool": row.tool, "deadline": until}
+    append(
+        connection,
+        run_id,
+        [NewEntry(kind="pending", ref=operation_id, meta=meta, content={"reference": reference})],
+    )
+    where = operations.c.operation_id == operation_id
+    connection.execute(update(operations).where(where).values(state="pending", lease_until=until))
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """An operation that somebody outside has a word on."""
+
+    run_id: str
+    tool: str
+    version: str
+    state: str
+
+
+def find_operation(connection: Connection, operation_id: str) -> Begun | None:
+    """The operation of that id, in whatever run, if an attempt of it was ever begun."""
+    columns = (operations.c.run_id, operations.c.tool, operations.c.version, operations.c.state, operations.c.attempts)
+    row = connection.execute(select(*columns).where(operations.c.operation_id == operation_id)).one_or_none()
+    if row is None or (row.state in {"asked", "waiting"} and not row.attempts):
+        return None
+    return Begun(run_id=row.run_id, tool=row.tool, version=row.version, state=row.state)
+
+
+OUTSIDE = "outside"
+"""The owner of a settlement that is the other side's word: posted by it, or asked of it."""
 
 
 def settle_with_effect(
@@ -258,7 +324,7 @@ def _is_news(connection: Connection, run_id: str, row: Any, owner: str, late: Se
         return not Effect(row.effect).repeatable and row.owner != owner
     if row.outcome != Outcome.SUCCEEDED:
         return True
-    if Effect(row.effect).repeatable or row.owner in {owner, RECONCILE}:
+    if Effect(row.effect).repeatable or {row.owner, owner} & {RECONCILE, OUTSIDE} or row.owner == owner:
         return False
     return late.outcome is Outcome.UNKNOWN or bool(_content(connection, run_id, row.settled_seq) != late.content)
 
@@ -353,7 +419,7 @@ def fence(
         raise NotAskedFor(f"no settled turn of run {run_id!r} asked for operation {operation_id!r}")
     if row.state == "settled":
         return CallResult(outcome=Outcome(row.outcome), anchor=_anchor(connection, run_id, row.settled_seq))
-    doubtful = row.state == "reserved" and not Effect(row.effect).harmless and row.attempts != absent
+    doubtful = row.state in {"reserved", "pending"} and not Effect(row.effect).harmless and row.attempts != absent
     outcome = Outcome.UNKNOWN if doubtful else Outcome.FAILED
     code = ErrorCode.OUTCOME_UNKNOWN if doubtful else ErrorCode.NOT_EXECUTED
     told = "it may or may not have happened" if doubtful else "it did not happen"

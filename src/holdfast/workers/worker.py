@@ -62,6 +62,7 @@ def make_boundary(agents: Iterable[Agent], ledger: Ledger, settings: Settings) -
         models=models,
         upstreams={**_upstreams_of(registry), **settings.upstreams},
         heartbeat_seconds=settings.heartbeat_seconds,
+        gateway_url=settings.gateway_url,
     )
     if boundary.upstreams:
         # The same for the HTTP client: the first call would pay for it with its own time limit.

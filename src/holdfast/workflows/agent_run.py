@@ -310,6 +310,11 @@ class AgentRun:
         """Go on after a pause."""
         self._paused = False
 
+    @workflow.signal(name=names.WAKE)
+    def wake(self, operation_id: str) -> None:
+        """Somebody outside has a word on a call whose work goes on elsewhere: look now."""
+        self._calls.wake(operation_id)
+
     @workflow.query(name=names.STATE)
     def state(self) -> RunState:
         """Where the run stands."""

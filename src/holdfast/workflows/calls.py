@@ -1,7 +1,9 @@
 """Carrying out the calls of one turn: in parallel, in order where they conflict, after approval where one is needed."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
@@ -35,6 +37,8 @@ class Calls:
         self._may_go_on = may_go_on
         self._under_way: set[workflow.ActivityHandle[Any]] = set()
         self._unsettled: set[str] = set()
+        self._awake: set[str] = set()
+        """Calls whose work may have ended elsewhere."""
         self._ending = False
         """No further call is started, and nobody is waited for."""
 
@@ -43,6 +47,11 @@ class Calls:
         self._ending = True
         for handle in list(self._under_way):
             handle.cancel()
+
+    def wake(self, operation_id: str) -> None:
+        """Look at a call whose work goes on elsewhere before its time. What became of it says the ledger."""
+        if operation_id in self._unsettled:
+            self._awake.add(operation_id)
 
     def unsettled(self, operation_id: str) -> bool:
         """Whether it is a call of this turn that is not settled yet: it may still come to wait for a person."""
@@ -86,11 +95,23 @@ class Calls:
                 await self._fence(head, "the run was ended")
                 return
             result = await self._execute(head, call, opened)
-            if not result.waiting:
+            if result.pending and not await self._woken(head, result.pending):
+                result = await self._fence(head, "the run was ended while the call's work went on elsewhere")
+            if not result.waiting and not result.pending:
                 break
-            asks = True
+            asks = result.waiting
+            call = call.model_copy(update={"look": call.look + 1}) if result.pending else call
         while result.outcome is Outcome.UNKNOWN and not self._ending:
             result = await self._resolved(head)
+
+    async def _woken(self, head: Head, seconds: float) -> bool:
+        """Wait until it is worth looking again at work that goes on elsewhere; False if the run is ended instead."""
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: self._ending or head.id in self._awake, timeout=timedelta(seconds=seconds)
+            )
+        self._awake.discard(head.id)
+        return not self._ending
 
     async def _execute(self, head: Head, call: CallInput, opened: Opened) -> CallResult:
         handle: workflow.ActivityHandle[Any]

@@ -1,11 +1,11 @@
-"""`worker`, `dev` and `demo`: the commands that serve."""
+"""`worker`, `gateway`, `dev` and `demo`: the commands that serve."""
 
 from typing import Annotated
 
 import typer
 
 from holdfast.client.cli.exits import exit_of, fail, run_async
-from holdfast.contracts.errors import HoldfastError
+from holdfast.contracts.errors import HoldfastError, SettingsError
 from holdfast.contracts.loading import load_agents
 from holdfast.settings import load_settings
 
@@ -17,6 +17,7 @@ Agents = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(worker)
+    app.command()(gateway)
     app.command()(dev)
     app.command()(demo)
 
@@ -35,6 +36,27 @@ def worker(
         settings = load_settings()
         configure_logs(settings)
         await serve(load_agents(agents), settings, queues=queue or ())
+
+    run_async(go())
+
+
+def gateway(
+    agents: Agents,
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Where to listen.", min=1, max=65535)] = 8484,
+) -> None:
+    """Take the signed callbacks of work that tools left pending. Others reach it at HOLDFAST_GATEWAY_URL."""
+    from holdfast.logs import configure_logs
+
+    async def go() -> None:
+        try:
+            from holdfast.gateway.process import serve_gateway
+        except ImportError as error:
+            msg = "the gateway needs its web framework: install holdfast[gateway]"
+            raise SettingsError(msg) from error
+        settings = load_settings()
+        configure_logs(settings)
+        await serve_gateway(load_agents(agents), settings, host, port)
 
     run_async(go())
 

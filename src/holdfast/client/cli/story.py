@@ -1,6 +1,6 @@
 """A run's events as lines that a person reads while they happen."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from rich.text import Text
 
@@ -63,6 +63,12 @@ class Story:
             return []
         tool = self._asked.get(event.reference.split("#")[0], ("?",))[0]
         return [Text.assemble(("  again  ", "yellow"), f"{tool}, attempt {attempt}")]
+
+    def _pending(self, event: Event) -> list[Text]:
+        reference = _content(event).get("reference", "")
+        until = datetime.fromtimestamp(event.data["deadline"] / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        told = f"{event.data['tool']} goes on elsewhere{f' as {reference}' if reference else ''}, until {until}"
+        return [Text.assemble(("  pending ", "cyan"), printable(told))]
 
     def _settled(self, event: Event) -> list[Text]:
         tool, arguments, asked = self._asked.get(event.reference, (event.data.get("tool", "?"), "", event.at))
