@@ -31,7 +31,7 @@ from holdfast.contracts.tool import Tool
 from holdfast.engine.connect import Engine
 from holdfast.engine.embedded import free_port
 from holdfast.ledger import Ledger, Settlement
-from holdfast.ledger.operations import OUTSIDE
+from holdfast.ledger.late import OUTSIDE
 from tests.conftest import OpenShop, Shop, until
 from tests.crash.harness import Process
 from tests.effects import jobs

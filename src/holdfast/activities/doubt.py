@@ -16,7 +16,7 @@ from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import CallInput, CallResult
 from holdfast.ledger import Ledger, Looked, Settlement
 from holdfast.ledger.entries import now_ms
-from holdfast.ledger.operations import RECONCILE
+from holdfast.ledger.late import RECONCILE
 
 RECONCILE_TRIES = 5
 

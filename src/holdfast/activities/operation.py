@@ -24,7 +24,8 @@ from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import CallInput, CallResult
 from holdfast.ledger import Looked, OperationMoved, Settlement, State, Throttle, Throttled
 from holdfast.ledger.entries import now_ms
-from holdfast.ledger.operations import OUTSIDE, settle_with_effect
+from holdfast.ledger.late import OUTSIDE
+from holdfast.ledger.operations import settle_with_effect
 from holdfast.telemetry import step_span
 from holdfast.tools.lease import Lease
 
@@ -48,6 +49,7 @@ class OperationAttempt:
         self._owner = str(uuid.uuid4())
         self._lease: Lease | None = None
         self._reserved = False
+        self._number = 0
         self._unreserved = tool.effect is Effect.READ and not tool.limited
         # A read's first attempt is not written down; if Temporal says that there was one, it counts.
         self._unwritten = int(self._unreserved and activity.info().attempt > 1)
@@ -196,7 +198,7 @@ class OperationAttempt:
             except Throttled as error:
                 wait = timedelta(milliseconds=error.wait_ms * random.uniform(1.0, 1.2))
                 raise ApplicationError(str(error), type=ErrorCode.RATE_LIMITED, next_retry_delay=wait) from error
-        self._reserved = True
+        self._reserved, self._number = True, attempt
         if self._lease.over:
             # It was frozen since: somebody else may have taken the operation over.
             late = Failed(code=ErrorCode.TIMEOUT, message="the lease ran out before the call began")
@@ -288,7 +290,13 @@ class OperationAttempt:
         if self._reserved:
             await patiently(
                 lambda: self._ledger.release(
-                    self._run_id, self._call.id, self._owner, end.code, surely_not=surely_not, acted=end.acted
+                    self._run_id,
+                    self._call.id,
+                    self._owner,
+                    end.code,
+                    attempt=self._number,
+                    surely_not=surely_not,
+                    acted=end.acted,
                 )
             )
 

@@ -22,7 +22,8 @@ from holdfast.contracts.signing import OnceOnly, verify_onceonly, verify_webhook
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.versions import version_numbers
 from holdfast.ledger import Ledger, Settlement
-from holdfast.ledger.operations import OUTSIDE, Begun
+from holdfast.ledger.late import OUTSIDE
+from holdfast.ledger.pending import Begun
 from holdfast.tools.auth import read_secret
 
 MOST_BYTES = 5_000_000

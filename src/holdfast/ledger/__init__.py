@@ -1,7 +1,8 @@
 """The append-only, hash-chained record of runs, turns, calls, decisions and outcomes, in SQLite or PostgreSQL."""
 
+from holdfast.ledger.late import Settlement
 from holdfast.ledger.ledger import Ledger
-from holdfast.ledger.operations import Looked, NotAskedFor, OperationMoved, Settlement, State
+from holdfast.ledger.operations import Looked, NotAskedFor, OperationMoved, State
 from holdfast.ledger.runs import NewRun, RunRow
 from holdfast.ledger.throttle import Throttle, Throttled
 from holdfast.ledger.turns import AskedCall, NewTurn, PastTurn, ToldResult, TurnContext

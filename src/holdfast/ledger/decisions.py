@@ -8,7 +8,8 @@ from holdfast.contracts.effects import Outcome
 from holdfast.contracts.errors import DecisionRefused, ErrorCode
 from holdfast.contracts.wire import CallResult, Decision, Resolution
 from holdfast.ledger.entries import NewEntry, append, find
-from holdfast.ledger.operations import Settlement, settle
+from holdfast.ledger.late import Settlement
+from holdfast.ledger.operations import settle
 from holdfast.ledger.tables import operations
 
 

@@ -121,6 +121,19 @@ def find(connection: Connection, run_id: str, kind: str, ref: str) -> Entry | No
     return None if row is None else entry_of(row)
 
 
+AT = Statement(select(*COLUMNS).where(entries.c.run_id == bindparam("run"), entries.c.seq == bindparam("seq")))
+
+
+def entry_at(connection: Connection, run_id: str, seq: int) -> Entry:
+    """The entry of that number, which is there."""
+    return entry_of(AT.one(connection, {"run": run_id, "seq": seq}))
+
+
+def anchor_at(connection: Connection, run_id: str, seq: int) -> Anchor:
+    """Its anchor."""
+    return entry_at(connection, run_id, seq).anchor
+
+
 def read_entries(connection: Connection, run_id: str, *, after: int = 0, kind: str | None = None) -> list[Entry]:
     """The run's entries behind `after`, oldest first."""
     query = select(*COLUMNS).where(entries.c.run_id == run_id, entries.c.seq > after).order_by(entries.c.seq)

@@ -22,6 +22,7 @@ from holdfast.ledger import (
     migrate,
     notices,
     operations,
+    pending,
     runs,
     served,
     throttle,
@@ -30,7 +31,9 @@ from holdfast.ledger import (
 )
 from holdfast.ledger.cached import Found
 from holdfast.ledger.database import Database, connect_database
-from holdfast.ledger.operations import Begun, Looked, Settled, Settlement
+from holdfast.ledger.late import Settlement
+from holdfast.ledger.operations import Looked, Settled
+from holdfast.ledger.pending import Begun
 from holdfast.ledger.runs import NewRun, RunRow
 from holdfast.ledger.tables import entries as entries_table
 from holdfast.ledger.tables import runs as runs_table
@@ -159,18 +162,28 @@ class Ledger:
     async def pend(
         self, run_id: str, operation_id: str, owner: str, reference: str, deadline_ms: int
     ) -> CallResult | None:
-        """Write down that an operation's work goes on elsewhere; see `operations.pend`."""
-        return await self._write(operations.pend, run_id, operation_id, owner, reference, deadline_ms)
+        """Write down that an operation's work goes on elsewhere; see `pending.pend`."""
+        return await self._write(pending.pend, run_id, operation_id, owner, reference, deadline_ms)
 
     async def find_operation(self, operation_id: str) -> Begun | None:
         """An operation that was begun, in whatever run."""
-        return await self._read(operations.find_operation, operation_id)
+        return await self._read(pending.find_operation, operation_id)
 
     async def release(
-        self, run_id: str, operation_id: str, owner: str, code: str, *, surely_not: bool, acted: bool = False
+        self,
+        run_id: str,
+        operation_id: str,
+        owner: str,
+        code: str,
+        *,
+        attempt: int = 0,
+        surely_not: bool,
+        acted: bool = False,
     ) -> None:
         """Write down that an attempt failed and another follows; see `operations.release`."""
-        await self._write(operations.release, run_id, operation_id, owner, code, surely_not=surely_not, acted=acted)
+        await self._write(
+            operations.release, run_id, operation_id, owner, code, attempt=attempt, surely_not=surely_not, acted=acted
+        )
 
     async def record_checkpoint(
         self, run_id: str, operation_id: str, owner: str, number: int, value: Any, *, sent: int = 0

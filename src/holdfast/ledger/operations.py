@@ -9,11 +9,11 @@ from sqlalchemy import Connection, and_, bindparam, select, update
 
 from holdfast.contracts.effects import Effect, Outcome, Tier, Verdict
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunNotFound
-from holdfast.contracts.results import Notice, Operation
-from holdfast.contracts.wire import Anchor, CallInput, CallResult
+from holdfast.contracts.results import Operation
+from holdfast.contracts.wire import CallInput, CallResult
 from holdfast.ledger.cached import forget
-from holdfast.ledger.entries import COLUMNS, Entry, NewEntry, append, entry_of, find, moment, now_ms
-from holdfast.ledger.notices import record_notice
+from holdfast.ledger.entries import NewEntry, anchor_at, append, entry_at, find, moment, now_ms
+from holdfast.ledger.late import OUTSIDE, Settlement, is_news, keep_evidence
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
 from holdfast.ledger.throttle import Throttle, take
@@ -91,10 +91,10 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
         raise NotAskedFor(f"no settled turn of run {run_id!r} asked for operation {call.id!r} with this digest")
     settled = None
     if row.state == "settled":
-        settled = CallResult(outcome=Outcome(row.outcome), anchor=_anchor(connection, run_id, row.settled_seq))
+        settled = CallResult(outcome=Outcome(row.outcome), anchor=anchor_at(connection, run_id, row.settled_seq))
     checkpoint, sent = None, 0
     if row.checkpoint_seq is not None:
-        kept = _entry(connection, run_id, row.checkpoint_seq)
+        kept = entry_at(connection, run_id, row.checkpoint_seq)
         checkpoint, sent = kept.content, int(kept.meta.get("sent", 0))
     states = {
         "settled": State.SETTLED,
@@ -154,7 +154,6 @@ SETTLE = Statement(
         settled_at=bindparam("at"),
     )
 )  # fmt: skip
-AT = Statement(select(*COLUMNS).where(entries.c.run_id == bindparam("run"), entries.c.seq == bindparam("seq")))
 
 
 def reserve(
@@ -201,18 +200,6 @@ def reserve(
     return attempt
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settlement:
-    """What an attempt found out."""
-
-    outcome: Outcome
-    content: Any
-    """The result, or the error for the model."""
-    meta: dict[str, Any]
-    invalidates: tuple[str, ...] = ()
-    """Names of kept results that are no longer true if it happened, or may have."""
-
-
 class Settled(NamedTuple):
     """What stands after a settlement."""
 
@@ -232,9 +219,9 @@ def settle(connection: Connection, run_id: str, operation_id: str, owner: str, n
     """
     row = LOCKED.one(connection, {"id": operation_id})
     if row.state == "settled":
-        recorded = CallResult(outcome=Outcome(row.outcome), anchor=_anchor(connection, run_id, row.settled_seq))
-        if _is_news(connection, run_id, row, owner, new):
-            _keep_evidence(connection, run_id, operation_id, row, owner, new)
+        recorded = CallResult(outcome=Outcome(row.outcome), anchor=anchor_at(connection, run_id, row.settled_seq))
+        if is_news(connection, run_id, row, owner, new):
+            keep_evidence(connection, run_id, operation_id, row, owner, new)
         return Settled(recorded, mine=False)
     if row.owner != owner and new.outcome is not Outcome.SUCCEEDED and owner != OUTSIDE:
         raise LedgerConflict(f"operation {operation_id!r} has a newer attempt, which decides what became of it")
@@ -244,56 +231,6 @@ def settle(connection: Connection, run_id: str, operation_id: str, owner: str, n
     [anchor] = append(connection, run_id, [NewEntry(kind="settled", ref=operation_id, meta=meta, content=new.content)])
     SETTLE.run(connection, {"id": operation_id, "became": new.outcome, "by": owner, "seq": anchor[0], "at": now_ms()})
     return Settled(CallResult(outcome=new.outcome, anchor=anchor), mine=True)
-
-
-def pend(
-    connection: Connection, run_id: str, operation_id: str, owner: str, reference: str, deadline_ms: int
-) -> CallResult | None:
-    """Write down that an attempt has begun work that goes on elsewhere; what stands if a callback was faster.
-
-    Raises:
-        LedgerConflict: Another attempt has taken the operation over.
-    """
-    row = LOCKED.one(connection, {"id": operation_id})
-    if row.state == "settled":
-        return CallResult(outcome=Outcome(row.outcome), anchor=_anchor(connection, run_id, row.settled_seq))
-    if find(connection, run_id, "pending", operation_id) is not None:
-        return None
-    if row.owner != owner:
-        raise LedgerConflict(f"operation {operation_id!r} has a newer attempt, which decides what became of it")
-    until = now_ms() + deadline_ms
-    meta = {"tool": row.tool, "deadline": until}
-    append(
-        connection,
-        run_id,
-        [NewEntry(kind="pending", ref=operation_id, meta=meta, content={"reference": reference})],
-    )
-    where = operations.c.operation_id == operation_id
-    connection.execute(update(operations).where(where).values(state="pending", lease_until=until))
-    return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Begun:
-    """An operation that somebody outside has a word on."""
-
-    run_id: str
-    tool: str
-    version: str
-    state: str
-
-
-def find_operation(connection: Connection, operation_id: str) -> Begun | None:
-    """The operation of that id, in whatever run, if an attempt of it was ever begun."""
-    columns = (operations.c.run_id, operations.c.tool, operations.c.version, operations.c.state, operations.c.attempts)
-    row = connection.execute(select(*columns).where(operations.c.operation_id == operation_id)).one_or_none()
-    if row is None or (row.state in {"asked", "waiting"} and not row.attempts):
-        return None
-    return Begun(run_id=row.run_id, tool=row.tool, version=row.version, state=row.state)
-
-
-OUTSIDE = "outside"
-"""The owner of a settlement that is the other side's word: posted by it, or asked of it."""
 
 
 def settle_with_effect(
@@ -310,42 +247,16 @@ def settle_with_effect(
     return settle(connection, run_id, operation_id, owner, new).result
 
 
-RECONCILE = "reconcile"
-"""The owner of a settlement that was looked up, not carried out."""
-
-
-def _is_news(connection: Connection, run_id: str, row: Any, owner: str, late: Settlement) -> bool:
-    """Whether a late word matters: the settlement says otherwise, or two attempts may have had an effect each."""
-    if late.outcome not in {Outcome.SUCCEEDED, Outcome.UNKNOWN} or row.outcome == late.outcome == Outcome.UNKNOWN:
-        return False
-    if late.outcome is Outcome.UNKNOWN and Effect(row.effect).repeatable:
-        return False
-    if row.state != "settled":
-        return not Effect(row.effect).repeatable and row.owner != owner
-    if row.outcome != Outcome.SUCCEEDED:
-        return True
-    if Effect(row.effect).repeatable or {row.owner, owner} & {RECONCILE, OUTSIDE} or row.owner == owner:
-        return False
-    return late.outcome is Outcome.UNKNOWN or bool(_content(connection, run_id, row.settled_seq) != late.content)
-
-
-def _keep_evidence(
-    connection: Connection, run_id: str, operation_id: str, row: Any, owner: str, new: Settlement
-) -> None:
-    ref = f"{operation_id}#{owner[:8]}"
-    if find(connection, run_id, "late", ref) is not None:
-        return
-    append(connection, run_id, [NewEntry(kind="late", ref=ref, meta={"outcome": new.outcome}, content=new.content)])
-    word = "reports that it happened" if new.outcome is Outcome.SUCCEEDED else "may have acted"
-    text = (
-        f"{row.tool} in run {run_id}: an attempt that was given up {word}, and another word on the call stands "
-        f"({row.outcome or 'a newer attempt is under way'}). Look how often it happened"
-    )
-    record_notice(connection, Notice(kind="late_effect", subject=operation_id, text=text))
-
-
 def release(
-    connection: Connection, run_id: str, operation_id: str, owner: str, code: str, *, surely_not: bool, acted: bool
+    connection: Connection,
+    run_id: str,
+    operation_id: str,
+    owner: str,
+    code: str,
+    *,
+    attempt: int,
+    surely_not: bool,
+    acted: bool,
 ) -> None:
     """Write down that an attempt failed and another one follows.
 
@@ -355,9 +266,9 @@ def release(
     where = operations.c.operation_id == operation_id
     row = LOCKED.one(connection, {"id": operation_id})
     if row.state != "reserved" or row.owner != owner:
-        late = Settlement(outcome=Outcome.UNKNOWN, content={"code": code}, meta={})
-        if acted and _is_news(connection, run_id, row, owner, late):
-            _keep_evidence(connection, run_id, operation_id, row, owner, late)
+        late = Settlement(outcome=Outcome.UNKNOWN, content={"code": code}, meta={"attempt": attempt})
+        if acted and is_news(connection, run_id, row, owner, late):
+            keep_evidence(connection, run_id, operation_id, row, owner, late)
         return
     ref = f"{operation_id}#{row.attempts}"
     if find(connection, run_id, "released", ref) is not None:
@@ -418,7 +329,7 @@ def fence(
     if row is None:
         raise NotAskedFor(f"no settled turn of run {run_id!r} asked for operation {operation_id!r}")
     if row.state == "settled":
-        return CallResult(outcome=Outcome(row.outcome), anchor=_anchor(connection, run_id, row.settled_seq))
+        return CallResult(outcome=Outcome(row.outcome), anchor=anchor_at(connection, run_id, row.settled_seq))
     doubtful = row.state in {"reserved", "pending"} and not Effect(row.effect).harmless and row.attempts != absent
     outcome = Outcome.UNKNOWN if doubtful else Outcome.FAILED
     code = ErrorCode.OUTCOME_UNKNOWN if doubtful else ErrorCode.NOT_EXECUTED
@@ -481,7 +392,7 @@ def read_result(connection: Connection, run_id: str, operation_id: str) -> Any:
     seq = connection.execute(select(operations.c.settled_seq).where(*where)).scalar_one_or_none()
     if seq is None:
         raise RunNotFound(f"run {run_id!r} has no settled operation {operation_id!r}")
-    return _content(connection, run_id, seq)
+    return entry_at(connection, run_id, seq).content
 
 
 def _arguments(body: str | None, index: int) -> dict[str, Any]:
@@ -490,15 +401,3 @@ def _arguments(body: str | None, index: int) -> dict[str, Any]:
     parts = json.loads(body)["message"]["parts"]
     calls = [part for part in parts if part["kind"] == "tool_call"]
     return dict(calls[index]["arguments"])
-
-
-def _content(connection: Connection, run_id: str, seq: int) -> Any:
-    return _entry(connection, run_id, seq).content
-
-
-def _anchor(connection: Connection, run_id: str, seq: int) -> Anchor:
-    return _entry(connection, run_id, seq).anchor
-
-
-def _entry(connection: Connection, run_id: str, seq: int) -> Entry:
-    return entry_of(AT.one(connection, {"run": run_id, "seq": seq}))

@@ -1,0 +1,58 @@
+"""Operations whose work goes on elsewhere."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select, update
+
+from holdfast.contracts.effects import Outcome
+from holdfast.contracts.errors import LedgerConflict
+from holdfast.contracts.wire import CallResult
+from holdfast.ledger.entries import NewEntry, anchor_at, append, find, now_ms
+from holdfast.ledger.operations import LOCKED
+from holdfast.ledger.tables import operations
+
+
+def pend(
+    connection: Connection, run_id: str, operation_id: str, owner: str, reference: str, deadline_ms: int
+) -> CallResult | None:
+    """Write down that an attempt has begun work that goes on elsewhere; what stands if a callback was faster.
+
+    Raises:
+        LedgerConflict: Another attempt has taken the operation over.
+    """
+    row = LOCKED.one(connection, {"id": operation_id})
+    if row.state == "settled":
+        return CallResult(outcome=Outcome(row.outcome), anchor=anchor_at(connection, run_id, row.settled_seq))
+    if find(connection, run_id, "pending", operation_id) is not None:
+        return None
+    if row.owner != owner:
+        raise LedgerConflict(f"operation {operation_id!r} has a newer attempt, which decides what became of it")
+    until = now_ms() + deadline_ms
+    meta = {"tool": row.tool, "deadline": until}
+    append(
+        connection,
+        run_id,
+        [NewEntry(kind="pending", ref=operation_id, meta=meta, content={"reference": reference})],
+    )
+    where = operations.c.operation_id == operation_id
+    connection.execute(update(operations).where(where).values(state="pending", lease_until=until))
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """An operation that somebody outside has a word on."""
+
+    run_id: str
+    tool: str
+    version: str
+    state: str
+
+
+def find_operation(connection: Connection, operation_id: str) -> Begun | None:
+    """The operation of that id, in whatever run, if an attempt of it was ever begun."""
+    columns = (operations.c.run_id, operations.c.tool, operations.c.version, operations.c.state, operations.c.attempts)
+    row = connection.execute(select(*columns).where(operations.c.operation_id == operation_id)).one_or_none()
+    if row is None or (row.state in {"asked", "waiting"} and not row.attempts):
+        return None
+    return Begun(run_id=row.run_id, tool=row.tool, version=row.version, state=row.state)
