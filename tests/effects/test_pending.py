@@ -232,7 +232,7 @@ async def test_callbacks_that_are_not_signed_or_do_not_fit_change_nothing(gatewa
     ]
     assert [(answer.status_code, answer.json()["error"]["code"]) for answer in refused] == [(401, "refused")] * 3
     assert len({answer.text for answer in refused}) == 1
-    misfits = [{"result": {"pages": 0}}, {"result": None, "error": {}}, {}, [], {"error": "no"}]
+    misfits: list[Any] = [{"result": {"pages": 0}}, {"result": None, "error": {}}, {}, [], {"error": "no"}]
     assert [(await gateway.post(one, body)).status_code for body in misfits] == [400] * 5
     assert (await gateway.post(one, misfits[0])).json()["error"]["fields"].keys() == {"pages"}
     assert [operation.state for operation in await run.operations()] == ["pending"]

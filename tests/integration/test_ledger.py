@@ -21,11 +21,15 @@ from holdfast.contracts.identity import digest, operation_id
 from holdfast.contracts.messages import Message, Text, ToolCall
 from holdfast.contracts.wire import CallInput, CloseInput, Decision, Head, Resolution, TurnResult
 from holdfast.ledger import AskedCall, Ledger, NewRun, NewTurn, NotAskedFor, OperationMoved, Settlement, State
+from holdfast.ledger.late import RECONCILE
 from holdfast.ledger.migrate import NEWEST, SCRIPTS
 from holdfast.ledger.operations import settle_with_effect
 from tests.conftest import Postgres, new_database
 
 SUCCESS = Settlement(outcome=Outcome.SUCCEEDED, content={"done": True}, meta={})
+OTHER_SUCCESS = Settlement(outcome=Outcome.SUCCEEDED, content={"done": "again"}, meta={"attempt": 1})
+MAYBE = Settlement(outcome=Outcome.UNKNOWN, content={"code": "timeout"}, meta={"attempt": 1})
+SURELY_NOT = Settlement(outcome=Outcome.UNKNOWN, content={"code": "timeout"}, meta={"attempt": 1}, acted=False)
 FAILURE = Settlement(outcome=Outcome.FAILED, content={"code": "x"}, meta={})
 
 
@@ -173,6 +177,42 @@ async def test_a_late_success_of_a_fenced_attempt_is_kept_as_evidence(ledger: Le
     late = [(e.reference, e.content) for e in await ledger.read_events("r1") if e.kind == "late"]
     assert late == [(f"{call.id}#slow", {"done": True}) for call in calls]
     assert [o.outcome for o in await ledger.list_operations("r1")] == [Outcome.UNKNOWN, Outcome.FAILED]
+    assert (await ledger.verify("r1")).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("effect", "stands", "late", "told"),
+    [
+        (Effect.RECONCILED, "second", SUCCESS, 0),
+        (Effect.RECONCILED, "second", OTHER_SUCCESS, 1),
+        (Effect.RECONCILED, "second", MAYBE, 1),
+        (Effect.RECONCILED, "second", SURELY_NOT, 0),
+        (Effect.RECONCILED, RECONCILE, MAYBE, 1),
+        (Effect.RECONCILED, "", MAYBE, 1),
+        (Effect.KEYED, "second", OTHER_SUCCESS, 0),
+        (Effect.KEYED, "second", MAYBE, 0),
+    ],
+    ids=[
+        "the same result", "another result", "perhaps", "surely not", "perhaps, and another one was found",
+        "perhaps, while another one is under way", "under one key", "perhaps, under one key",
+    ],
+)  # fmt: skip
+async def test_an_owner_is_told_when_two_attempts_may_have_had_an_effect_each(
+    ledger: Ledger, effect: Effect, stands: str, late: Settlement, told: int
+) -> None:
+    await open_run(ledger)
+    [call] = await ask(ledger, {"n": 1}, effect=effect)
+    await ledger.reserve("r1", call, "frozen", 1, "1.0.0", seen=0)
+    await ledger.reserve("r1", call, "second", 1000, "1.0.0", seen=1)
+    if stands:
+        await ledger.settle("r1", call.id, stands, SUCCESS)
+    for _ in range(2):
+        if late.outcome is Outcome.SUCCEEDED:
+            await ledger.settle("r1", call.id, "frozen", late)
+        else:
+            await ledger.release("r1", call.id, "frozen", "timeout", attempt=1, surely_not=False, acted=late.acted)
+    notices = await ledger.list_notices()
+    assert [(notice.kind, notice.subject, notice.count) for notice in notices] == [("late_effect", call.id, 1)] * told
     assert (await ledger.verify("r1")).faults == ()
 
 

@@ -252,7 +252,7 @@ class OperationAttempt:
         if harmless:
             return await self._close(Outcome.FAILED, told, attempt=attempt, code=end.code)
         told["message"] += "; it may or may not have happened"
-        return await self._close(Outcome.UNKNOWN, told, attempt=attempt, code=end.code)
+        return await self._close(Outcome.UNKNOWN, told, acted=end.acted, attempt=attempt, code=end.code)
 
     def _another_attempt_follows(self, end: Failed, attempt: int, *, harmless: bool) -> bool:
         if self._tool.effect is Effect.RECONCILED and not harmless and not end.cancelled:
@@ -261,9 +261,9 @@ class OperationAttempt:
         repeatable = harmless or self._tool.effect is not Effect.ONCE
         return end.retryable and repeatable and attempt < self._tool.attempts
 
-    async def _close(self, outcome: Outcome, content: Any, **meta: Any) -> CallResult:
+    async def _close(self, outcome: Outcome, content: Any, *, acted: bool = True, **meta: Any) -> CallResult:
         names = self._invalidated
-        new = Settlement(outcome=outcome, content=content, meta=meta, invalidates=names)
+        new = Settlement(outcome=outcome, content=content, meta=meta, acted=acted, invalidates=names)
         owner = self._owner if self._reserved else OUTSIDE if self._looked.state is State.PENDING else ""
         try:
             with step_span("holdfast.settle"):
@@ -271,7 +271,7 @@ class OperationAttempt:
         except LedgerConflict as error:
             # Another attempt has taken over, and decides; what this one may have done is kept beside it.
             if outcome is Outcome.UNKNOWN:
-                late = Failed(code=str(meta.get("code", "")), message=str(error), acted=True)
+                late = Failed(code=str(meta.get("code", "")), message=str(error), acted=acted)
                 await self._release(late, surely_not=False)
             raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
         self._boundary.results.forget(names)

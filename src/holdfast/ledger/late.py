@@ -24,6 +24,8 @@ class Settlement:
     content: Any
     """The result, or the error for the model."""
     meta: dict[str, Any]
+    acted: bool = True
+    """Of an UNKNOWN outcome: this attempt may itself have had an effect."""
     invalidates: tuple[str, ...] = ()
     """Names of kept results that are no longer true if it happened, or may have."""
 
@@ -32,7 +34,7 @@ def is_news(connection: Connection, run_id: str, row: Any, owner: str, late: Set
     """Whether a late word matters: the settlement says otherwise, or two attempts may have had an effect each."""
     if late.outcome not in {Outcome.SUCCEEDED, Outcome.UNKNOWN} or row.outcome == late.outcome == Outcome.UNKNOWN:
         return False
-    if late.outcome is Outcome.UNKNOWN and Effect(row.effect).repeatable:
+    if late.outcome is Outcome.UNKNOWN and (Effect(row.effect).repeatable or not late.acted):
         return False
     if row.state != "settled":
         return not Effect(row.effect).repeatable and row.owner != owner

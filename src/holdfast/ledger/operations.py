@@ -266,8 +266,8 @@ def release(
     where = operations.c.operation_id == operation_id
     row = LOCKED.one(connection, {"id": operation_id})
     if row.state != "reserved" or row.owner != owner:
-        late = Settlement(outcome=Outcome.UNKNOWN, content={"code": code}, meta={"attempt": attempt})
-        if acted and is_news(connection, run_id, row, owner, late):
+        late = Settlement(outcome=Outcome.UNKNOWN, content={"code": code}, meta={"attempt": attempt}, acted=acted)
+        if is_news(connection, run_id, row, owner, late):
             keep_evidence(connection, run_id, operation_id, row, owner, late)
         return
     ref = f"{operation_id}#{row.attempts}"
