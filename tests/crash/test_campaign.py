@@ -17,17 +17,22 @@ from typing import Any
 
 import httpx
 import pytest
+from temporalio.service import RPCError
 
 from holdfast import Client, Effect, Outcome, Run, RunStatus
-from holdfast.engine.connect import Engine, connect
+from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError
+from holdfast.engine.connect import Engine, connect, is_serving
+from holdfast.engine.embedded import EmbeddedEngine
 from holdfast.ledger import Ledger
 from holdfast.settings import Settings
+from tests.conftest import until
 from tests.crash.harness import Process, downstream, worker_env
 from tests.crash.naive import CHARGES
 
 SEED = int(os.environ.get("CRASH_SEED", "0")) or random.randrange(1, 10**6)
 KILLS = int(os.environ.get("CRASH_KILLS", "25"))
 RUNS = 40
+VICTIMS = ({"worker"}, {"worker"}, {"server"}, {"worker", "server"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +55,17 @@ class Tally:
         recovered = sorted(self.recovery)
         p50, worst = (statistics.median(recovered), recovered[-1]) if recovered else (0, 0)
         return (
-            f"{self.system:<12} {self.kills:>3} kills {self.calls:>4} calls {self.attempts:>4} attempts   "
+            f"{self.system:<24} {self.kills:>3} kills {self.calls:>4} calls {self.attempts:>4} attempts   "
             f"duplicated {self.duplicated:>3}   lost {self.lost:>3}   doubtful {self.doubtful:>3}   "
             f"next step after a kill, kills going on: p50 {p50:.1f} s, worst {worst:.1f} s   seed {SEED}"
         )
 
 
 class Killer:
-    """Starts a worker, and kills it at random moments."""
+    """Starts a worker, and kills it at random moments; with a server of its own also that, or both at once."""
 
-    def __init__(self, module: str, env: Mapping[str, str], output: Path) -> None:
-        self._module, self._env, self._output = module, env, output
+    def __init__(self, module: str, env: Mapping[str, str], output: Path, server: EmbeddedEngine | None = None) -> None:
+        self._module, self._env, self._output, self._server = module, env, output, server
         self.worker = self._start()
         self.killed_at: list[float] = []
 
@@ -71,15 +76,26 @@ class Killer:
         chance = random.Random(SEED)
         while len(self.killed_at) < KILLS and not ended():
             await asyncio.sleep(chance.uniform(1.5, 4.0))
-            self.worker.signal(signal.SIGKILL)
+            victims = {"worker"} if self._server is None else chance.choice(VICTIMS)
             self.killed_at.append(time.time())
-            await self.worker.wait()
-            self.worker = self._start()
+            if self._server is not None and "server" in victims:
+                # Its supervisor starts it again, on the same data.
+                await until(self._server_is_back, seconds=60)
+                os.kill(self._server.engine.pid, signal.SIGKILL)
+            if "worker" in victims:
+                self.worker.signal(signal.SIGKILL)
+                await self.worker.wait()
+                self.worker = self._start()
+
+    async def _server_is_back(self) -> bool:
+        return self._server is not None and await is_serving(self._server.engine.address)
 
 
 @asynccontextmanager
-async def killing(module: str, env: Mapping[str, str], output: Path) -> AsyncGenerator[Killer]:
-    killer = Killer(module, env, output)
+async def killing(
+    module: str, env: Mapping[str, str], output: Path, server: EmbeddedEngine | None = None
+) -> AsyncGenerator[Killer]:
+    killer = Killer(module, env, output, server)
     try:
         yield killer
     finally:
@@ -101,7 +117,12 @@ async def resolve_as_a_person_would(run: Run, address: str) -> int:
         for operation in await run.operations():
             if operation.outcome is Outcome.UNKNOWN and operation.operation_id not in resolved:
                 happened = operation.operation_id in await counted(address)
-                await run.resolve(operation.operation_id, happened=happened, by="a person")
+                try:
+                    await asyncio.wait_for(run.resolve(operation.operation_id, happened=happened, by="a person"), 10)
+                except DecisionRefused:
+                    pass  # it was taken, and the answer was lost
+                except (RunError, EngineUnavailable, RPCError, TimeoutError):
+                    continue  # the server is away: said again in a moment
                 resolved.add(operation.operation_id)
         await asyncio.sleep(0.5)
     return len(resolved)
@@ -116,12 +137,27 @@ def recovery(killed_at: list[float], settled_at: list[float]) -> list[float]:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED, Effect.ONCE])
 async def test_random_kills_lose_and_repeat_nothing(engine: Engine, tmp_path: Path, effect: Effect) -> None:
-    queue, url = f"campaign-{effect}", f"sqlite:///{tmp_path / 'ledger.db'}"
-    settings = Settings(home=tmp_path, task_queue=queue, ledger_url=url)
+    await campaign(engine.address, tmp_path, effect)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED, Effect.ONCE])
+async def test_random_kills_of_worker_and_temporal_server_lose_and_repeat_nothing(
+    tmp_path: Path, effect: Effect
+) -> None:
+    async with EmbeddedEngine(tmp_path / "engine") as server:
+        await campaign(server.engine.address, tmp_path, effect, server)
+
+
+async def campaign(temporal: str, folder: Path, effect: Effect, server: EmbeddedEngine | None = None) -> None:
+    """Many runs under kills, and the bar."""
+    queue, url = f"campaign-{effect}-{'both' if server else 'worker'}", f"sqlite:///{folder / 'ledger.db'}"
+    settings = Settings(home=folder, task_queue=queue, ledger_url=url)
     ledger = Ledger.connect(settings.ledger)
     await ledger.migrate()
     await ledger.close()
-    async with downstream(tmp_path) as address, await Client.connect(engine.address, settings=settings) as client:
+    async with downstream(folder) as address, await Client.connect(temporal, settings=settings) as client:
         crash = {
             "CRASH_EFFECT": effect.value,
             "CRASH_REFS": "own",
@@ -129,9 +165,9 @@ async def test_random_kills_lose_and_repeat_nothing(engine: Engine, tmp_path: Pa
             "CRASH_ATTEMPTS": "1000",
             "HOLDFAST_MAX_CONCURRENT_CALLS": "10",
         }
-        env = worker_env(engine.address, settings.ledger, queue, {"downstream": address}, **crash)
-        async with killing("tests.crash.worker", env, tmp_path / "worker.log") as killer:
-            runs = [await client.start("charger", f"Charge {n}", id=f"{effect}-{n}") for n in range(RUNS)]
+        env = worker_env(temporal, settings.ledger, queue, {"downstream": address}, **crash)
+        async with killing("tests.crash.worker", env, folder / "worker.log", server) as killer:
+            runs = [await client.start("charger", f"Charge {n}", id=f"{queue}-{n}") for n in range(RUNS)]
             people = asyncio.gather(*(resolve_as_a_person_would(run, address) for run in runs))
             await killer.kill_until(people.done)
             doubtful = sum(await asyncio.wait_for(people, 600))
@@ -139,7 +175,7 @@ async def test_random_kills_lose_and_repeat_nothing(engine: Engine, tmp_path: Pa
         operations = [operation for result in results for operation in result.operations]
         charged = await counted(address)
         tally = Tally(
-            system=effect.value,
+            system=f"{effect}{', server too' if server else ''}",
             kills=len(killer.killed_at),
             calls=len(operations),
             duplicated=sum(number > 1 for number in charged.values()),

@@ -26,7 +26,7 @@ from holdfast.activities.transcripts import (
 )
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.errors import ErrorCode, ModelError, RunNotFound
-from holdfast.contracts.messages import Message, ModelRequest, ModelResponse
+from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, ToolCall
 from holdfast.contracts.names import READ_RESULT
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.tool import Tool
@@ -69,7 +69,7 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         if attempt > 1:
             tokens = characters_of(messages) // CHARACTERS_PER_TOKEN
             await patiently(lambda: boundary.ledger.record_repeat(run_id, turn.turn, attempt, tokens))
-        response = await _respond(boundary, agent, request, turn)
+        response = _again(context) or await _respond(boundary, agent, request, turn)
         _require_size(response)
         new = _settlement(agent, tools, context, turn, heard, response)
         result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
@@ -175,6 +175,15 @@ def _request(agent: Agent, tools: Mapping[str, Tool], messages: tuple[Message, .
         output_schema=agent.output.model_json_schema() if agent.output else None,
         max_tokens=agent.max_output_tokens,
     )
+
+
+def _again(context: TurnContext) -> ModelResponse | None:
+    """The first turn of a run that carries a failed call out again: that call, judged and gated like any other."""
+    if context.again is None:
+        return None
+    tool, arguments = context.again
+    call = ToolCall(id="again", tool=tool, arguments=arguments)
+    return ModelResponse(message=Message(role="assistant", parts=(call,)), stop_reason="tool_use")
 
 
 async def _respond(boundary: Boundary, agent: Agent, request: ModelRequest, turn: TurnInput) -> ModelResponse:

@@ -240,7 +240,8 @@ class OperationAttempt:
         if self._tool.fallback is not None and end.broken:
             told["hint"] = f"use {self._tool.fallback.name} instead"
         if end.cancelled and not _run_was_cancelled():
-            # The worker is going down: another one takes over by the rules of the effect class.
+            # The worker is going down, or was taken for dead: another one takes over by the rules of the effect class.
+            await self._release(end, surely_not=self._tool.effect.harmless)
             raise ApplicationError("the worker stopped during the call", type=ErrorCode.UNAVAILABLE)
         if self._another_attempt_follows(end, attempt, harmless=harmless):
             await self._release(end, surely_not=harmless)

@@ -1,6 +1,7 @@
 """The way in for programs: connect, start runs, find them again."""
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from temporalio.client import Client as TemporalClient
@@ -16,8 +17,8 @@ from temporalio.service import RPCError
 
 from holdfast.client.run import Run
 from holdfast.contracts import names
-from holdfast.contracts.effects import RunStatus
-from holdfast.contracts.errors import EngineUnavailable, RunError
+from holdfast.contracts.effects import Outcome, RunStatus
+from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError
 from holdfast.contracts.results import RunResult, RunSummary
 from holdfast.contracts.wire import RunRequest
 from holdfast.engine.connect import Engine, connect
@@ -110,20 +111,58 @@ class Client:
         """
         run_id = id or f"{agent}-{uuid.uuid4().hex[:12]}"
         _require_startable(run_id, text, user=user, tenant=tenant)
-        with agent_span(agent, run_id):
-            new = NewRun(run_id=run_id, agent=agent, text=text, user=user, tenant=tenant, trace_id=current_trace_id())
-            row = await self.ledger.request_run(new)
+        return await self._start(
+            NewRun(run_id=run_id, agent=agent, text=text, user=user, tenant=tenant), continue_after_turns
+        )
+
+    async def redrive(self, run_id: str, operation_id: str, *, id: str = "") -> Run:  # noqa: A002 - as in `start`
+        """Carry a call out again that failed for good: in a new run of the same agent, which begins with that call.
+
+        It is judged, gated and carried out like any call, as an operation of its own, and the model hears what became of it.
+
+        Args:
+            run_id: The run whose call failed.
+            operation_id: The call.
+            id: The new run's id; made from both unless said, so that the same call is carried out again once.
+
+        Raises:
+            RunNotFound: There is no such run.
+            DecisionRefused: It is no call of the run that failed for good.
+            EngineUnavailable: Temporal does not answer; say it again.
+        """
+        old = await self.ledger.read_run(run_id)
+        failed = next((o for o in await self.ledger.list_operations(run_id) if o.operation_id == operation_id), None)
+        if failed is None or failed.outcome is not Outcome.FAILED or not failed.version:
+            state = "no call of it" if failed is None else f"{failed.outcome or failed.state}, not FAILED"
+            msg = (
+                f"operation {operation_id!r} of run {run_id!r} is {state}; "
+                "`holdfast runs --failed` lists what can be carried out again"
+            )
+            raise DecisionRefused(msg)
+        new = NewRun(
+            run_id=id or f"{run_id[: LONGEST_RUN_ID - 44]}-again-{operation_id}",
+            agent=old.agent,
+            text=f"Carry out again the call of {failed.tool} that failed in run {run_id}, and say what became of it.",
+            user=old.user,
+            tenant=old.tenant,
+            again=operation_id,
+        )
+        return await self._start(new, 0)
+
+    async def _start(self, new: NewRun, continue_after_turns: int) -> Run:
+        with agent_span(new.agent, new.run_id):
+            row = await self.ledger.request_run(replace(new, trace_id=current_trace_id()))
             if row.status is not RunStatus.REQUESTED:
-                return self.run(run_id)
+                return self.run(new.run_id)
             request = RunRequest(
-                agent=agent,
-                user=user,
-                tenant=tenant,
+                agent=new.agent,
+                user=new.user,
+                tenant=new.tenant,
                 by_reference=True,
                 continue_after_turns=continue_after_turns,
             )
-            await self._start_workflow(run_id, request)
-        return self.run(run_id)
+            await self._start_workflow(new.run_id, request)
+        return self.run(new.run_id)
 
     async def execute(self, agent: str, text: str, **options: Any) -> RunResult:
         """Start a run and wait for its result; see `start` and `Run.result`."""

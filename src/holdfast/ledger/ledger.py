@@ -219,6 +219,10 @@ class Ledger:
         """The run's operations, with arguments and results."""
         return await self._read(operations.list_operations, run_id)
 
+    async def list_failed(self, limit: int = 50) -> list[tuple[str, Operation]]:
+        """Calls that failed for good, the newest first, each with its run."""
+        return await self._read(operations.list_failed, limit)
+
     async def read_events(self, run_id: str, *, after: int = 0) -> list[Event]:
         """The run's entries behind a sequence number, oldest first."""
         found = await self._read(entries.read_entries, run_id, after=after)

@@ -27,11 +27,14 @@ class NewRun:
     user: str
     tenant: str
     trace_id: str = ""
+    again: str = ""
+    """The operation that the run begins with: one of another run, which failed for good."""
 
     @property
     def digest(self) -> str:
         """What a run id is bound to."""
-        return digest(self.agent, 0, [self.text, self.user, self.tenant])
+        asked = [self.text, self.user, self.tenant]
+        return digest(self.agent, 0, [*asked, self.again] if self.again else asked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,8 @@ def request_run(connection: Connection, new: NewRun) -> RunRow:
         )
     )
     meta = {"agent": new.agent, "user": new.user, "tenant": new.tenant}
+    if new.again:
+        meta["again"] = new.again
     append(connection, new.run_id, [NewEntry(kind="requested", ref="", meta=meta, content={"text": new.text})])
     return read_run(connection, new.run_id)
 

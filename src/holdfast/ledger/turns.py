@@ -11,6 +11,7 @@ from holdfast.contracts.effects import Outcome, Tier, Verdict
 from holdfast.contracts.messages import Message
 from holdfast.contracts.wire import Anchor, Head, Said, TurnResult
 from holdfast.ledger.entries import COLUMNS, NEW_HEAD, NewEntry, append, entry_of, find, now_ms, read_entries
+from holdfast.ledger.operations import read_call
 from holdfast.ledger.runs import RunRow, read_run
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
@@ -303,6 +304,8 @@ class TurnContext:
     """The outcomes of the last turn's calls."""
     said: tuple[str, ...]
     intents: set[str]
+    again: tuple[str, dict[str, Any]] | None = None
+    """Tool and arguments of the call that the run begins with, instead of asking the model."""
 
 
 def read_context(
@@ -323,4 +326,11 @@ def read_context(
         results=past[-1].results if past else results,
         said=read_said(connection, run_id, said),
         intents=read_intents(connection, run_id) if intents else set(),
+        again=_again(connection, run_id) if turn == 1 else None,
     )
+
+
+def _again(connection: Connection, run_id: str) -> tuple[str, dict[str, Any]] | None:
+    requested = find(connection, run_id, "requested", "")
+    operation_id = "" if requested is None else requested.meta.get("again", "")
+    return read_call(connection, operation_id) if operation_id else None

@@ -1,6 +1,6 @@
 """`runs` and `show`: the list of runs, and the story of one from the ledger."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -21,9 +21,15 @@ def register(app: typer.Typer) -> None:
 def runs(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 20,
     waiting: Annotated[bool, typer.Option("--waiting", help="Only those that wait for a person.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Calls that failed for good, with the means to carry them out again.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """List runs, the newest first."""
+    if failed:
+        _failed(limit, json=json)
+        return
 
     async def go() -> list[RunSummary]:
         async with await Client.connect() as client:
@@ -44,6 +50,26 @@ def runs(
     console.print(table(("run", "agent", "status", "turns", "calls", "USD", "user", "age"), rows))
     if not found:
         console.print("no runs yet; start one with: holdfast run AGENT TEXT", style="dim")
+
+
+def _failed(limit: int, *, json: bool) -> None:
+    async def go() -> list[tuple[str, Operation]]:
+        async with await Client.connect() as client:
+            return await client.ledger.list_failed(limit)
+
+    found = run_async(go())
+    for run_id, operation in found:
+        if json:
+            print_json({"run_id": run_id, **operation.model_dump(mode="json")})
+            continue
+        told: dict[str, Any] = operation.result or {}
+        console.print(Text.assemble((operation.tool, "bold"), f"  {short(operation.arguments, 70)}"))
+        console.print(
+            Text(f"  {told.get('code', '?')}: {short(str(told.get('message', '(erased)')), 150)}", style="red")
+        )
+        console.print(Text(f"  holdfast redrive {run_id} {operation.operation_id}", style="dim"))
+    if not found and not json:
+        console.print("no call has failed for good", style="dim")
 
 
 def show(run_id: RunId, json: Json = False) -> None:

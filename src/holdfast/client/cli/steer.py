@@ -1,4 +1,4 @@
-"""`approve`, `reject`, `resolve`, `say`, `pause`, `resume`, `cancel`: a person's word to a run."""
+"""`approve`, `reject`, `resolve`, `redrive`, `say`, `pause`, `resume`, `cancel`: a person's word to a run."""
 
 import getpass
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ Digest = Annotated[str, typer.Option(help="The digest you looked at; refused if 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (approve, reject, resolve, say, pause, resume, cancel):
+    for command in (approve, reject, resolve, redrive, say, pause, resume, cancel):
         app.command()(command)
 
 
@@ -46,6 +46,20 @@ def reject(
         "rejected",
         json=json,
     )
+
+
+def redrive(run_id: RunId, operation: OperationId, json: Json = False) -> None:
+    """Carry a call out again that failed for good, in a new run; said twice, it is the same run."""
+
+    async def go() -> str:
+        async with await Client.connect() as client:
+            return (await client.redrive(run_id, operation)).id
+
+    new = run_async(go())
+    if json:
+        print_json({"run_id": new})
+    else:
+        console.print(f"started {new}; follow it with: holdfast watch {new}")
 
 
 def resolve(
