@@ -60,6 +60,7 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "holdfast, KEYED": holdfast,
     "holdfast, READ": lambda: holdfast(effect=_effect("READ")),
     "holdfast, fast lane": lambda: holdfast(lane="fast"),
+    "holdfast, fast lane, model too": lambda: holdfast(lane="fast", model_lane="fast"),
     "pydantic-ai": pydantic_ai,
     "openai-agents": openai_agents,
 }

@@ -22,7 +22,10 @@ from holdfast.workers.worker import make_boundary, make_worker
 
 
 class Holdfast(System):
-    def __init__(self, *, effect: Effect = Effect.KEYED, lane: Lane = Lane.STANDARD) -> None:
+    def __init__(
+        self, *, effect: Effect = Effect.KEYED, lane: Lane = Lane.STANDARD, model_lane: Lane = Lane.STANDARD
+    ) -> None:
+        self._model_lane = model_lane
         tier = Tier.READ_ONLY if effect is Effect.READ else Tier.REVERSIBLE
 
         @tool(version="1.0.0", effect=effect, tier=tier, scope="bench:run", lane=lane, timeout=timedelta(seconds=2))
@@ -40,7 +43,7 @@ class Holdfast(System):
             agent = Agent(
                 name="bench",
                 instructions="Run.",
-                model=Script([*(ask("run_tool", number=n) for n in range(turns)), "done"]),
+                model=Script([*(ask("run_tool", number=n) for n in range(turns)), "done"], lane=self._model_lane),
                 tools=[self._tool],
                 limits=Limits(turns=turns * 2 + 2, calls=turns * 2 + 2, tokens=10**9, wall_time=timedelta(hours=1)),
             )

@@ -1,15 +1,17 @@
 """The model of a run: pinned when it starts, refused when it can't be paid for, failing with a reason."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from holdfast import Agent, ContractError, Effect, RunFailed, Script, Tier, ask, tool
+from holdfast import Agent, ContractError, Effect, Lane, RunFailed, Script, Tier, ask, tool
 from holdfast.contracts.messages import ModelRequest, ModelResponse
 from holdfast.contracts.price import FREE, Price
 from holdfast.llm.resolve import Models
 from tests.conftest import OpenShop
+from tests.replay.test_replay import replayer
 
 
 async def test_a_run_without_a_key_fails_and_says_what_to_set(shop: OpenShop) -> None:
@@ -81,3 +83,25 @@ async def test_a_run_keeps_the_model_it_was_started_with(shop: OpenShop, monkeyp
     await run.result()
     assert asked == ["claude-sonnet-5 as claude-sonnet-5"] * 2
     assert (await run.summary()).model == "claude-sonnet-5"
+
+
+async def test_a_script_on_the_fast_lane_needs_no_activity_of_its_own_and_its_run_replays(shop: OpenShop) -> None:
+    @tool(
+        version="1.0.0",
+        effect=Effect.KEYED,
+        tier=Tier.REVERSIBLE,
+        scope="x:y",
+        lane="fast",
+        timeout=timedelta(seconds=1),
+    )
+    async def act() -> str:
+        """Act."""
+        return "acted"
+
+    quick = Agent(name="quick", instructions="Test.", model=Script([ask("act"), "done"], lane=Lane.FAST), tools=[act])
+    desk = await shop(quick)
+    run = await desk.client.start("quick", "Go", id="quick")
+    assert (await run.result()).text == "done"
+    history = await run.handle.fetch_history()
+    assert not any(event.HasField("activity_task_scheduled_event_attributes") for event in history.events)
+    await replayer().replay_workflow(history)

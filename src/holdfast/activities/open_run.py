@@ -5,6 +5,7 @@ from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.boundary import Boundary, run_id_of_this_activity
 from holdfast.activities.patience import patiently
+from holdfast.contracts.effects import Lane
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunIdTaken, RunNotFound
 from holdfast.contracts.wire import CloseInput, Opened, OpenInput, RunClosed
 from holdfast.ledger import NewRun
@@ -55,6 +56,7 @@ async def open_run(boundary: Boundary, given: OpenInput) -> Opened:
         agent_version=agent.version,
         limits=agent.limits,
         heartbeat_seconds=boundary.heartbeat_seconds,
+        model_lane=getattr(agent.model, "lane", Lane.STANDARD),
         anchor=anchor,
     )
 

@@ -76,6 +76,8 @@ class Opened(Wire):
     agent_version: str = "1.0.0"
     limits: Limits = Limits()
     heartbeat_seconds: float = 5.0
+    model_lane: Lane = Lane.STANDARD
+    """Where its turns run. Only a model that answers at once may be asked in a local activity."""
     anchor: Anchor = (0, "")
 
 

@@ -20,6 +20,7 @@ from holdfast.engine.connect import SEARCH_ATTRIBUTES, Engine, engine_at, is_ser
 
 START_SECONDS = 30.0
 PAUSE_SECONDS = 0.2
+MOST_PORTS = 3
 """Before a server that died is started again, so that one that can't live does not take the machine."""
 TUNING = (
     # The server's default of about 20 tasks a second for one run would be the slowest part of it.
@@ -68,6 +69,7 @@ class EmbeddedEngine:
     def __init__(self, home: Path, *, binary: str = "", port: int = 0, ui_port: int = 0) -> None:
         self._home = home.absolute()
         self._binary = find_binary(binary)
+        self._chosen = port, ui_port
         self._port = port or free_port()
         self._ui_port = ui_port or free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -106,7 +108,7 @@ class EmbeddedEngine:
                 "use it as it is, or stop it, or give another folder in HOLDFAST_HOME"
             )
             raise EngineUnavailable(msg)
-        for port in (self._port, self._ui_port):
+        for port in filter(None, self._chosen):
             _require_free(port)
         try:
             self._home.mkdir(parents=True, exist_ok=True)
@@ -115,7 +117,7 @@ class EmbeddedEngine:
             msg = f"the engine's folder {str(self._home)!r} can't be used: {error.strerror}. Set HOLDFAST_HOME to a writable place"
             raise EngineUnavailable(msg) from error
         try:
-            await self._until_it_serves()
+            await self._until_it_serves_somewhere()
         except BaseException:
             await self.stop()
             raise
@@ -161,6 +163,22 @@ class EmbeddedEngine:
                 preexec_fn=die_with_parent(),
             )
         (self._home / "engine.json").write_text(self.engine.model_dump_json())
+
+    async def _until_it_serves_somewhere(self) -> None:
+        """Wait for the server. A port that was free a moment ago may be another's by now: then take others, if nobody chose."""
+        for _ in range(MOST_PORTS):
+            try:
+                await self._until_it_serves()
+            except EngineUnavailable:
+                if self._process is None or self._process.poll() is None or all(self._chosen):
+                    raise
+                port, ui_port = self._chosen
+                self._port, self._ui_port = port or free_port(), ui_port or free_port()
+                log.warning("the Temporal server did not come up, trying other ports", port=self._port)
+                self._spawn()
+            else:
+                return
+        await self._until_it_serves()
 
     async def _until_it_serves(self) -> None:
         deadline = asyncio.get_running_loop().time() + START_SECONDS

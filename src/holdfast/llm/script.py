@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast.contracts.effects import Lane
 from holdfast.contracts.errors import ErrorCode, ModelError
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, Part, StopReason, Text, ToolCall, Usage
 from holdfast.contracts.price import FREE, Price
@@ -36,6 +37,7 @@ class Script:
         steps: One step a turn, or a function from the request to a step.
         id: The model id that is recorded.
         price: What its tokens cost; nothing unless said.
+        lane: `Lane.FAST` asks it in a local activity, for tests and evaluations with many short runs; it must answer at once.
 
     It keeps no state: which step comes next follows from the conversation, so a retry gets the same answer.
     """
@@ -46,7 +48,9 @@ class Script:
         *,
         id: str = "script",  # noqa: A002 - the name of the attribute
         price: Price = FREE,
+        lane: Lane = Lane.STANDARD,
     ) -> None:
+        self.lane = lane
         self._steps = steps
         self._id = id
         self._price = price

@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
 
     from holdfast.contracts import names
-    from holdfast.contracts.effects import RunStatus
+    from holdfast.contracts.effects import Lane, RunStatus
     from holdfast.contracts.errors import ErrorCode
     from holdfast.contracts.limits import Used, limit_near, limit_reached
     from holdfast.contracts.wire import (
@@ -155,9 +155,7 @@ class AgentRun:
         self._turns_here += 1
         workflow.set_current_details(f"turn {self._turn}, {used.calls} calls, {used.cost_usd:.4f} USD so far")
         turn = TurnInput(turn=self._turn, said=said, answer_now=self._near, left=round(left, 1))
-        self._thinking = workflow.start_activity(
-            names.MODEL_TURN, turn, result_type=TurnResult, **options.model_turn(self._opened)
-        )
+        self._thinking = self._ask_model(turn)
         try:
             with self._clock.working():
                 result = await self._thinking
@@ -170,6 +168,13 @@ class AgentRun:
             cost_usd=used.cost_usd + result.cost_usd,
         )
         return result
+
+    def _ask_model(self, turn: TurnInput) -> workflow.ActivityHandle[TurnResult]:
+        if self._opened.model_lane is Lane.FAST:
+            return workflow.start_local_activity(names.MODEL_TURN, turn, result_type=TurnResult, **options.booking())
+        return workflow.start_activity(
+            names.MODEL_TURN, turn, result_type=TurnResult, **options.model_turn(self._opened)
+        )
 
     def _ending(self, turn: TurnResult | None) -> Ending | None:
         """How the run ends after this turn, or None if it goes on."""
