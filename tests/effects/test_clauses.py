@@ -295,8 +295,11 @@ async def test_an_answer_that_refuses_the_call_is_no_reason_to_fall_back(shop: O
 
 async def test_the_model_is_told_what_to_use_instead_of_a_tool_that_acts_and_is_broken(shop: OpenShop) -> None:
     with Bank(503, headers={"retry-after": "0"}) as bank:
-        pay = paying(attempts=1, fallback=prices("write_a_cheque"))
-        desk = await shop(agent(ask("pay", invoice="1", note="x"), "done", tools=[pay]), upstreams=bank.upstreams)
+        cheque = prices("write_a_cheque")
+        pay = paying(attempts=1, fallback=cheque)
+        desk = await shop(
+            agent(ask("pay", invoice="1", note="x"), "done", tools=[pay, cheque]), upstreams=bank.upstreams
+        )
         [operation] = await done(desk)
     assert (operation.outcome, operation.result["hint"]) == (Outcome.FAILED, "use write_a_cheque instead")
 

@@ -168,6 +168,11 @@ class OperationAttempt:
         note = f"{self._tool.name} is not available ({end.code}); this is from {fallback.name}"
         return Done(content={"note": note, "result": instead.content})
 
+    def _offered_instead(self) -> str:
+        """The name of the fallback, if the model has it."""
+        agent, fallback = self._boundary.registry.agents.get(self._looked.agent), self._tool.fallback
+        return fallback.name if fallback is not None and agent is not None and agent.tool(fallback.name) else ""
+
     def _harmless(self, end: Failed) -> bool:
         return self._tool.effect.harmless or (end.surely_not and not self._doubtful)
 
@@ -237,8 +242,8 @@ class OperationAttempt:
             self._doubtful = False
         harmless = self._harmless(end)
         told = end.told(self._call.id)
-        if self._tool.fallback is not None and end.broken:
-            told["hint"] = f"use {self._tool.fallback.name} instead"
+        if end.broken and (instead := self._offered_instead()):
+            told["hint"] = f"use {instead} instead"
         if end.cancelled and not _run_was_cancelled():
             # The worker is going down, or was taken for dead: another one takes over by the rules of the effect class.
             await self._release(end, surely_not=self._tool.effect.harmless)

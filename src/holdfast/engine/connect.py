@@ -1,5 +1,6 @@
 """Connecting to Temporal by its own environment configuration, or to the embedded engine that runs in `home`."""
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -99,12 +100,16 @@ def _configured() -> dict[str, Any]:
     return options
 
 
+ANSWER_SECONDS = 5.0
+
+
 async def is_serving(address: str) -> bool:
     """Whether a Temporal server answers there and has its default namespace."""
     try:
-        service = await ServiceClient.connect(ConnectConfig(target_host=address))
-        await service.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace="default"))
-    except (RuntimeError, RPCError):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            service = await ServiceClient.connect(ConnectConfig(target_host=address))
+            await service.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace="default"))
+    except (RuntimeError, RPCError, TimeoutError):
         return False
     return True
 

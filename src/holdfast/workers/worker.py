@@ -71,10 +71,10 @@ def make_boundary(agents: Iterable[Agent], ledger: Ledger, settings: Settings) -
 
 
 def _upstreams_of(registry: Registry) -> dict[str, Upstream]:
-    """The HTTP services that come with the tools."""
-    return {
-        name: one for versions in registry.tools.values() for tool in versions for name, one in tool.upstreams.items()
-    }
+    """The HTTP services that come with the tools and with what they fall back on."""
+    tools = [tool for versions in registry.tools.values() for tool in versions]
+    tools += [tool.fallback for tool in tools if tool.fallback is not None]
+    return {name: one for tool in tools for name, one in tool.upstreams.items()}
 
 
 def sandboxed_runner() -> WorkflowRunner:
