@@ -124,6 +124,8 @@ async def injure(engine: Engine, folder: Path, system: System, points: tuple[str
 async def killed(case: Case, ended: "asyncio.Task[Any]") -> int:
     """Start a worker again whenever it was killed; how often it was."""
     kills, worker = 0, case.worker("first")
+    # A person's word waits for a worker, and this loop must go on to start one.
+    person = asyncio.create_task(resolving(case, ended))
     try:
         async with asyncio.timeout(240):
             while not ended.done():
@@ -131,11 +133,19 @@ async def killed(case: Case, ended: "asyncio.Task[Any]") -> int:
                     assert worker.code == -signal.SIGKILL, worker.output.read_text()[-3000:]
                     kills += 1
                     worker = case.worker(f"after-{kills}")
-                await case.resolve_as_a_person_would()
                 await asyncio.sleep(0.05)
+            await person
     finally:
+        person.cancel()
         await worker.stop()
     return kills
+
+
+async def resolving(case: Case, ended: "asyncio.Task[Any]") -> None:
+    """Look at each doubt, until the run is over."""
+    while not ended.done():
+        await case.resolve_as_a_person_would()
+        await asyncio.sleep(0.05)
 
 
 async def frozen(case: Case, ended: "asyncio.Task[Any]") -> int:
@@ -152,10 +162,7 @@ async def frozen(case: Case, ended: "asyncio.Task[Any]") -> int:
 
         await until(settled, seconds=120)
         first.signal(signal.SIGCONT)
-        async with asyncio.timeout(120):
-            while not ended.done():
-                await case.resolve_as_a_person_would()
-                await asyncio.sleep(0.05)
+        await asyncio.wait_for(resolving(case, ended), 120)
         # What it had in hand when it was frozen is sent now, if anything is.
         await asyncio.sleep(3)
     finally:
