@@ -326,7 +326,7 @@ async def test_every_command_that_tells_something_tells_it_as_json_too() -> None
         for words, command in commands_of(group)
         if not any("--json" in parameter.opts for parameter in command.params)
     ]
-    assert sorted(lacking) == ["demo", "dev", "worker"], "these serve until they are ended, and log as JSON"
+    assert sorted(lacking) == ["demo", "dev", "gateway", "worker"], "these serve until they are ended, and log as JSON"
 
 
 def commands_of(group: TyperGroup, *before: str) -> Iterator[tuple[tuple[str, ...], Any]]:
