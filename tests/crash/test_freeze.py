@@ -19,11 +19,11 @@ SENDING = "K3 before sending"
 ANSWERED = "K5 answered, unwritten"
 CASES = (
     *((Effect.KEYED, point) for point in (LOOKED, RESERVED, SENDING, ANSWERED)),
-    *((Effect.RECONCILED, point) for point in (LOOKED, RESERVED, ANSWERED)),
+    *((Effect.RECONCILED, point) for point in (LOOKED, RESERVED, SENDING, ANSWERED)),
     *((Effect.ONCE, point) for point in (LOOKED, RESERVED, ANSWERED)),
     *((Effect.TRANSACTIONAL, point) for point in (LOOKED, RESERVED)),
 )
-"""RECONCILED that wakes up inside the send is not here: nothing can stop it (DESIGN: zombies)."""
+"""Frozen inside the write, past every look at its lease, is in `test_matrix.py`: nothing can stop it, and it is told."""
 
 
 async def is_stopped(worker: Process) -> bool:

@@ -1,6 +1,8 @@
 """`ctx.http`: the key on unsafe requests, and each failure of a real HTTP service as the right `ToolError`."""
 
+import asyncio
 import contextlib
+import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 
@@ -10,7 +12,9 @@ from holdfast import ToolError
 from holdfast.contracts.upstream import Upstream
 from holdfast.engine.embedded import free_port
 from holdfast.tools.http import Upstreams
+from holdfast.tools.lease import Lease
 from holdfast.tools.sends import Sends
+from tests.conftest import until
 from tests.loopback import Loopback, body_of
 
 
@@ -19,11 +23,18 @@ class Service(Loopback):
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str | None]] = []
+        self.paths: list[str] = []
+        self.go_on = threading.Event()
         super().__init__(self._answer)
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         self.seen.append((request.command, request.headers.get("Idempotency-Key")))
+        self.paths.append(request.path)
         body_of(request)
+        if request.path == "/wait":
+            self.go_on.wait(10)
+            request.connection.close()
+            return
         if request.path == "/drop":
             request.connection.close()
             return
@@ -181,3 +192,36 @@ async def test_a_service_that_is_not_there_was_surely_not_reached() -> None:
     with pytest.raises(ToolError, match="no upstream is named 'x'; known: s"), contextlib.nullcontext():
         upstreams.client("x", Sends("op"))
     await upstreams.close()
+
+
+async def test_an_attempt_whose_lease_is_over_sends_nothing_that_could_act(service: Service) -> None:
+    """Looked at when the connection stands and the bytes are about to go out: it was frozen until then."""
+    upstreams = Upstreams({"s": Upstream(base_url=service.url)})
+    over = Sends("op", lease=Lease(-1))
+    with pytest.raises(ToolError, match="held up until another one may have taken over") as refused:
+        await upstreams.client("s", over).post("/200")
+    assert (refused.value.happened, refused.value.retryable, over.acted) == ("no", True, False)
+    await upstreams.client("s", over).get("/200")
+    await upstreams.client("s", Sends("op", lease=Lease(30))).post("/200")
+    assert service.seen == [("GET", None), ("POST", "op")]
+    await upstreams.close()
+
+
+async def test_a_request_that_is_cut_off_before_it_is_written_surely_did_not_happen(service: Service) -> None:
+    upstreams = Upstreams({"s": Upstream(base_url=service.url)})
+    for before, acted in ((True, False), (False, True)):
+        sends = Sends("op", lease=Lease(30))
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(upstreams.client("s", sends).post("/wait"))
+            if not before:
+                await until(lambda: seen(service, "/wait"))
+            else:
+                await asyncio.sleep(0)
+            sending.cancel()
+        assert (before, sends.acted) == (before, acted)
+    service.go_on.set()
+    await upstreams.close()
+
+
+async def seen(service: Service, path: str) -> bool:
+    return path in service.paths
