@@ -17,7 +17,6 @@ from holdfast import (
     Effect,
     Outcome,
     Rate,
-    Run,
     Script,
     Tier,
     ToolContext,
@@ -29,7 +28,7 @@ from holdfast.contracts.messages import ModelRequest
 from holdfast.contracts.results import Operation
 from holdfast.contracts.tool import Tool
 from tests.conftest import OpenShop, Shop, until
-from tests.effects.agents import ROOMY, agent
+from tests.effects.agents import ROOMY, agent, ended
 from tests.effects.bank import DROP, Bank
 
 
@@ -108,21 +107,8 @@ async def test_a_key_that_no_longer_helps_is_not_relied_on(
         )
         desk = await shop(agent(ask("pay", invoice="1", note="x"), "done", tools=[pay]), upstreams=bank.upstreams)
         run = await desk.client.start("tester", "Go", id=new_id())
-        operation = await known(run)
+        operation = await ended(run)
     assert (operation.outcome, len(bank.posted), len(set(bank.posted))) == (outcome, posted, 1)
-
-
-async def known(run: Run) -> Operation:
-    """The run's only call, once its outcome is known or doubtful."""
-
-    async def operations() -> list[Operation]:
-        return [operation for operation in await run.operations() if operation.outcome is not None]
-
-    [operation] = await until(operations)
-    if operation.outcome is Outcome.UNKNOWN:
-        await run.resolve(operation.operation_id, happened=False, by="ada")
-    await run.result()
-    return operation
 
 
 async def test_a_secret_that_the_contract_does_not_name_is_not_given(

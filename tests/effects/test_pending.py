@@ -35,7 +35,7 @@ from holdfast.ledger.late import OUTSIDE
 from tests.conftest import OpenShop, Shop, until
 from tests.crash.harness import Process
 from tests.effects import jobs
-from tests.effects.agents import agent
+from tests.effects.agents import agent, ended
 
 SOON = Backoff(kind=BackoffKind.FIXED, base=timedelta(seconds=0.2))
 
@@ -70,19 +70,6 @@ def rendering(
         return Pending(reference="job-1", deadline=deadline)
 
     return render
-
-
-async def ended(run: Run) -> Operation:
-    """The run's only call, once its outcome is known or doubtful."""
-
-    async def known() -> list[Operation]:
-        return [operation for operation in await run.operations() if operation.outcome is not None]
-
-    [operation] = await until(known)
-    if operation.outcome is Outcome.UNKNOWN:
-        await run.resolve(operation.operation_id, happened=False, by="ada")
-    assert (await run.result()).text == "done"
-    return operation
 
 
 @pytest.mark.parametrize("effect", [Effect.KEYED, Effect.READ, Effect.ONCE])

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from holdfast import Backoff, BackoffKind, Effect, Outcome, Run, Tier, ToolContext, ToolError, ask, tool
-from holdfast.contracts.results import Operation
+from holdfast import Backoff, BackoffKind, Effect, Outcome, Tier, ToolContext, ToolError, ask, tool
 from holdfast.contracts.tool import Tool
-from tests.conftest import OpenShop, until
-from tests.effects.agents import agent
+from tests.conftest import OpenShop
+from tests.effects.agents import agent, ended
 from tests.effects.bank import DROP, Bank
 
 
@@ -39,19 +38,6 @@ def paying(effect: Effect, *requests: str, then: ToolError | None = None) -> Too
         return "paid"
 
     return pay
-
-
-async def ended(run: Run) -> Operation:
-    """The run's only call, once its outcome is known or doubtful."""
-
-    async def known() -> list[Operation]:
-        return [operation for operation in await run.operations() if operation.outcome is not None]
-
-    [operation] = await until(known)
-    if operation.outcome is Outcome.UNKNOWN:
-        await run.resolve(operation.operation_id, happened=False, by="ada")
-    assert (await run.result()).text == "done"
-    return operation
 
 
 async def test_a_service_that_asks_to_wait_is_asked_again_then_under_the_same_key(shop: OpenShop) -> None:

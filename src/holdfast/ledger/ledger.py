@@ -19,6 +19,7 @@ from holdfast.ledger import (
     decisions,
     entries,
     erase,
+    listing,
     migrate,
     notices,
     operations,
@@ -132,8 +133,8 @@ class Ledger:
         return await self._read(turns.read_context, run_id, turn, said, known=known, intents=intents)
 
     async def read_result(self, run_id: str, operation_id: str) -> Any:
-        """The whole content an operation was settled with; see `operations.read_result`."""
-        return await self._read(operations.read_result, run_id, operation_id)
+        """The whole content an operation was settled with; see `listing.read_result`."""
+        return await self._read(listing.read_result, run_id, operation_id)
 
     async def look_up(self, run_id: str, call: CallInput) -> Looked:
         """What stands about a call; see `operations.look_up`."""
@@ -217,11 +218,11 @@ class Ledger:
 
     async def list_operations(self, run_id: str) -> list[Operation]:
         """The run's operations, with arguments and results."""
-        return await self._read(operations.list_operations, run_id)
+        return await self._read(listing.list_operations, run_id)
 
     async def list_failed(self, limit: int = 50) -> list[tuple[str, Operation]]:
         """Calls that failed for good, the newest first, each with its run."""
-        return await self._read(operations.list_failed, limit)
+        return await self._read(listing.list_failed, limit)
 
     async def read_events(self, run_id: str, *, after: int = 0) -> list[Event]:
         """The run's entries behind a sequence number, oldest first."""

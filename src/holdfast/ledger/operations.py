@@ -1,19 +1,17 @@
 """The effect protocol in the ledger: reserve, settle, release, fence."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, select, update
+from sqlalchemy import Connection, and_, bindparam, select, update
 
-from holdfast.contracts.effects import Effect, Outcome, Tier, Verdict
-from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunNotFound
-from holdfast.contracts.results import Operation
+from holdfast.contracts.effects import Effect, Outcome, Verdict
+from holdfast.contracts.errors import ErrorCode, LedgerConflict
 from holdfast.contracts.wire import CallInput, CallResult
 from holdfast.ledger.cached import forget
-from holdfast.ledger.entries import NewEntry, anchor_at, append, entry_at, find, moment, now_ms
+from holdfast.ledger.entries import NewEntry, anchor_at, append, entry_at, find, now_ms
 from holdfast.ledger.late import OUTSIDE, Settlement, is_news, keep_evidence
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
@@ -108,7 +106,7 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
         state=states[row.state],
         tool=row.tool,
         version=row.version,
-        arguments=_arguments(row.body, row.idx),
+        arguments=arguments_of(row.body, row.idx),
         verdict=Verdict(row.verdict),
         approved=bool(row.approved),
         agent=row.agent,
@@ -342,85 +340,8 @@ def fence(
     return settle(connection, run_id, operation_id, row.owner, new).result
 
 
-def list_operations(connection: Connection, run_id: str) -> list[Operation]:
-    """The run's operations in the order they were asked for, with arguments and results."""
-    found = _with_contents(connection, operations.c.run_id == run_id, operations.c.turn, operations.c.idx)
-    return [_operation(row) for row in found]
-
-
-def list_failed(connection: Connection, limit: int) -> list[tuple[str, Operation]]:
-    """Calls that failed for good, the newest first, each with its run."""
-    where = (operations.c.outcome == Outcome.FAILED) & (operations.c.version != "")
-    found = _with_contents(connection, where, operations.c.settled_at.desc(), operations.c.operation_id, limit=limit)
-    return [(row.run_id, _operation(row)) for row in found]
-
-
-def read_call(connection: Connection, operation_id: str) -> tuple[str, dict[str, Any]] | None:
-    """The tool and the arguments of a call of any run; None if there is none, or it was erased."""
-    for row in _with_contents(connection, operations.c.operation_id == operation_id, operations.c.turn):
-        return None if row.asked_body is None else (row.tool, _arguments(row.asked_body, row.idx))
-    return None
-
-
-def _with_contents(
-    connection: Connection, where: ColumnElement[bool], *order: Any, limit: int | None = None
-) -> Iterator[Any]:
-    """Rows of operations with what was asked and what they were settled with."""
-    asked = entries.alias("asked")
-    settled = entries.alias("settled")
-    query = (
-        select(operations, asked.c.body.label("asked_body"), settled.c.body.label("settled_body"))
-        .select_from(
-            operations.join(
-                asked, and_(asked.c.run_id == operations.c.run_id, asked.c.seq == operations.c.turn_seq)
-            ).join(
-                settled,
-                and_(settled.c.run_id == operations.c.run_id, settled.c.seq == operations.c.settled_seq),
-                isouter=True,
-            )
-        )
-        .where(where)
-        .order_by(*order)
-        .limit(limit)
-    )
-    yield from connection.execute(query)
-
-
-def _operation(row: Any) -> Operation:
-    return Operation(
-        operation_id=row.operation_id,
-        turn=row.turn,
-        index=row.idx,
-        tool=row.tool,
-        version=row.version,
-        digest=row.digest,
-        effect=Effect(row.effect) if row.version else None,
-        tier=Tier(row.tier) if row.version else None,
-        state=row.state,
-        outcome=None if row.outcome is None else Outcome(row.outcome),
-        reason=row.reason,
-        attempts=row.attempts,
-        arguments=_arguments(row.asked_body, row.idx),
-        result=None if row.settled_body is None else json.loads(row.settled_body),
-        asked_at=moment(row.asked_at),
-        settled_at=None if row.settled_at is None else moment(row.settled_at),
-    )
-
-
-def read_result(connection: Connection, run_id: str, operation_id: str) -> Any:
-    """The whole content an operation of this run was settled with.
-
-    Raises:
-        RunNotFound: This run has no such settled operation.
-    """
-    where = (operations.c.operation_id == operation_id, operations.c.run_id == run_id)
-    seq = connection.execute(select(operations.c.settled_seq).where(*where)).scalar_one_or_none()
-    if seq is None:
-        raise RunNotFound(f"run {run_id!r} has no settled operation {operation_id!r}")
-    return entry_at(connection, run_id, seq).content
-
-
-def _arguments(body: str | None, index: int) -> dict[str, Any]:
+def arguments_of(body: str | None, index: int) -> dict[str, Any]:
+    """The arguments of a call, from the turn that asked for it; empty once erased."""
     if body is None:
         return {}
     parts = json.loads(body)["message"]["parts"]

@@ -11,7 +11,7 @@ from holdfast.contracts.effects import Outcome, Tier, Verdict
 from holdfast.contracts.messages import Message
 from holdfast.contracts.wire import Anchor, Head, Said, TurnResult
 from holdfast.ledger.entries import COLUMNS, NEW_HEAD, NewEntry, append, entry_of, find, now_ms, read_entries
-from holdfast.ledger.operations import read_call
+from holdfast.ledger.listing import read_call
 from holdfast.ledger.runs import RunRow, read_run
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
