@@ -19,7 +19,7 @@ from holdfast.contracts.errors import (
 )
 from holdfast.contracts.identity import digest, operation_id
 from holdfast.contracts.messages import Message, Text, ToolCall
-from holdfast.contracts.wire import CallInput, CloseInput, Decision, Head, Resolution, TurnResult
+from holdfast.contracts.wire import CallInput, CloseInput, Decision, Head, Resolution, TurnInput, TurnResult
 from holdfast.ledger import AskedCall, Ledger, NewRun, NewTurn, NotAskedFor, OperationMoved, Settlement, State
 from holdfast.ledger.late import RECONCILE
 from holdfast.ledger.migrate import NEWEST, SCRIPTS
@@ -76,9 +76,9 @@ async def test_a_run_id_is_bound_to_its_request_and_to_one_execution(ledger: Led
 async def test_a_settled_turn_stands_whatever_comes_later(ledger: Ledger) -> None:
     await open_run(ledger)
     await ask(ledger, {"n": 1})
-    before = await ledger.read_context("r1", 1, (), known=0, intents=False)
+    before = await ledger.read_context("r1", TurnInput(turn=1), known=0, intents=False)
     await ask(ledger, {"n": 2})
-    after = await ledger.read_context("r1", 1, (), known=0, intents=False)
+    after = await ledger.read_context("r1", TurnInput(turn=1), known=0, intents=False)
     assert before.settled == after.settled
     assert [o.arguments for o in await ledger.list_operations("r1")] == [{"n": 1}]
     assert (after.run.turns, after.run.calls, after.run.tokens, after.run.cost_micros) == (1, 1, 10, 500_000)

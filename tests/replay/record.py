@@ -13,7 +13,23 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from holdfast import Agent, Client, Effect, Lane, Limits, Run, RunFailed, Script, Tier, ask, tool
+from holdfast import (
+    Agent,
+    Backoff,
+    BackoffKind,
+    Client,
+    Effect,
+    Lane,
+    Limits,
+    Pending,
+    Run,
+    RunFailed,
+    Script,
+    Tier,
+    ToolContext,
+    ask,
+    tool,
+)
 from holdfast.engine.connect import connect, require_search_attributes
 from holdfast.engine.embedded import EmbeddedEngine
 from holdfast.ledger import Ledger
@@ -55,6 +71,24 @@ async def wait(n: int) -> int:
     """Wait."""
     await asyncio.sleep(30)
     return n
+
+
+async def developed(args: Any, reference: str, ctx: ToolContext) -> int | None:
+    """The film is there at the second look."""
+    looks.append(reference)
+    return None if looks.count(reference) == 1 else 7
+
+
+looks: list[str] = []
+
+
+@tool(
+    version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y", poll=developed, background=True,
+    polls=Backoff(kind=BackoffKind.FIXED, base=timedelta(seconds=0.3)),
+)  # fmt: skip
+async def develop(n: int) -> int | Pending:
+    """Develop."""
+    return Pending(reference=str(n))
 
 
 async def nothing(run: Run) -> None:
@@ -103,6 +137,11 @@ CASES: dict[str, tuple[Script_, Callable[[Run], Awaitable[None]], dict[str, Any]
     "unknown": ([ask("send", n=1), "done"], decide_all, {}),
     "steered": ([ask("wait", n=1), "done"], steer, {}),
     "continued": ([ask("look", n=1), ask("look", n=2), ask("look", n=3), "done"], nothing, {"continue_after_turns": 1}),
+    "background": (
+        [[ask("develop", n=1), ask("look", n=1)], "begun", ask("develop", n=2), "begun", "done"],
+        nothing,
+        {"continue_after_turns": 2},
+    ),
     "failed": ([ask("look", n=1)], nothing, {}),
     "limited": ([ask("look", n=n) for n in range(9)], nothing, {}),
 }
@@ -123,7 +162,7 @@ async def record(version: str, wanted: Collection[str]) -> None:
                     name=name,
                     instructions="Record.",
                     model=Script(script),
-                    tools=[look, glance, pay, send, wait],
+                    tools=[look, glance, pay, send, wait, develop],
                     limits=Limits(turns=6, tokens=10**6),
                 )
                 for name, (script, _, _) in cases.items()

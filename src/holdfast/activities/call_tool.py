@@ -68,12 +68,13 @@ async def _carry_out(
     tool = _serving(versions, looked)
     agent = boundary.registry.agents.get(looked.agent)
     # Permission is used up by the first reservation: later attempts of the same operation need no new one.
-    permitted = looked.approved or looked.attempts > 0
+    permitted = looked.approved or looked.attempts > 0 or looked.state is State.PENDING
     allowed = permitted or may_run(agent, tool, looked.verdict, looked.arguments, looked.user, looked.tenant)
     if looked.state is State.WAITING or not allowed:
         await patiently(lambda: boundary.ledger.hold(run_id, call.id))
         return CallResult(waiting=True)
-    return await OperationAttempt(boundary, tool, call, run_id, looked).carry_out()
+    result = await OperationAttempt(boundary, tool, call, run_id, looked).carry_out()
+    return result.model_copy(update={"background": True}) if looked.receipt else result
 
 
 def _serving(versions: ToolVersions, looked: Looked) -> Tool:

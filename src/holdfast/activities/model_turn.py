@@ -21,6 +21,7 @@ from holdfast.activities.transcripts import (
     ResultLimit,
     characters_of,
     conversation,
+    ended_job,
     heard_message,
     told_part,
 )
@@ -62,7 +63,7 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
             return context.settled
         agent = _pinned(_agent_of(boundary, context), context.run.model)
         tools = tools_of(agent, boundary.registry, context.run.contracts)
-        heard = _heard(turn, context, kept)
+        heard = _heard(turn, context, kept, _limits_of(tools))
         messages = _messages(context, kept, heard, tools)
         request = _request(agent, tools, messages, may_call=not turn.answer_now)
         attempt = activity.info().attempt
@@ -85,9 +86,7 @@ async def _context(boundary: Boundary, run_id: str, turn: TurnInput, kept: Kept 
         texts = tuple(said.text for said in turn.said)
         return TurnContext(run=kept.run, settled=None, request="", past=[], results=(), said=texts, intents=set())
     try:
-        return await patiently(
-            lambda: boundary.ledger.read_context(run_id, turn.turn, turn.said, known=known, intents=intents)
-        )
+        return await patiently(lambda: boundary.ledger.read_context(run_id, turn, known=known, intents=intents))
     except RunNotFound as error:
         # A workflow that was never opened here, such as a stranger's: it does nothing.
         raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
@@ -100,7 +99,7 @@ def _knows_all(kept: Kept, turn: TurnInput) -> bool:
     """
     info = activity.info()
     same = info.attempt == 1 and info.workflow_run_id == kept.execution
-    return same and kept.results is not None and not any(said.ref for said in turn.said)
+    return same and kept.results is not None and not turn.jobs and not any(said.ref for said in turn.said)
 
 
 def tools_of(agent: Agent, registry: Registry, contracts: Mapping[str, str]) -> dict[str, Tool]:
@@ -140,11 +139,12 @@ def _pinned(agent: Agent, model: str) -> Agent:
     raise ApplicationError(message, type=ErrorCode.MODEL_UNKNOWN, next_retry_delay=timedelta(seconds=2))
 
 
-def _heard(turn: TurnInput, context: TurnContext, kept: Kept | None) -> tuple[str, ...]:
+def _heard(turn: TurnInput, context: TurnContext, kept: Kept | None, limit: ResultLimit) -> tuple[str, ...]:
     """What is said to the model in this turn, besides the request and tool results."""
+    ended = (ended_job(one, limit(one.tool)) for one in context.ended)
     note = kept.note if kept else context.past[-1].note if context.past else ""
     engine = ANSWER_NOW.format(limit=turn.answer_now) if turn.answer_now else ""
-    return tuple(text for text in (note, *context.said, engine) if text)
+    return tuple(text for text in (note, *ended, *context.said, engine) if text)
 
 
 def _messages(
@@ -240,6 +240,7 @@ def _settlement(
         calls=len(calls),
         tokens=usage.total,
         cost_usd=float(round(cost_usd(agent, usage), 6)),
+        jobs=turn.jobs,
     )
     meta = {
         "model": response.model,

@@ -90,12 +90,19 @@ class OperationAttempt:
         deadline = int(pending.deadline.total_seconds() * 1000)
         try:
             known = await patiently(
-                lambda: self._ledger.pend(self._run_id, self._call.id, owner, pending.reference, deadline)
+                lambda: self._ledger.pend(
+                    self._run_id,
+                    self._call.id,
+                    owner,
+                    pending.reference,
+                    deadline,
+                    background=self._tool.background,
+                )
             )
         except LedgerConflict as error:
             raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
         log.info("call goes on elsewhere", attempt=attempt)
-        return known or CallResult(pending=self._next_look(now_ms() + deadline))
+        return known or CallResult(pending=self._next_look(now_ms() + deadline), background=self._tool.background)
 
     async def _look_again(self, arguments: BaseModel) -> CallResult:
         """What became of work that goes on elsewhere."""
@@ -287,7 +294,7 @@ class OperationAttempt:
 
     def _tell(self, outcome: Outcome, content: Any) -> None:
         """Spare the next turn the reading of a result that this process has settled, if nobody can still change it."""
-        if outcome in {Outcome.SUCCEEDED, Outcome.FAILED}:
+        if outcome in {Outcome.SUCCEEDED, Outcome.FAILED} and not self._looked.receipt:
             self._boundary.transcripts.tell(
                 self._run_id, self._call.turn, self._call.id, outcome, content, self._tool.result_limit
             )

@@ -160,6 +160,12 @@ def told_part(result: ToldResult, limit: int) -> ToolResult:
     )
 
 
+def ended_job(result: ToldResult, limit: int) -> str:
+    """What the model is told once background work has ended."""
+    text = excerpt(text_of(result.content), limit, result.operation_id)
+    return f"(from the engine) Job {result.operation_id} of {result.tool} has ended: {result.outcome}. Result: {text}"
+
+
 def heard_message(results: Sequence[ToolResult], said: Sequence[str]) -> list[Message]:
     """What the model hears before it answers: the outcomes of its calls, then what was said; nothing if there is none."""
     parts: list[Part] = [*results]

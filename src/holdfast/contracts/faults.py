@@ -55,6 +55,10 @@ def own_faults(tool: "Tool") -> list[str]:
         faults.append(f"key_lifetime {tool.key_lifetime}: must be above zero")
     if tool.concurrency is not None and tool.concurrency < 1:
         faults.append(f"concurrency {tool.concurrency}: must be at least 1")
+    if tool.background and tool.effect is Effect.TRANSACTIONAL:
+        faults.append("background= with effect TRANSACTIONAL: it commits or does not, and can't be Pending")
+    if tool.background and tool.poll is None and tool.callback is None:
+        faults.append("background= without poll= or callback=: nobody would hear of the work's end")
     faults.extend(_read_faults(tool))
     for role, function, parameters in (
         ("reconcile", tool.reconcile, 2),

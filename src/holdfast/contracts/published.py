@@ -49,6 +49,7 @@ class PublishedTool(Frozen):
     untrusted: bool | tuple[str, ...] = False
     egress: bool = False
     secrets: tuple[str, ...] = ()
+    background: bool = False
     parameters: dict[str, Any]
     """JSON Schema of the arguments."""
     result: dict[str, Any]
@@ -109,6 +110,7 @@ def publish(tool: Tool) -> PublishedTool:
         untrusted=tool.untrusted,
         egress=tool.egress,
         secrets=tool.secrets,
+        background=tool.background,
         parameters=tool.schema.parameters,
         result=tool.result_adapter.json_schema(mode="serialization"),
     )
@@ -182,7 +184,7 @@ PERMISSION = ("effect", "tier", "scope", "key", "egress")
 TOLD = (
     "description", "owner", "runbook", "deprecated", "timeout_seconds", "attempts", "backoff", "lane", "queue", "conflict",
     "same_intent", "show", "result_limit", "key_lifetime_seconds", "reconciled", "rates", "concurrency", "cache", "invalidates",
-    "fallback", "untrusted", "secrets",
+    "fallback", "untrusted", "secrets", "background",
 )  # fmt: skip
 """What may differ between compatible versions."""
 

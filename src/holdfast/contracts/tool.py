@@ -102,6 +102,9 @@ class Tool:
     """The waits between two looks."""
     callback: Dialect | None = None
     """How callbacks for `Pending` work are signed, and the name of the secret."""
+    background: bool = False
+    """The model does not wait for work that a call leaves `Pending`: it gets a receipt at once and the result later, as a
+    message. Else the turn waits."""
     owner: str = ""
     """Who answers for it: a team or an address."""
     runbook: str = ""
@@ -195,6 +198,7 @@ def tool(
     poll: Callable[..., Any] | None = None,
     polls: Backoff = POLLS,
     callback: Dialect | None = None,
+    background: bool = False,
     owner: str = "",
     runbook: str = "",
     deprecated: Deprecation | None = None,
@@ -245,6 +249,7 @@ def tool(
             poll=poll,
             polls=polls,
             callback=callback,
+            background=background,
             owner=owner,
             runbook=runbook,
             deprecated=deprecated,

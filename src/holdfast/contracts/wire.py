@@ -45,6 +45,15 @@ class Carried(Wire):
     opened: "Opened | None" = None
     runs: int = 0
     """How often it has continued as new."""
+    branch: int = 0
+    jobs: "tuple[Job, ...]" = ()
+    """Calls whose work goes on in the background."""
+    news: tuple[str, ...] = ()
+    """Those that have ended, and the model was not told yet."""
+    words: "tuple[Decision | Resolution, ...]" = ()
+    """What people have said of them, and nobody has acted on yet."""
+    resting: bool = False
+    """The model has answered, and is asked again when there is news."""
 
 
 class RunRequest(Wire):
@@ -90,6 +99,10 @@ class TurnInput(Wire):
     """Seconds of work left to the run: a model that fails is not asked again after that."""
     answer_now: str = ""
     """The limit that is nearly used up: the model is asked for its answer and may call no tools."""
+    jobs: tuple[str, ...] = ()
+    """Background operations that have ended since: the model is told what became of them."""
+    branch: int = 0
+    """Of the turn before: how often the run had been reset to think again, as far as the workflow knows."""
 
 
 class Head(Wire):
@@ -123,6 +136,9 @@ class TurnResult(Wire):
     calls: int = 0
     tokens: int = 0
     cost_usd: float = 0.0
+    jobs: tuple[str, ...] = ()
+    """The background operations whose end the model was told in this turn."""
+    branch: int = 0
     anchor: Anchor = (0, "")
 
 
@@ -145,7 +161,16 @@ class CallResult(Wire):
     """The call needs an approval that the ledger does not have: it goes on waiting."""
     pending: float = 0.0
     """Its work goes on elsewhere: look again after so many seconds, or when woken. 0 if it has ended."""
+    background: bool = False
+    """The model has a receipt for it and goes on meanwhile. Its end is news, for a later turn."""
     anchor: Anchor = (0, "")
+
+
+class Job(Wire):
+    """A call whose work goes on in the background, as a run takes it along."""
+
+    head: Head
+    call: CallInput
 
 
 class Decision(Wire):

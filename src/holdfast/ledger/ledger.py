@@ -12,7 +12,17 @@ from holdfast.contracts.clauses import Rate
 from holdfast.contracts.errors import LedgerRace, RunNotFound
 from holdfast.contracts.results import Event, Notice, Operation, RunSummary
 from holdfast.contracts.served import ServedCall, Standing
-from holdfast.contracts.wire import Anchor, CallInput, CallResult, CloseInput, Decision, Resolution, Said, TurnResult
+from holdfast.contracts.wire import (
+    Anchor,
+    CallInput,
+    CallResult,
+    CloseInput,
+    Decision,
+    Resolution,
+    Said,
+    TurnInput,
+    TurnResult,
+)
 from holdfast.ledger import (
     cached,
     circuits,
@@ -126,11 +136,9 @@ class Ledger:
         """Write down what the user says during a run."""
         return await self._write(turns.record_said, run_id, said_id, text)
 
-    async def read_context(
-        self, run_id: str, turn: int, said: Sequence[Said], *, known: int, intents: bool
-    ) -> TurnContext:
+    async def read_context(self, run_id: str, turn: TurnInput, *, known: int, intents: bool) -> TurnContext:
         """What a turn needs to know; see `turns.read_context`."""
-        return await self._read(turns.read_context, run_id, turn, said, known=known, intents=intents)
+        return await self._read(turns.read_context, run_id, turn, known=known, intents=intents)
 
     async def read_result(self, run_id: str, operation_id: str) -> Any:
         """The whole content an operation was settled with; see `listing.read_result`."""
@@ -161,10 +169,19 @@ class Ledger:
         return await self._write(operations.settle, run_id, operation_id, owner, new)
 
     async def pend(
-        self, run_id: str, operation_id: str, owner: str, reference: str, deadline_ms: int
+        self,
+        run_id: str,
+        operation_id: str,
+        owner: str,
+        reference: str,
+        deadline_ms: int,
+        *,
+        background: bool = False,
     ) -> CallResult | None:
         """Write down that an operation's work goes on elsewhere; see `pending.pend`."""
-        return await self._write(pending.pend, run_id, operation_id, owner, reference, deadline_ms)
+        return await self._write(
+            pending.pend, run_id, operation_id, owner, reference, deadline_ms, background=background
+        )
 
     async def find_operation(self, operation_id: str) -> Begun | None:
         """An operation that was begun, in whatever run."""

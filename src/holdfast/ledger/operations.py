@@ -57,6 +57,8 @@ class Looked:
     """When its first attempt was reserved, of a call in doubt whose key may be forgotten by now."""
     reference: str = ""
     """The other side's name for work that goes on there."""
+    receipt: bool = False
+    """The model has a receipt for that work, and hears of its end in a later turn."""
     settled: CallResult | None = None
 
 
@@ -90,7 +92,11 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
         raise NotAskedFor(f"no settled turn of run {run_id!r} asked for operation {call.id!r} with this digest")
     settled = None
     if row.state == "settled":
-        settled = CallResult(outcome=Outcome(row.outcome), anchor=anchor_at(connection, run_id, row.settled_seq))
+        settled = CallResult(
+            outcome=Outcome(row.outcome),
+            anchor=anchor_at(connection, run_id, row.settled_seq),
+            background=row.receipt_seq is not None,
+        )
     checkpoint, sent = None, 0
     if row.checkpoint_seq is not None:
         kept = entry_at(connection, run_id, row.checkpoint_seq)
@@ -118,6 +124,7 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
         sent=sent,
         began_at=_began_at(connection, run_id, row) if row.state == "reserved" else 0,
         reference=_reference(connection, run_id, row) if row.state == "pending" else "",
+        receipt=row.receipt_seq is not None,
         settled=settled,
     )
 
@@ -327,8 +334,10 @@ def fence(
     ).one_or_none()
     if row is None:
         raise NotAskedFor(f"no settled turn of run {run_id!r} asked for operation {operation_id!r}")
+    background = row.receipt_seq is not None
     if row.state == "settled":
-        return CallResult(outcome=Outcome(row.outcome), anchor=anchor_at(connection, run_id, row.settled_seq))
+        anchor = anchor_at(connection, run_id, row.settled_seq)
+        return CallResult(outcome=Outcome(row.outcome), anchor=anchor, background=background)
     doubtful = row.state in {"reserved", "pending"} and not Effect(row.effect).harmless and row.attempts != absent
     outcome = Outcome.UNKNOWN if doubtful else Outcome.FAILED
     code = ErrorCode.OUTCOME_UNKNOWN if doubtful else ErrorCode.NOT_EXECUTED
@@ -337,7 +346,8 @@ def fence(
     if error is not None and not doubtful:
         content = error
     new = Settlement(outcome=outcome, content=content, meta={"fenced": True})
-    return settle(connection, run_id, operation_id, row.owner, new).result
+    result = settle(connection, run_id, operation_id, row.owner, new).result
+    return result.model_copy(update={"background": background})
 
 
 def arguments_of(body: str | None, index: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Operations whose work goes on elsewhere."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, select, update
 
@@ -12,10 +13,29 @@ from holdfast.ledger.operations import LOCKED
 from holdfast.ledger.tables import operations
 
 
+def receipt(operation_id: str, reference: str) -> dict[str, Any]:
+    """What the model gets for work that goes on in the background."""
+    return {
+        "job": operation_id,
+        "reference": reference,
+        "status": "under way",
+        "hint": "its result comes as a message once it has ended: go on with what does not need it, or end your turn",
+    }
+
+
 def pend(
-    connection: Connection, run_id: str, operation_id: str, owner: str, reference: str, deadline_ms: int
+    connection: Connection,
+    run_id: str,
+    operation_id: str,
+    owner: str,
+    reference: str,
+    deadline_ms: int,
+    *,
+    background: bool = False,
 ) -> CallResult | None:
     """Write down that an attempt has begun work that goes on elsewhere; what stands if a callback was faster.
+
+    In the `background` the model gets a receipt for it, whatever becomes of it later.
 
     Raises:
         LedgerConflict: Another attempt has taken the operation over.
@@ -29,13 +49,14 @@ def pend(
         raise LedgerConflict(f"operation {operation_id!r} has a newer attempt, which decides what became of it")
     until = now_ms() + deadline_ms
     meta = {"tool": row.tool, "deadline": until}
-    append(
+    [anchor] = append(
         connection,
         run_id,
         [NewEntry(kind="pending", ref=operation_id, meta=meta, content={"reference": reference})],
     )
     where = operations.c.operation_id == operation_id
-    connection.execute(update(operations).where(where).values(state="pending", lease_until=until))
+    given = anchor[0] if background else None
+    connection.execute(update(operations).where(where).values(state="pending", lease_until=until, receipt_seq=given))
     return None
 
 

@@ -78,6 +78,7 @@ operations = Table(
     Column("turn_seq", Integer, nullable=False),
     Column("checkpoint_seq", Integer),
     Column("settled_seq", Integer),
+    Column("receipt_seq", Integer),
     Column("asked_at", BigInteger, nullable=False),
     Column("settled_at", BigInteger),
     Index("operations_of_run", "run_id", "turn", "idx", unique=True),

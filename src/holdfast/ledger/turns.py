@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, insert, select
+from sqlalchemy import Connection, and_, bindparam, func, insert, select
 
 from holdfast.contracts.effects import Outcome, Tier, Verdict
 from holdfast.contracts.messages import Message
-from holdfast.contracts.wire import Anchor, Head, Said, TurnResult
+from holdfast.contracts.wire import Anchor, Head, Said, TurnInput, TurnResult
 from holdfast.ledger.entries import COLUMNS, NEW_HEAD, NewEntry, append, entry_of, find, now_ms, read_entries
 from holdfast.ledger.listing import read_call
+from holdfast.ledger.pending import receipt
 from holdfast.ledger.runs import RunRow, read_run
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
@@ -197,14 +198,19 @@ def read_request_text(connection: Connection, run_id: str) -> str:
     return "" if entry is None or entry.content is None else str(entry.content["text"])
 
 
+OUTCOME_COLUMNS = (
+    operations.c.operation_id, operations.c.turn, operations.c.call_id, operations.c.tool, operations.c.outcome,
+    operations.c.receipt_seq, entries.c.body,
+)  # fmt: skip
 RESULTS = Statement(
-    select(
-        operations.c.operation_id, operations.c.turn, operations.c.call_id, operations.c.tool, operations.c.outcome,
-        entries.c.body,
-    )
+    select(*OUTCOME_COLUMNS)
     .select_from(
         operations.join(
-            entries, and_(entries.c.run_id == operations.c.run_id, entries.c.seq == operations.c.settled_seq)
+            entries,
+            and_(
+                entries.c.run_id == operations.c.run_id,
+                entries.c.seq == func.coalesce(operations.c.receipt_seq, operations.c.settled_seq),
+            ),
         )
     )
     .where(
@@ -217,19 +223,42 @@ RESULTS = Statement(
 
 
 def read_results(connection: Connection, run_id: str, first: int, last: int) -> dict[int, tuple[ToldResult, ...]]:
-    """The settled outcomes of the turns from `first` to `last`, in the order the model asked."""
+    """What the model was told of the calls of the turns from `first` to `last`, in the order it asked.
+
+    That is what became of each, or a receipt where its work went on in the background.
+    """
     told: dict[int, list[ToldResult]] = {}
     for row in RESULTS.all(connection, {"run": run_id, "first": first, "last": last}):
-        told.setdefault(row.turn, []).append(
-            ToldResult(
-                operation_id=row.operation_id,
-                call_id=row.call_id,
-                tool=row.tool,
-                outcome=Outcome(row.outcome),
-                content=None if row.body is None else json.loads(row.body),
-            )
-        )
+        result = _told(row)
+        if row.receipt_seq is not None and row.body is not None:
+            given = receipt(row.operation_id, result.content["reference"])
+            result = replace(result, outcome=Outcome.SUCCEEDED, content=given)
+        told.setdefault(row.turn, []).append(result)
     return {turn: tuple(results) for turn, results in told.items()}
+
+
+def _told(row: Any) -> ToldResult:
+    return ToldResult(
+        operation_id=row.operation_id,
+        call_id=row.call_id,
+        tool=row.tool,
+        outcome=Outcome(row.outcome or Outcome.UNKNOWN),
+        content=None if row.body is None else json.loads(row.body),
+    )
+
+
+def read_ended(connection: Connection, run_id: str, operation_ids: Sequence[str]) -> tuple[ToldResult, ...]:
+    """What became of background work that has ended, in the order given."""
+    if not operation_ids:
+        return ()
+    settled = and_(entries.c.run_id == operations.c.run_id, entries.c.seq == operations.c.settled_seq)
+    query = (
+        select(*OUTCOME_COLUMNS)
+        .select_from(operations.join(entries, settled))
+        .where(operations.c.run_id == run_id, operations.c.operation_id.in_(operation_ids))
+    )
+    found = {row.operation_id: _told(row) for row in connection.execute(query)}
+    return tuple(found[one] for one in operation_ids if one in found)
 
 
 def read_past(connection: Connection, run_id: str, *, before: int) -> list[PastTurn]:
@@ -304,18 +333,19 @@ class TurnContext:
     """The outcomes of the last turn's calls."""
     said: tuple[str, ...]
     intents: set[str]
+    ended: tuple[ToldResult, ...] = ()
+    """Background work that has ended since."""
     again: tuple[str, dict[str, Any]] | None = None
     """Tool and arguments of the call that the run begins with, instead of asking the model."""
 
 
-def read_context(
-    connection: Connection, run_id: str, turn: int, said: Sequence[Said], *, known: int, intents: bool
-) -> TurnContext:
+def read_context(connection: Connection, run_id: str, given: TurnInput, *, known: int, intents: bool) -> TurnContext:
     """What `model_turn` needs; `known` is the last turn whose conversation the process still has, 0 for none.
 
     Raises:
         RunNotFound: There is no such run.
     """
+    turn = given.turn
     past = [] if known else read_past(connection, run_id, before=turn)
     results = read_results(connection, run_id, known, known).get(known, ()) if known else ()
     return TurnContext(
@@ -324,7 +354,8 @@ def read_context(
         request="" if known else read_request_text(connection, run_id),
         past=past,
         results=past[-1].results if past else results,
-        said=read_said(connection, run_id, said),
+        said=read_said(connection, run_id, given.said),
+        ended=read_ended(connection, run_id, given.jobs),
         intents=read_intents(connection, run_id) if intents else set(),
         again=_again(connection, run_id) if turn == 1 else None,
     )

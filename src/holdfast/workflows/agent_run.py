@@ -90,8 +90,11 @@ class AgentRun:
         self._cancelled = False
         self._closing = False
         self._clock = WorkClock(carried.used.work_seconds)
-        self._people = People(on_change=_show_waiting)
-        self._calls = Calls(self._clock, self._people, self._may_go_on)
+        self._people = People(_show_waiting, carried.words)
+        self._calls = Calls(self._clock, self._people, self._may_go_on, carried)
+        self._branch = carried.branch
+        self._resting = carried.resting
+        """The model has answered, and is asked again when there is news of its jobs."""
         self._thinking: workflow.ActivityHandle[TurnResult] | None = None
         self._near = ""
         """The limit for which the model was asked for its answer in this turn."""
@@ -111,13 +114,15 @@ class AgentRun:
         try:
             if self._request.carried is None:
                 await self._open()
+            else:
+                self._calls.take_up(self._request.carried.jobs, self._opened)
             ending: Ending | None = None
             while ending is None:
-                with workflow.create_event_group(str(self._turn + 1)).scope():
-                    turn = await self._think()
-                    if turn is not None:
-                        await self._calls.carry_out(turn.heads, self._turn, self._opened)
-                ending = self._ending(turn)
+                if self._resting:
+                    await self._rest()
+                else:
+                    ending = await self._take_turn()
+                self._calls.jobs.require_sound()
                 if ending is None and self._must_continue_as_new():
                     await self._continue_as_new()
         except FailureError as error:
@@ -143,6 +148,27 @@ class AgentRun:
             names.OPEN_RUN, given, result_type=Opened, **options.booking()
         )
 
+    async def _take_turn(self) -> Ending | None:
+        """One turn with its calls; how the run ends after it, or None if it goes on."""
+        with workflow.create_event_group(str(self._turn + 1)).scope():
+            turn = await self._think()
+            if turn is not None:
+                await self._calls.carry_out(turn.heads, self._turn, self._opened)
+        ending = self._ending(turn)
+        self._resting = ending is None and turn is not None and turn.answered and not self._news
+        return ending
+
+    @property
+    def _news(self) -> bool:
+        """Whether there is something the model does not know yet."""
+        return bool(self._said) or self._calls.jobs.stirring
+
+    async def _rest(self) -> None:
+        """The model has answered, and work of its calls goes on: wait until there is something to tell it."""
+        workflow.set_current_details(f"waits for {len(self._calls.jobs.open)} jobs in the background")
+        await workflow.wait_condition(lambda: self._cancelled or self._news or self._must_continue_as_new())
+        self._resting = not (self._cancelled or self._news)
+
     async def _think(self) -> TurnResult | None:
         """The model's next turn, settled; None if the run was cancelled."""
         if not await self._may_go_on():
@@ -154,13 +180,22 @@ class AgentRun:
         self._turn += 1
         self._turns_here += 1
         workflow.set_current_details(f"turn {self._turn}, {used.calls} calls, {used.cost_usd:.4f} USD so far")
-        turn = TurnInput(turn=self._turn, said=said, answer_now=self._near, left=round(left, 1))
+        turn = TurnInput(
+            turn=self._turn,
+            said=said,
+            answer_now=self._near,
+            left=round(left, 1),
+            jobs=self._calls.jobs.news,
+            branch=self._branch,
+        )
         self._thinking = self._ask_model(turn)
         try:
             with self._clock.working():
                 result = await self._thinking
         finally:
             self._thinking = None
+        self._branch = result.branch
+        self._calls.jobs.told(result.jobs)
         self._spent = Used(
             turns=used.turns + 1,
             calls=used.calls + result.calls,
@@ -186,7 +221,7 @@ class AgentRun:
             return Ending(status=RunStatus.LIMIT_REACHED, limit="context")
         if self._near:
             return Ending(status=RunStatus.LIMIT_REACHED, limit=self._near)
-        if turn.answered and not self._said:
+        if turn.answered and not self._news and not self._calls.jobs.open:
             return Ending(status=RunStatus.COMPLETED)
         limit = limit_reached(self._opened.limits, self._used())
         return Ending(status=RunStatus.LIMIT_REACHED, limit=limit) if limit else None
@@ -204,6 +239,7 @@ class AgentRun:
 
     async def _close(self, ending: Ending) -> RunClosed:
         self._closing = True
+        await self._calls.end_jobs()
         close = CloseInput(
             status=ending.status, limit=ending.limit, reason=ending.reason, work_seconds=self._clock.seconds
         )
@@ -239,7 +275,10 @@ class AgentRun:
 
     async def _continue_as_new(self) -> None:
         """Go on in a fresh history, on the newest deployed version. What handlers claimed is in the carried state."""
+        self._calls.jobs.moving = True
+        await self._calls.jobs.ended()
         await workflow.wait_condition(workflow.all_handlers_finished)
+        jobs = self._calls.jobs
         carried = Carried(
             turn=self._turn,
             used=self._used(),
@@ -247,6 +286,11 @@ class AgentRun:
             paused=self._paused,
             opened=self._opened,
             runs=(self._request.carried.runs if self._request.carried else 0) + 1,
+            branch=self._branch,
+            jobs=jobs.open,
+            news=jobs.news,
+            words=self._people.words,
+            resting=self._resting and not self._news,
         )
         upgrade = workflow.info().is_target_worker_deployment_version_changed()
         behaviour = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE if upgrade else None
@@ -299,7 +343,7 @@ class AgentRun:
         """
         opening = self._turn == 0 and not self._closing
         under_way = opening or self._thinking is not None or self._calls.unsettled(word.operation)
-        return under_way and self._people.may_still_take(word)
+        return under_way and not self._calls.jobs.moving and self._people.may_still_take(word)
 
     @workflow.update(name=names.PAUSE)
     async def pause(self) -> None:

@@ -1,8 +1,11 @@
-"""Carrying out the calls of one turn: in parallel, in order where they conflict, after approval where one is needed."""
+"""Carrying out the calls of one turn: in parallel, in order where they conflict, after approval where one is needed.
+
+A call whose work goes on in the background is left to a job, so that the turn can end.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +14,7 @@ from temporalio.exceptions import FailureError
 
 from holdfast.workflows import options
 from holdfast.workflows.clock import WorkClock
+from holdfast.workflows.jobs import Jobs
 from holdfast.workflows.people import People
 
 with workflow.unsafe.imports_passed_through():
@@ -19,24 +23,33 @@ with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.wire import (
         CallInput,
         CallResult,
+        Carried,
         Decision,
         FenceInput,
         Head,
+        Job,
         Opened,
         RecordDecision,
         Resolution,
     )  # fmt: skip
 
 
+AT_ONCE = 0.001
+"""Seconds until the first look at a job that was taken along."""
+
+
 class Calls:
     """The calls of one run, as its workflow carries them out."""
 
-    def __init__(self, clock: WorkClock, people: People, may_go_on: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(
+        self, clock: WorkClock, people: People, may_go_on: Callable[[], Awaitable[bool]], carried: Carried
+    ) -> None:
         self._clock = clock
         self._people = people
         self._may_go_on = may_go_on
+        self.jobs = Jobs(carried.news)
         self._under_way: set[workflow.ActivityHandle[Any]] = set()
-        self._unsettled: set[str] = set()
+        self._unsettled = {job.head.id for job in carried.jobs}
         self._awake: set[str] = set()
         """Calls whose work may have ended elsewhere."""
         self._ending = False
@@ -54,7 +67,7 @@ class Calls:
             self._awake.add(operation_id)
 
     def unsettled(self, operation_id: str) -> bool:
-        """Whether it is a call of this turn that is not settled yet: it may still come to wait for a person."""
+        """Whether it is a call of this turn, or a job, that is not settled yet: it may still come to wait for a person."""
         return operation_id in self._unsettled
 
     async def carry_out(self, heads: Sequence[Head], turn: int, opened: Opened) -> None:
@@ -75,6 +88,17 @@ class Calls:
         for error in filter(None, ended):
             raise error
 
+    def take_up(self, jobs: Iterable[Job], opened: Opened) -> None:
+        """Go on with the jobs that were taken along: look at each at once."""
+        for job in jobs:
+            look = CallResult(pending=AT_ONCE)
+            self.jobs.start(job, self._see_through(job.head, job.call, opened, look))
+
+    async def end_jobs(self) -> None:
+        """Wait for no job any longer: what goes on elsewhere is shown as not known."""
+        self._ending = True
+        await self.jobs.ended()
+
     async def _in_order(self, lane: list[tuple[int, Head]], turn: int, opened: Opened) -> None:
         for index, head in lane:
             call = CallInput(id=head.id, turn=turn, index=index, digest=head.digest)
@@ -84,34 +108,62 @@ class Calls:
                 self._ending = True
                 raise
             finally:
-                self._unsettled.discard(head.id)
+                if head.id not in self.jobs:
+                    self._unsettled.discard(head.id)
 
     async def _settle(self, head: Head, call: CallInput, opened: Opened) -> None:
+        result = await self._begin(head, call, opened)
+        if result is not None:
+            seen_through = self._see_through(head, call, opened, result)
+            if result.background:
+                self.jobs.start(Job(head=head, call=call), seen_through)
+            else:
+                await seen_through
+
+    async def _begin(self, head: Head, call: CallInput, opened: Opened) -> CallResult | None:
+        """What came of the call's execution, None if it is settled without one."""
         asks = head.verdict is Verdict.ASK
         while True:
             if asks and not await self._approved(head):
-                return
+                return None
             if not await self._may_go_on() or self._ending:
                 await self._fence(head, "the run was ended")
-                return
+                return None
             result = await self._execute(head, call, opened)
-            if result.pending and not await self._woken(head, result.pending):
+            if not result.waiting:
+                return result
+            asks = True
+
+    async def _see_through(self, head: Head, call: CallInput, opened: Opened, result: CallResult) -> bool:
+        """Look at work that goes on elsewhere until it has ended, and wait for a person's word if nobody knows how.
+
+        False if the run continues as new before that: the next execution takes the job up.
+        """
+        while result.pending:
+            if await self._woken(head, result.pending):
+                call = call.model_copy(update={"look": call.look + 1})
+                if head.id in self.jobs:
+                    self.jobs.update(Job(head=head, call=call))
+                result = await self._execute(head, call, opened)
+            elif not self._ending:
+                return False
+            else:
                 result = await self._fence(head, "the run was ended while the call's work went on elsewhere")
-            if not result.waiting and not result.pending:
-                break
-            asks = result.waiting
-            call = call.model_copy(update={"look": call.look + 1}) if result.pending else call
         while result.outcome is Outcome.UNKNOWN and not self._ending:
+            if self.jobs.moving and self._people.word(head.id) is None:
+                return False
             result = await self._resolved(head)
+        self._unsettled.discard(head.id)
+        return True
 
     async def _woken(self, head: Head, seconds: float) -> bool:
-        """Wait until it is worth looking again at work that goes on elsewhere; False if the run is ended instead."""
+        """Wait until it is worth looking again at work that goes on elsewhere; False if nobody looks from here any more."""
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(
-                lambda: self._ending or head.id in self._awake, timeout=timedelta(seconds=seconds)
+                lambda: self._ending or self.jobs.moving or head.id in self._awake, timeout=timedelta(seconds=seconds)
             )
         self._awake.discard(head.id)
-        return not self._ending
+        return not (self._ending or self.jobs.moving)
 
     async def _execute(self, head: Head, call: CallInput, opened: Opened) -> CallResult:
         handle: workflow.ActivityHandle[Any]
@@ -169,8 +221,13 @@ class Calls:
     async def _person(self, head: Head, *, unknown: bool) -> Decision | Resolution | None:
         if self._people.word(head.id) is None:
             self._people.wait(head, unknown=unknown)
-            await workflow.wait_condition(lambda: self._ending or self._people.word(head.id) is not None)
+            await workflow.wait_condition(
+                lambda: self._ending or self.jobs.moving or self._people.word(head.id) is not None
+            )
         word = self._people.word(head.id)
+        if word is None and self.jobs.moving:
+            # It goes on waiting, so that a word that is still said is taken along.
+            return None
         self._people.leave(head.id)
         return word
 

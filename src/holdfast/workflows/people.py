@@ -18,19 +18,24 @@ with workflow.unsafe.imports_passed_through():
 class People:
     """The calls of one run that wait for a person."""
 
-    def __init__(self, on_change: Callable[[int], None]) -> None:
+    def __init__(self, on_change: Callable[[int], None], carried: Iterable[Decision | Resolution] = ()) -> None:
         self._on_change = on_change
         self._waiting: dict[str, Waiting] = {}
         self._next: dict[str, Waiting] = {}
         """Calls that will wait for an approval once those before them are through; it may be given before."""
-        self._words: dict[str, Decision | Resolution] = {}
-        self._taken: set[tuple[str, bool]] = set()
+        self._words = {word.operation: word for word in carried}
+        self._taken = {(word.operation, isinstance(word, Resolution)) for word in self._words.values()}
         """(operation, unknown) of every word that was ever taken."""
 
     @property
     def waiting(self) -> tuple[Waiting, ...]:
         """What waits now, oldest first."""
         return tuple(self._waiting.values())
+
+    @property
+    def words(self) -> tuple[Decision | Resolution, ...]:
+        """What was said and nobody has acted on yet."""
+        return tuple(self._words.values())
 
     def expect(self, heads: Iterable[Head]) -> None:
         """The calls of a turn are known: some of them need an approval, now or when their turn comes."""
