@@ -1,6 +1,7 @@
 """The ledger, each test on SQLite and on PostgreSQL."""
 
 import asyncio
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -39,23 +40,59 @@ async def open_run(ledger: Ledger, run_id: str = "r1") -> None:
 
 
 async def ask(
-    ledger: Ledger, *arguments: dict[str, Any], run_id: str = "r1", turn: int = 1, effect: Effect = Effect.KEYED
+    ledger: Ledger,
+    *arguments: dict[str, Any],
+    run_id: str = "r1",
+    turn: int = 1,
+    effect: Effect = Effect.KEYED,
+    again: Collection[str] = (),
+    branches: tuple[int, ...] = (),
 ) -> list[CallInput]:
-    """Settle a turn that asks for one call of `pay` for each of the arguments."""
+    """Settle a turn that asks for one call of `pay` for each of the arguments; `again` are the ids of those taken over."""
     run = await ledger.read_run(run_id)
+    taken = list(again)
     calls: list[AskedCall] = []
     inputs: list[CallInput] = []
     for index, given in enumerate(arguments):
-        identity = operation_id(run.chain_id, run.calls + index + 1)
+        taken_over = bool(taken)
+        identity = taken.pop(0) if taken else operation_id(run.chain_id, run.calls + index + 1)
         bound = digest("pay", 1, given)
         head = Head(id=identity, tool="pay", digest=bound, effect=effect)
-        calls.append(AskedCall(head=head, call_id=f"c{index}", version="1.0.0", tier=Tier.REVERSIBLE))
+        asked = AskedCall(head=head, call_id=f"c{index}", version="1.0.0", tier=Tier.REVERSIBLE, taken_over=taken_over)
+        calls.append(asked)
         inputs.append(CallInput(id=identity, turn=turn, index=index, digest=bound))
     parts = tuple(ToolCall(id=f"c{n}", tool="pay", arguments=given) for n, given in enumerate(arguments))
     message = Message(role="assistant", parts=(Text(text="paying"), *parts))
     result = TurnResult(heads=tuple(c.head for c in calls), calls=len(calls), tokens=10, cost_usd=0.5)
-    await ledger.settle_turn(run_id, NewTurn(turn=turn, heard=(), message=message, calls=tuple(calls), result=result))
+    new = NewTurn(turn=turn, heard=(), message=message, calls=tuple(calls), result=result, branches=branches)
+    await ledger.settle_turn(run_id, new)
     return inputs
+
+
+async def test_a_branch_takes_over_what_it_asks_for_again_and_leaves_the_rest_as_orphans(ledger: Ledger) -> None:
+    await open_run(ledger)
+    one, two, three = await ask(ledger, {"n": 1}, {"n": 2}, {"n": 3})
+    for call in (one, two):
+        await ledger.reserve("r1", call, call.id, 60_000, "1.0.0", seen=0)
+    await ledger.settle("r1", one.id, one.id, SUCCESS)
+    await ledger.close_run("r1", CloseInput(status=RunStatus.COMPLETED))
+    assert await ledger.begin_branch("r1", 1, left="execution-1", by="ada") == 1
+    assert await ledger.begin_branch("r1", 1, left="execution-1", by="ada") == 1
+    # The second one was under way: it is in doubt. The third one was never begun.
+    assert [(o.outcome, o.left_by) for o in await ledger.list_operations("r1")] == [
+        (Outcome.SUCCEEDED, 1), (Outcome.UNKNOWN, 1), (Outcome.FAILED, 1),
+    ]  # fmt: skip
+    with pytest.raises(LedgerConflict, match="was reset since"):
+        await ask(ledger, {"n": 4}, turn=2)
+    run, _ = await ledger.close_run("r1", CloseInput(status=RunStatus.FAILED), execution="execution-1")
+    assert (run.status, run.branches) == (RunStatus.RUNNING, (1,))
+    [taken, new] = await ask(ledger, {"n": 1}, {"n": 3}, again=[one.id], branches=(1,))
+    assert (taken.id, new.id in {two.id, three.id}) == (one.id, False)
+    assert [(run_id, o.operation_id) for run_id, o in await ledger.list_orphans()] == [("r1", two.id)]
+    context = await ledger.read_context("r1", TurnInput(turn=2), known=0, intents=False)
+    assert [result.operation_id for turn in context.past for result in turn.results] == [one.id]
+    assert [orphan.operation_id for orphan in context.orphans] == [two.id]
+    assert (await ledger.verify("r1")).faults == ()
 
 
 async def test_a_run_id_is_bound_to_its_request_and_to_one_execution(ledger: Ledger) -> None:

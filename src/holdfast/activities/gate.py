@@ -1,6 +1,6 @@
 """The gate: what may happen to each call a model asks for. Asked when a turn is settled, and again before the effect."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -12,7 +12,7 @@ from holdfast.contracts.identity import canonical_json, digest, operation_id
 from holdfast.contracts.messages import ToolCall
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import Head
-from holdfast.ledger import AskedCall, RunRow
+from holdfast.ledger import AskedCall, Orphan, RunRow
 
 
 def validate(tool: Tool, arguments: Mapping[str, Any]) -> BaseModel | dict[str, str]:
@@ -58,12 +58,22 @@ def intent_of(tool: Tool, arguments: Mapping[str, Any]) -> str:
 class Gate:
     """Judges the calls of one answer, in order."""
 
-    def __init__(self, agent: Agent, tools: Mapping[str, Tool], run: RunRow, intents: set[str], *, closed: str) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        tools: Mapping[str, Tool],
+        run: RunRow,
+        intents: set[str],
+        *,
+        closed: str,
+        orphans: Sequence[Orphan] = (),
+    ) -> None:
         self._agent = agent
         self._tools = tools
         self._run = run
         self._intents = set(intents)
         self._closed = closed
+        self._orphans = list(orphans)
         self._asked = 0
 
     def judge(self, call: ToolCall) -> AskedCall:
@@ -76,11 +86,12 @@ class Gate:
         if error is not None or tool is None:
             return self._denied(call, tool, identity, {**(error or {}), "operation": identity})
         intent = intent_of(tool, call.arguments)
-        verdict, reason = self._verdict(tool, call, intent)
+        orphan = self._orphan(tool, call)
+        verdict, reason = (Verdict.RUN, "") if orphan else self._verdict(tool, call, intent)
         if intent:
             self._intents.add(intent)
         head = Head(
-            id=identity,
+            id=orphan or identity,
             tool=tool.name,
             digest=tool.digest(call.arguments),
             show=tool.preview(call.arguments),
@@ -92,7 +103,23 @@ class Gate:
             timeout=tool.timeout.total_seconds(),
             conflict=_conflict(tool, call.arguments),
         )
-        return AskedCall(head=head, call_id=call.id, version=tool.version, tier=tool.tier, intent=intent)
+        return AskedCall(
+            head=head,
+            call_id=call.id,
+            version=tool.version,
+            tier=tool.tier,
+            intent=intent,
+            taken_over=bool(orphan),
+        )
+
+    def _orphan(self, tool: Tool, call: ToolCall) -> str:
+        """The operation of a branch left behind that did the same: it is done, and not done again. Each is taken once."""
+        asked = (tool.name, tool.digest(call.arguments))
+        for orphan in self._orphans:
+            if (orphan.tool, orphan.digest) == asked:
+                self._orphans.remove(orphan)
+                return orphan.operation_id
+        return ""
 
     def _objection(self, call: ToolCall, tool: Tool | None, counter: int) -> dict[str, Any] | None:
         if self._closed:

@@ -26,20 +26,22 @@ from holdfast.activities.transcripts import (
     told_part,
 )
 from holdfast.contracts.agent import Agent
-from holdfast.contracts.errors import ErrorCode, ModelError, RunNotFound
+from holdfast.contracts.errors import ErrorCode, LedgerConflict, ModelError, RunNotFound
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, ToolCall
 from holdfast.contracts.names import READ_RESULT
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.versions import version_numbers
 from holdfast.contracts.wire import TurnInput, TurnResult
-from holdfast.ledger import NewTurn, TurnContext
+from holdfast.ledger import NewTurn, RunRow, TurnContext
 from holdfast.llm.pricing import cost_usd
 from holdfast.llm.script import CHARACTERS_PER_TOKEN
 from holdfast.telemetry import chat_span, record_response
 
 MOST_BUGS = 3
 """How often a model may raise something that is no `ModelError` before the run fails with it."""
+RESET_SOON = timedelta(seconds=1)
+"""How long an execution that is about to be ended waits with its next attempt."""
 MOST_CALLS = 1000
 """Tool calls in one turn. Their heads travel in one payload, which Temporal refuses above 2 MB."""
 CUT_OFF = "Your last reply was cut off at max_tokens. Go on from where it ended, more briefly."
@@ -57,10 +59,12 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
     """Ask the model once, and settle its answer. A settled turn returns what it settled and asks nobody."""
     run_id = run_id_of_this_activity()
     with beating():
-        kept = boundary.transcripts.get(run_id, turn.turn)
+        execution = activity.info().workflow_run_id or ""
+        kept = boundary.transcripts.get(run_id, turn.turn, execution)
         context = await _context(boundary, run_id, turn, kept)
         if context.settled is not None:
             return context.settled
+        _require_branch(context.run, turn)
         agent = _pinned(_agent_of(boundary, context), context.run.model)
         tools = tools_of(agent, boundary.registry, context.run.contracts)
         heard = _heard(turn, context, kept, _limits_of(tools))
@@ -69,20 +73,35 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         attempt = activity.info().attempt
         if attempt > 1:
             tokens = characters_of(messages) // CHARACTERS_PER_TOKEN
-            await patiently(lambda: boundary.ledger.record_repeat(run_id, turn.turn, attempt, tokens))
+            await patiently(
+                lambda: boundary.ledger.record_repeat(run_id, turn.turn, attempt, tokens, context.run.branches)
+            )
         response = _again(context) or await _respond(boundary, agent, request, turn)
         _require_size(response)
         new = _settlement(agent, tools, context, turn, heard, response)
-        result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
+        try:
+            result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
+        except LedgerConflict as error:
+            raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE, next_retry_delay=RESET_SOON) from error
     if mine:
-        execution = activity.info().workflow_run_id or ""
         boundary.transcripts.put(context.run, execution, new, (*messages, response.message), _limits_of(tools))
     return result
 
 
+def _require_branch(run: RunRow, turn: TurnInput) -> None:
+    """Let no execution think on that a branch has left behind: Temporal is about to end it, or has.
+
+    Raises:
+        ApplicationError: It is such a one.
+    """
+    if run.branches and run.branch != turn.branch and turn.turn > run.branches[-1]:
+        message = f"the run was reset to turn {run.branches[-1]}; if it stands still, say `holdfast reset` once more"
+        raise ApplicationError(message, type=ErrorCode.UNAVAILABLE, next_retry_delay=RESET_SOON)
+
+
 async def _context(boundary: Boundary, run_id: str, turn: TurnInput, kept: Kept | None) -> TurnContext:
     known, intents = kept.turn if kept else 0, _has_intents(boundary)
-    if kept is not None and not intents and _knows_all(kept, turn):
+    if kept is not None and not intents and not kept.run.branches and _knows_all(kept, turn):
         texts = tuple(said.text for said in turn.said)
         return TurnContext(run=kept.run, settled=None, request="", past=[], results=(), said=texts, intents=set())
     try:
@@ -95,11 +114,10 @@ async def _context(boundary: Boundary, run_id: str, turn: TurnInput, kept: Kept 
 def _knows_all(kept: Kept, turn: TurnInput) -> bool:
     """Whether this process has settled the last turn and all its calls, so that the ledger can't hold anything newer.
 
-    Only for the first attempt of the turn in the same execution: any other may have been settled elsewhere.
+    Only for the first attempt of the turn: any other may have been settled elsewhere.
     """
-    info = activity.info()
-    same = info.attempt == 1 and info.workflow_run_id == kept.execution
-    return same and kept.results is not None and not turn.jobs and not any(said.ref for said in turn.said)
+    first = activity.info().attempt == 1
+    return first and kept.results is not None and not turn.jobs and not any(said.ref for said in turn.said)
 
 
 def tools_of(agent: Agent, registry: Registry, contracts: Mapping[str, str]) -> dict[str, Tool]:
@@ -226,7 +244,7 @@ def _settlement(
 ) -> NewTurn:
     cut_off = response.stop_reason == "max_tokens"
     closed = CALLS_CUT_OFF if cut_off else NO_CALLS_NOW if turn.answer_now else ""
-    gate = Gate(agent, tools, context.run, context.intents, closed=closed)
+    gate = Gate(agent, tools, context.run, context.intents, closed=closed, orphans=context.orphans)
     calls = tuple(gate.judge(call) for call in response.message.calls)
     note, output = ("", None) if calls else _reading(agent, response)
     usage = response.usage
@@ -241,6 +259,7 @@ def _settlement(
         tokens=usage.total,
         cost_usd=float(round(cost_usd(agent, usage), 6)),
         jobs=turn.jobs,
+        branch=context.run.branch,
     )
     meta = {
         "model": response.model,
@@ -257,6 +276,7 @@ def _settlement(
         meta=meta,
         note=note,
         output=output,
+        branches=context.run.branches,
     )
 
 

@@ -1,6 +1,7 @@
 """Opening and closing a run: where it enters the ledger with its model pinned, and where its end is written down."""
 
 import structlog
+from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.boundary import Boundary, run_id_of_this_activity
@@ -66,7 +67,8 @@ async def close_run(boundary: Boundary, close: CloseInput) -> RunClosed:
     run_id = run_id_of_this_activity()
     boundary.transcripts.drop(run_id)
     try:
-        run, anchor = await patiently(lambda: boundary.ledger.close_run(run_id, close))
+        execution = activity.info().workflow_run_id or ""
+        run, anchor = await patiently(lambda: boundary.ledger.close_run(run_id, close, execution=execution))
     except RunNotFound:
         # It failed before it was opened: there is nothing to close.
         return RunClosed(status=close.status, limit=close.limit)

@@ -25,7 +25,7 @@ class Kept:
 
     turn: int
     execution: str
-    """Of the workflow: after a reset or a continue-as-new, what is known here is looked up again."""
+    """Of the workflow: after a reset or a continue-as-new, everything is read again."""
     run: RunRow
     """The run, with this turn counted."""
     note: str
@@ -53,17 +53,17 @@ class Transcripts:
         self._most = most_characters
         self._size = 0
 
-    def get(self, run_id: str, turn: int) -> Kept | None:
-        """The conversation up to the turn before `turn`, if it is here."""
+    def get(self, run_id: str, turn: int, execution: str) -> Kept | None:
+        """The conversation up to the turn before `turn`, if it was held here in the same execution."""
         kept = self._kept.get(run_id)
-        if kept is None or kept.turn != turn - 1:
+        if kept is None or (kept.turn, kept.execution) != (turn - 1, execution):
             return None
         self._kept.move_to_end(run_id)
         return kept
 
     def put(self, run: RunRow, execution: str, new: NewTurn, messages: tuple[Message, ...], limit: ResultLimit) -> None:
         """Keep a conversation that was just settled; `run` is as it was before the turn."""
-        before = self.get(run.run_id, new.turn)
+        before = self.get(run.run_id, new.turn, execution)
         old, counted = (len(before.messages), before.characters) if before else (0, 0)
         characters = counted + characters_of(messages[old:])
         self.drop(run.run_id)
@@ -113,7 +113,8 @@ class Transcripts:
             return None
         asked, run = kept.asked[call.index], kept.run
         head = asked.head
-        if (head.id, head.digest, head.verdict) != (call.id, call.digest, Verdict.RUN) or head.id in kept.taken:
+        asked_for = (head.id, head.digest, head.verdict) == (call.id, call.digest, Verdict.RUN)
+        if not asked_for or asked.taken_over or head.id in kept.taken:
             return None
         kept.taken.add(head.id)
         return Looked(

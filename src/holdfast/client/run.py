@@ -11,9 +11,17 @@ from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from holdfast.client.reset import find_turn, reset_to
 from holdfast.contracts import names
 from holdfast.contracts.effects import RunStatus
-from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError, RunFailed, RunNotFound
+from holdfast.contracts.errors import (
+    DecisionRefused,
+    EngineUnavailable,
+    LedgerConflict,
+    RunError,
+    RunFailed,
+    RunNotFound,
+)
 from holdfast.contracts.messages import Message, Usage
 from holdfast.contracts.results import Event, Operation, RunResult, RunSummary
 from holdfast.contracts.wire import Decision, Resolution, RunState, Said
@@ -68,7 +76,7 @@ class Run:
             for event in found:
                 after = event.sequence
                 yield event
-                if event.kind == "closed":
+                if event.kind == "closed" and event is found[-1]:
                     return
             if not found and await self._over():
                 return
@@ -85,7 +93,7 @@ class Run:
         await self._until_closed()
         summary = await self.summary()
         events = await self._ledger.read_events(self.id)
-        closed = next((event for event in events if event.kind == "closed"), None)
+        closed = next((event for event in reversed(events) if event.kind == "closed"), None)
         reason = _reason(closed)
         if closed is None or summary.status is RunStatus.FAILED:
             raise RunFailed(f"run {self.id!r} failed: {reason or 'its workflow was ended from outside'}")
@@ -153,7 +161,8 @@ class Run:
         _require_words(by=by, note=note)
         summary = await self.summary()
         resolution = Resolution(operation=operation_id, happened=happened, by=by, note=note)
-        if summary.status.closed:
+        orphaned = any(o.operation_id == operation_id and o.left_by for o in await self.operations())
+        if summary.status.closed or orphaned:
             await self._ledger.record_resolution(self.id, resolution)
             return
         await self._update(names.RESOLVE, resolution)
@@ -162,6 +171,36 @@ class Run:
         """Ask it to end: no further call is started, those under way are told to stop and waited for."""
         with _refusals(self.id):
             await self.handle.cancel()
+
+    async def reset(self, turn: int, *, by: str = "", reason: str = "") -> None:
+        """Go back to a turn and let the model think it again, also after the end. What was done since is not undone.
+
+        An effect that the new branch asks for again, with the same arguments, is not repeated: it takes over what became of it.
+        Effects it does not ask for again are orphans: `Ledger.list_orphans`, `holdfast runs --orphans`. A reset in Temporal itself
+        is no such step: it repeats no settled turn and no effect.
+
+        Args:
+            turn: The first turn that is thought again, from 1.
+            by: Who wants it; recorded.
+            reason: Recorded.
+
+        Raises:
+            RunNotFound: There is no such run, or Temporal no longer has that turn.
+            DecisionRefused: The run has no such turn.
+            EngineUnavailable: Temporal does not answer; say it again.
+        """
+        _require_words(by=by, reason=reason)
+        await self.summary()
+        with _refusals(self.id):
+            point = await find_turn(self._temporal, self.id, turn)
+            if point is None:
+                msg = f"run {self.id!r} has no turn {turn} that Temporal still has: start a new run instead"
+                raise RunNotFound(msg)
+            try:
+                branch = await self._ledger.begin_branch(self.id, turn, left=point.latest, by=by, reason=reason)
+            except LedgerConflict as error:
+                raise DecisionRefused(str(error)) from error
+            await reset_to(self._temporal, self.id, point, branch, reason or "holdfast reset")
 
     async def _digest_of(self, operation_id: str) -> str:
         for operation in await self.operations():

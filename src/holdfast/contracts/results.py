@@ -28,6 +28,8 @@ class Operation(Frozen):
     """What the tool returned, or the error `{code, message, hint, fields, operation}`; None if erased or not settled."""
     asked_at: datetime
     settled_at: datetime | None
+    left_by: int = 0
+    """The branch that has left it behind: the run was reset, and did not ask for it again. 0 for none."""
 
 
 class Event(Frozen):
@@ -37,7 +39,7 @@ class Event(Frozen):
     sequence: int
     kind: str
     """`requested`, `opened`, `turn`, `repeated`, `said`, `held`, `decided`, `reserved`, `released`, `checkpoint`,
-    `pending`, `settled`, `resolved`, `late`, `closed` or `erased`."""
+    `pending`, `settled`, `resolved`, `late`, `branch`, `closed` or `erased`."""
     at: datetime
     reference: str
     data: dict[str, Any]

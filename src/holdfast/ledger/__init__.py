@@ -1,5 +1,6 @@
 """The append-only, hash-chained record of runs, turns, calls, decisions and outcomes, in SQLite or PostgreSQL."""
 
+from holdfast.ledger.branches import Orphan
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.ledger import Ledger
 from holdfast.ledger.operations import Looked, NotAskedFor, OperationMoved, State
@@ -16,6 +17,7 @@ __all__ = [
     "NewTurn",
     "NotAskedFor",
     "OperationMoved",
+    "Orphan",
     "PastTurn",
     "RunRow",
     "Settlement",

@@ -24,6 +24,7 @@ from holdfast.contracts.wire import (
     TurnResult,
 )
 from holdfast.ledger import (
+    branches,
     cached,
     circuits,
     decisions,
@@ -104,9 +105,9 @@ class Ledger:
         """Bind a run to its execution; see `runs.open_run`."""
         return await self._write(runs.open_run, run_id, execution, model, agent_version, trace_id, contracts or {})
 
-    async def close_run(self, run_id: str, close: CloseInput) -> tuple[RunRow, Anchor]:
-        """Write down how a run ended; see `runs.close_run`."""
-        return await self._write(runs.close_run, run_id, close)
+    async def close_run(self, run_id: str, close: CloseInput, *, execution: str = "") -> tuple[RunRow, Anchor]:
+        """Write down how a run ended; see `branches.close_run`."""
+        return await self._write(branches.close_run, run_id, close, execution=execution)
 
     async def read_run(self, run_id: str) -> RunRow:
         """One run."""
@@ -128,9 +129,15 @@ class Ledger:
         """Write down a model's answer; see `turns.settle_turn`."""
         return await self._write(turns.settle_turn, run_id, new)
 
-    async def record_repeat(self, run_id: str, turn: int, attempt: int, tokens: int) -> None:
+    async def record_repeat(
+        self, run_id: str, turn: int, attempt: int, tokens: int, branches: Sequence[int] = ()
+    ) -> None:
         """Count a model call that may have been paid twice."""
-        await self._write(turns.record_repeat, run_id, turn, attempt, tokens)
+        await self._write(turns.record_repeat, run_id, turn, attempt, tokens, branches)
+
+    async def begin_branch(self, run_id: str, turn: int, *, left: str = "", by: str = "", reason: str = "") -> int:
+        """Leave everything from a turn on behind; see `branches.begin_branch`."""
+        return await self._write(branches.begin_branch, run_id, turn, left=left, by=by, reason=reason)
 
     async def record_said(self, run_id: str, said_id: str, text: str) -> Said:
         """Write down what the user says during a run."""
@@ -240,6 +247,10 @@ class Ledger:
     async def list_failed(self, limit: int = 50) -> list[tuple[str, Operation]]:
         """Calls that failed for good, the newest first, each with its run."""
         return await self._read(listing.list_failed, limit)
+
+    async def list_orphans(self, limit: int = 50) -> list[tuple[str, Operation]]:
+        """Effects that no branch which goes on has asked for, the newest first, each with its run."""
+        return await self._read(listing.list_orphans, limit)
 
     async def read_events(self, run_id: str, *, after: int = 0) -> list[Event]:
         """The run's entries behind a sequence number, oldest first."""

@@ -9,14 +9,18 @@ from sqlalchemy import ColumnElement, Connection, and_, select
 from holdfast.contracts.effects import Effect, Outcome, Tier
 from holdfast.contracts.errors import RunNotFound
 from holdfast.contracts.results import Operation
+from holdfast.ledger.branches import ORPHANED
 from holdfast.ledger.entries import entry_at, moment
 from holdfast.ledger.operations import arguments_of
 from holdfast.ledger.tables import entries, operations
 
+ORDER = (operations.c.left_by == 0, operations.c.left_by, operations.c.turn, operations.c.idx)
+"""What branches left behind have asked for comes first, as it did."""
+
 
 def list_operations(connection: Connection, run_id: str) -> list[Operation]:
     """The run's operations in the order they were asked for, with arguments and results."""
-    found = _with_contents(connection, operations.c.run_id == run_id, operations.c.turn, operations.c.idx)
+    found = _with_contents(connection, operations.c.run_id == run_id, *ORDER)
     return [_operation(row) for row in found]
 
 
@@ -24,6 +28,12 @@ def list_failed(connection: Connection, limit: int) -> list[tuple[str, Operation
     """Calls that failed for good, the newest first, each with its run."""
     where = (operations.c.outcome == Outcome.FAILED) & (operations.c.version != "")
     found = _with_contents(connection, where, operations.c.settled_at.desc(), operations.c.operation_id, limit=limit)
+    return [(row.run_id, _operation(row)) for row in found]
+
+
+def list_orphans(connection: Connection, limit: int) -> list[tuple[str, Operation]]:
+    """Effects that only a branch left behind has asked for, the newest first, each with its run."""
+    found = _with_contents(connection, ORPHANED, operations.c.settled_at.desc(), operations.c.operation_id, limit=limit)
     return [(row.run_id, _operation(row)) for row in found]
 
 
@@ -75,6 +85,7 @@ def _operation(row: Any) -> Operation:
         arguments=arguments_of(row.asked_body, row.idx),
         result=None if row.settled_body is None else json.loads(row.settled_body),
         asked_at=moment(row.asked_at),
+        left_by=row.left_by,
         settled_at=None if row.settled_at is None else moment(row.settled_at),
     )
 

@@ -58,6 +58,13 @@ class RunRow:
     cost_micros: int
     contracts: Mapping[str, str]
     """The versions of the agent's tools when the run began, by name."""
+    branches: tuple[int, ...] = ()
+    """The first turn of each branch but the first one: how often the run was reset to think again, and to where."""
+
+    @property
+    def branch(self) -> int:
+        """The number of the branch that goes on."""
+        return len(self.branches)
 
 
 def request_run(connection: Connection, new: NewRun) -> RunRow:
@@ -146,12 +153,14 @@ def open_run(
 
 
 def close_run(connection: Connection, run_id: str, close: CloseInput) -> tuple[RunRow, Anchor]:
-    """Write down how a run ended, once. The first word stands."""
-    found = find(connection, run_id, "closed", "")
+    """Write down how a run ended, once for each of its branches. The first word stands."""
+    run = read_run(connection, run_id)
+    ref = str(run.branch or "")
+    found = find(connection, run_id, "closed", ref)
     if found is not None:
-        return read_run(connection, run_id), found.anchor
+        return run, found.anchor
     meta = {"status": close.status, "limit": close.limit, "work_seconds": round(close.work_seconds, 3)}
-    entry = NewEntry(kind="closed", ref="", meta=meta, content={"reason": close.reason} if close.reason else None)
+    entry = NewEntry(kind="closed", ref=ref, meta=meta, content={"reason": close.reason} if close.reason else None)
     [anchor] = append(connection, run_id, [entry], CLOSE, became=close.status, at=now_ms())
     return read_run(connection, run_id), anchor
 
@@ -159,7 +168,7 @@ def close_run(connection: Connection, run_id: str, close: CloseInput) -> tuple[R
 FIELDS = (
     runs.c.run_id, runs.c.chain_id, runs.c.execution, runs.c.agent, runs.c.agent_version, runs.c.model, runs.c.user,
     runs.c.tenant, runs.c.status, runs.c.trace_id, runs.c.head_seq, runs.c.turns, runs.c.calls, runs.c.tokens,
-    runs.c.cost_micros, runs.c.contracts,
+    runs.c.cost_micros, runs.c.contracts, runs.c.branches,
 )  # fmt: skip
 
 
@@ -178,6 +187,7 @@ def read_run(connection: Connection, run_id: str) -> RunRow:
     fields: dict[str, Any] = {column.name: value for column, value in zip(FIELDS, row, strict=True)}
     fields["status"] = RunStatus(row.status)
     fields["contracts"] = json.loads(row.contracts)
+    fields["branches"] = tuple(json.loads(row.branches))
     return RunRow(**fields)
 
 
@@ -191,6 +201,7 @@ def list_runs(
             func.sum(case((operations.c.state == "waiting", 1), else_=0)).label("waiting"),
             func.sum(case((operations.c.outcome == Outcome.UNKNOWN, 1), else_=0)).label("unknown"),
         )
+        .where(operations.c.left_by == 0)
         .where((operations.c.state == "waiting") | (operations.c.outcome == Outcome.UNKNOWN))
         .group_by(operations.c.run_id)
         .subquery()

@@ -26,6 +26,7 @@ runs = Table(
     Column("status", String(16), nullable=False),
     Column("trace_id", String(32), nullable=False, server_default=""),
     Column("contracts", Text, nullable=False, server_default="{}"),
+    Column("branches", Text, nullable=False, server_default="[]"),
     Column("requested_at", BigInteger, nullable=False),
     Column("closed_at", BigInteger),
     Column("head_seq", Integer, nullable=False, server_default="0"),
@@ -79,9 +80,10 @@ operations = Table(
     Column("checkpoint_seq", Integer),
     Column("settled_seq", Integer),
     Column("receipt_seq", Integer),
+    Column("left_by", Integer, nullable=False, server_default="0"),
     Column("asked_at", BigInteger, nullable=False),
     Column("settled_at", BigInteger),
-    Index("operations_of_run", "run_id", "turn", "idx", unique=True),
+    Index("operations_of_run", "run_id", "left_by", "turn", "idx", unique=True),
     Index("operations_state", "state"),
 )
 

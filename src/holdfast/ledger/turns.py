@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, select
+from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
 
 from holdfast.contracts.effects import Outcome, Tier, Verdict
 from holdfast.contracts.messages import Message
 from holdfast.contracts.wire import Anchor, Head, Said, TurnInput, TurnResult
+from holdfast.ledger.branches import Orphan, read_orphans, require_lineage
 from holdfast.ledger.entries import COLUMNS, NEW_HEAD, NewEntry, append, entry_of, find, now_ms, read_entries
+from holdfast.ledger.lineage import branch_of, turn_of, turn_ref
 from holdfast.ledger.listing import read_call
 from holdfast.ledger.pending import receipt
 from holdfast.ledger.runs import RunRow, read_run
@@ -30,6 +32,8 @@ class AskedCall:
     intent: str = ""
     error: dict[str, Any] | None = None
     """For a denied call: what the model is told."""
+    taken_over: bool = False
+    """It is a call that a branch left behind had asked for: what became of that stands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,8 @@ class NewTurn:
     """What the model is told next if this is no final answer and asks for nothing."""
     output: Any = None
     """The final answer as data, if the agent declares its type."""
+    branches: tuple[int, ...] = ()
+    """The run's branches when the model was asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +91,15 @@ def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> tuple[Turn
     """Write down an answer and the operations it asks for, once. The first settlement of a turn stands.
 
     Returns what stands, and whether it is this answer.
+
+    Raises:
+        LedgerConflict: The run has branched since the model was asked.
     """
-    settled = read_turn_result(connection, run_id, new.turn)
+    taken_over = [(index, asked) for index, asked in enumerate(new.calls) if asked.taken_over]
+    if taken_over:
+        _lock(connection, [asked.head.id for _, asked in taken_over])
+    require_lineage(connection, run_id, new.branches)
+    settled = read_turn_result(connection, run_id, new.turn, new.branches)
     if settled is not None:
         return settled, False
     stored = new.result.model_dump(mode="json")
@@ -99,7 +112,9 @@ def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> tuple[Turn
         connection,
         run_id,
         [
-            NewEntry(kind="turn", ref=str(new.turn), meta={**new.meta, "result": stored}, content=content),
+            NewEntry(
+                kind="turn", ref=turn_ref(new.branches, new.turn), meta={**new.meta, "result": stored}, content=content
+            ),
             *(
                 NewEntry(
                     kind="settled",
@@ -115,9 +130,18 @@ def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> tuple[Turn
         more_tokens=result.tokens,
         more_cost=round(result.cost_usd * 1e6),
     )
-    if new.calls:
-        INSERT_OPERATION.run_many(connection, _operation_rows(run_id, new, anchors))
+    if rows := _operation_rows(run_id, new, anchors):
+        INSERT_OPERATION.run_many(connection, rows)
+    for index, asked in taken_over:
+        place = {"left_by": 0, "turn": new.turn, "idx": index, "call_id": asked.call_id, "turn_seq": anchors[0][0]}
+        connection.execute(update(operations).where(operations.c.operation_id == asked.head.id).values(**place))
     return new.result.model_copy(update={"anchor": anchors[0]}), True
+
+
+def _lock(connection: Connection, operation_ids: Sequence[str]) -> None:
+    """Before the run's row, which every writer locks last."""
+    query = select(operations.c.operation_id).where(operations.c.operation_id.in_(operation_ids))
+    connection.execute(query.order_by(operations.c.operation_id).with_for_update()).all()
 
 
 INSERT_OPERATION = Statement(
@@ -134,6 +158,8 @@ def _operation_rows(run_id: str, new: NewTurn, anchors: Sequence[Anchor]) -> lis
     denied_at = iter(anchors[1:])
     rows: list[dict[str, Any]] = []
     for index, asked in enumerate(new.calls):
+        if asked.taken_over:
+            continue
         settled_seq = next(denied_at)[0] if asked.error is not None else None
         rows.append(
             {
@@ -161,9 +187,9 @@ def _operation_rows(run_id: str, new: NewTurn, anchors: Sequence[Anchor]) -> lis
     return rows
 
 
-def read_turn_result(connection: Connection, run_id: str, turn: int) -> TurnResult | None:
+def read_turn_result(connection: Connection, run_id: str, turn: int, branches: tuple[int, ...]) -> TurnResult | None:
     """What `model_turn` returned for a turn that is settled, or None. Nobody is asked again about what was decided."""
-    entry = find(connection, run_id, "turn", str(turn))
+    entry = find(connection, run_id, "turn", turn_ref(branches, turn))
     if entry is None:
         return None
     result = TurnResult.model_validate(entry.meta["result"]).model_copy(update={"anchor": entry.anchor})
@@ -174,7 +200,8 @@ def read_turn_result(connection: Connection, run_id: str, turn: int) -> TurnResu
 
 def _with_decisions(connection: Connection, run_id: str, turn: int, heads: Sequence[Head]) -> tuple[Head, ...]:
     """The heads of a turn's calls, those that no longer wait for a person as free to run: the call finds what stands."""
-    where = (operations.c.run_id == run_id, operations.c.turn == turn, operations.c.state == "waiting")
+    here = (operations.c.run_id == run_id, operations.c.left_by == 0, operations.c.turn == turn)
+    where = (*here, operations.c.state == "waiting")
     waiting = set(connection.execute(select(operations.c.operation_id).where(*where)).scalars())
     return tuple(
         head.model_copy(update={"verdict": Verdict.RUN})
@@ -184,9 +211,11 @@ def _with_decisions(connection: Connection, run_id: str, turn: int, heads: Seque
     )
 
 
-def record_repeat(connection: Connection, run_id: str, turn: int, attempt: int, tokens: int) -> None:
+def record_repeat(
+    connection: Connection, run_id: str, turn: int, attempt: int, tokens: int, branches: Sequence[int] = ()
+) -> None:
     """Count a model call whose earlier attempt may have been paid for without being settled."""
-    ref = f"{turn}#{attempt}"
+    ref = f"{turn_ref(branches, turn)}#{attempt}"
     if find(connection, run_id, "repeated", ref) is None:
         entry = NewEntry(kind="repeated", ref=ref, meta={"turn": turn, "tokens": tokens})
         append(connection, run_id, [entry], ADD_TOKENS, more_tokens=tokens)
@@ -215,6 +244,7 @@ RESULTS = Statement(
     )
     .where(
         operations.c.run_id == bindparam("run"),
+        operations.c.left_by == 0,
         operations.c.turn >= bindparam("first"),
         operations.c.turn <= bindparam("last"),
     )
@@ -261,13 +291,13 @@ def read_ended(connection: Connection, run_id: str, operation_ids: Sequence[str]
     return tuple(found[one] for one in operation_ids if one in found)
 
 
-def read_past(connection: Connection, run_id: str, *, before: int) -> list[PastTurn]:
-    """The settled turns before a turn number, with their outcomes."""
+def read_past(connection: Connection, run_id: str, branches: Sequence[int], *, before: int) -> list[PastTurn]:
+    """The settled turns before a turn number, with their outcomes, along the branches that lead there."""
     results = read_results(connection, run_id, 1, before - 1)
     past: list[PastTurn] = []
     for entry in read_entries(connection, run_id, kind="turn"):
-        turn = int(entry.ref)
-        if turn >= before:
+        turn, branch = turn_of(entry.ref)
+        if turn >= before or branch != branch_of(branches, turn):
             continue
         content: dict[str, Any] = entry.content or {
             "heard": (),
@@ -335,6 +365,8 @@ class TurnContext:
     intents: set[str]
     ended: tuple[ToldResult, ...] = ()
     """Background work that has ended since."""
+    orphans: tuple[Orphan, ...] = ()
+    """What branches left behind have done, for the calls that this one asks for again."""
     again: tuple[str, dict[str, Any]] | None = None
     """Tool and arguments of the call that the run begins with, instead of asking the model."""
 
@@ -345,12 +377,12 @@ def read_context(connection: Connection, run_id: str, given: TurnInput, *, known
     Raises:
         RunNotFound: There is no such run.
     """
-    turn = given.turn
-    past = [] if known else read_past(connection, run_id, before=turn)
+    turn, run = given.turn, read_run(connection, run_id)
+    past = [] if known else read_past(connection, run_id, run.branches, before=turn)
     results = read_results(connection, run_id, known, known).get(known, ()) if known else ()
     return TurnContext(
-        run=read_run(connection, run_id),
-        settled=read_turn_result(connection, run_id, turn),
+        run=run,
+        settled=read_turn_result(connection, run_id, turn, run.branches),
         request="" if known else read_request_text(connection, run_id),
         past=past,
         results=past[-1].results if past else results,
@@ -358,6 +390,7 @@ def read_context(connection: Connection, run_id: str, given: TurnInput, *, known
         ended=read_ended(connection, run_id, given.jobs),
         intents=read_intents(connection, run_id) if intents else set(),
         again=_again(connection, run_id) if turn == 1 else None,
+        orphans=read_orphans(connection, run_id) if run.branches else (),
     )
 
 

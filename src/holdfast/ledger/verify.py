@@ -70,7 +70,11 @@ def _head_faults(connection: Connection, run_id: str, rows: list[Row[Any]]) -> I
     last = (rows[-1].seq, rows[-1].hash) if rows else (0, "")
     if (run.head_seq, run.head_hash) != last:
         yield f"run row: its head is entry {run.head_seq}, the last entry is {last[0]}: entries were added or removed at the end"
-    closed = next((json.loads(row.meta)["status"] for row in rows if row.kind == "closed"), None)
+    ends = [row for row in rows if row.kind in {"closed", "branch"}]
+    closed = json.loads(ends[-1].meta)["status"] if ends and ends[-1].kind == "closed" else None
+    begun = [json.loads(row.meta)["turn"] for row in rows if row.kind == "branch"]
+    if begun != json.loads(run.branches):
+        yield f"run row: its branches begin at turns {run.branches}, the chain says {begun}"
     if closed is not None and closed != run.status:
         yield f"run row: its status is {run.status!r}, the chain says {closed!r}"
     requested = next((json.loads(row.meta) for row in rows if row.kind == "requested"), None)

@@ -9,6 +9,7 @@ from holdfast.client.cli.exits import run_async
 from holdfast.client.cli.output import Json, RunId, ago, coloured, console, print_json, printable, short, table
 from holdfast.client.cli.story import Story
 from holdfast.client.client import Client
+from holdfast.contracts.effects import Outcome
 from holdfast.contracts.results import Event, Operation, RunSummary
 
 
@@ -24,9 +25,15 @@ def runs(
     failed: Annotated[
         bool, typer.Option("--failed", help="Calls that failed for good, with the means to carry them out again.")
     ] = False,
+    orphans: Annotated[
+        bool, typer.Option("--orphans", help="Effects of branches that were left behind by `holdfast reset`.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """List runs, the newest first."""
+    if orphans:
+        _orphans(limit, json=json)
+        return
     if failed:
         _failed(limit, json=json)
         return
@@ -72,6 +79,26 @@ def _failed(limit: int, *, json: bool) -> None:
         console.print("no call has failed for good", style="dim")
 
 
+def _orphans(limit: int, *, json: bool) -> None:
+    async def go() -> list[tuple[str, Operation]]:
+        async with await Client.connect() as client:
+            return await client.ledger.list_orphans(limit)
+
+    found = run_async(go())
+    for run_id, operation in found:
+        if json:
+            print_json({"run_id": run_id, **operation.model_dump(mode="json")})
+            continue
+        outcome = coloured(operation.outcome or operation.state)
+        console.print(Text.assemble(outcome, f"  {operation.tool}  {short(operation.arguments, 70)}"))
+        console.print(Text(f"  turn {operation.turn} of {run_id}, before it was reset: {operation.operation_id}"))
+        if operation.outcome is Outcome.UNKNOWN:
+            command = f"holdfast resolve {run_id} {operation.operation_id} --happened|--did-not-happen"
+            console.print(Text(f"  look whether it happened, then: {command}", style="dim"))
+    if not found and not json:
+        console.print("no effect was left behind", style="dim")
+
+
 def show(run_id: RunId, json: Json = False) -> None:
     """Tell the story of a run from the ledger: what was asked, said, done, decided; and what waits."""
 
@@ -112,6 +139,8 @@ def show(run_id: RunId, json: Json = False) -> None:
 
 def _row(operation: Operation) -> tuple[str | Text, ...]:
     state = coloured(operation.outcome or operation.state)
+    if operation.left_by:
+        state = Text.assemble(state, (" (left behind)", "dim"))
     return operation.operation_id, operation.tool, state, str(operation.attempts), short(operation.arguments, 60)
 
 

@@ -1,4 +1,4 @@
-"""`approve`, `reject`, `resolve`, `redrive`, `say`, `pause`, `resume`, `cancel`: a person's word to a run."""
+"""`approve`, `reject`, `resolve`, `redrive`, `say`, `pause`, `resume`, `reset`, `cancel`: a person's word to a run."""
 
 import getpass
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ Digest = Annotated[str, typer.Option(help="The digest you looked at; refused if 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (approve, reject, resolve, redrive, say, pause, resume, cancel):
+    for command in (approve, reject, resolve, redrive, say, pause, resume, reset, cancel):
         app.command()(command)
 
 
@@ -94,6 +94,17 @@ def pause(run_id: RunId, json: Json = False) -> None:
 def resume(run_id: RunId, json: Json = False) -> None:
     """Go on after a pause."""
     _tell(run_id, lambda run: run.resume(), "resumed", json=json)
+
+
+def reset(
+    run_id: RunId,
+    turn: Annotated[int, typer.Option(min=1, help="The first turn that is thought again.")],
+    reason: Annotated[str, typer.Option(help="Recorded.")] = "",
+    by: By = "",
+    json: Json = False,
+) -> None:
+    """Go back to a turn and let the model think it again. What was done since is not undone, and not done twice."""
+    _tell(run_id, lambda run: run.reset(turn, by=by or _login(), reason=reason), f"reset to turn {turn}", json=json)
 
 
 def cancel(run_id: RunId, json: Json = False) -> None:

@@ -103,6 +103,11 @@ class Story:
         told = f"attempt given up on reports {event.data['outcome']}: {short(event.content, 60)}"
         return [Text.assemble(("  late   ", "yellow"), told)]
 
+    def _branch(self, event: Event) -> list[Text]:
+        reason = _content(event).get("reason", "")
+        told = f"to turn {event.data['turn']} by {event.data['by'] or '?'}{f': {reason}' if reason else ''}"
+        return [Text.assemble(("reset    ", "bold magenta"), printable(told))]
+
     def _closed(self, event: Event) -> list[Text]:
         status = event.data["status"]
         limit = f" ({event.data['limit']})" if event.data.get("limit") else ""
