@@ -10,6 +10,7 @@ from holdfast.contracts.backoff import Backoff, BackoffKind
 from holdfast.contracts.clauses import Cache, Deprecation, Rate
 from holdfast.contracts.context import ToolContext
 from holdfast.contracts.effects import Effect, Lane, Outcome, RunStatus, Tier
+from holdfast.contracts.endpoint import Endpoint
 from holdfast.contracts.errors import (
     ContractError,
     DecisionRefused,
@@ -51,6 +52,7 @@ __all__ = [
     "DecisionRefused",
     "Deprecation",
     "Effect",
+    "Endpoint",
     "EngineUnavailable",
     "Event",
     "HoldfastError",

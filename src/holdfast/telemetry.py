@@ -37,6 +37,16 @@ if TYPE_CHECKING:
     from temporalio.contrib.opentelemetry import ReplaySafeTracerProvider
 
 tracer = trace.get_tracer("holdfast")
+_misfits = metrics.get_meter("holdfast").create_counter(
+    "holdfast.tool.misfits",
+    unit="{misfit}",
+    description="Calls, requests and answers that don't fit a tool's contract, by tool, version and kind",
+)
+_drift_alerts = metrics.get_meter("holdfast").create_counter(
+    "holdfast.tool.drift_alerts",
+    unit="{alert}",
+    description="How often misfits of a kind were found to have risen against what was usual, by tool and version",
+)
 _cache_lookups = metrics.get_meter("holdfast").create_counter(
     "holdfast.cache.lookups",
     unit="{lookup}",
@@ -161,6 +171,16 @@ def traced(service: str) -> Generator[None]:
 def count_cache_lookup(tool: str, *, hit: bool) -> None:
     """Count a look for a kept result."""
     _cache_lookups.add(1, {TOOL_NAME: tool, "holdfast.cache.hit": hit})
+
+
+def count_misfit(tool: str, version: str, misfit: str) -> None:
+    """Count something that does not fit a tool's contract."""
+    _misfits.add(1, {TOOL_NAME: tool, "holdfast.tool.version": version, "holdfast.misfit": misfit})
+
+
+def count_drift_alert(tool: str, version: str, misfit: str) -> None:
+    """Count that misfits of a kind have risen against what was usual."""
+    _drift_alerts.add(1, {TOOL_NAME: tool, "holdfast.tool.version": version, "holdfast.misfit": misfit})
 
 
 def agent_span(agent: str, run_id: str) -> AbstractContextManager[Span]:

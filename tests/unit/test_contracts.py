@@ -221,7 +221,7 @@ def test_the_lint_names_what_would_help_a_model() -> None:
 def test_the_public_names_are_these() -> None:
     assert holdfast.__all__ == [
         "Agent", "Backoff", "BackoffKind", "Cache", "Client", "ContractError", "DecisionRefused", "Deprecation", "Effect",
-        "EngineUnavailable", "Event", "HoldfastError", "Lane", "LedgerUnavailable", "Limits", "Model", "ModelError",
+        "Endpoint", "EngineUnavailable", "Event", "HoldfastError", "Lane", "LedgerUnavailable", "Limits", "Model", "ModelError",
         "Operation", "Outcome", "Pending", "Price", "ProposedCall", "Rate", "Run", "RunFailed", "RunIdTaken", "RunNotFound",
         "RunResult", "RunStatus", "RunSummary", "Script", "SettingsError", "Tier", "Tool", "ToolContext", "ToolError", "ask",
         "tool",

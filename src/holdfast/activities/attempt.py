@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from holdfast.activities.context import EngineContext
@@ -98,6 +98,8 @@ async def _guarded(tool: Tool, context: EngineContext, call: Callable[[], Awaita
             acted=context.may_have_acted,
         )
     except ToolError as error:
+        if isinstance(error.__cause__, ValidationError):
+            context.misread()
         happened = error.happened or ("unknown" if context.acted else "no")
         return Failed(
             code=str(error.code),
@@ -125,6 +127,8 @@ async def _call(tool: Tool, arguments: BaseModel, context: EngineContext) -> Any
 
 
 def _bug(tool: Tool, error: BaseException, context: EngineContext) -> Failed:
+    if isinstance(error, ValidationError):
+        context.misread()
     context.log.warning("tool raised", error=type(error).__name__, exc_info=error)
     message = f"{tool.name} failed: {type(error).__name__}: {error}"[:LONGEST_MESSAGE]
     return Failed(

@@ -20,7 +20,9 @@ from holdfast.ledger import Ledger
 from holdfast.llm.resolve import Models
 
 if TYPE_CHECKING:
+    from holdfast.tools.drift import DriftWatch
     from holdfast.tools.http import Upstreams
+    from holdfast.tools.notices import Notices
 
 log = structlog.get_logger()
 
@@ -43,9 +45,22 @@ class Boundary:
     def http(self) -> "Upstreams":
         """The clients of the upstreams, on one pool; made when first asked for."""
         from holdfast.tools.http import Upstreams
+
+        return Upstreams(self.upstreams, circuits=self.ledger, notices=self.notices)
+
+    @cached_property
+    def notices(self) -> "Notices":
+        """Where owners are told what they should know."""
         from holdfast.tools.notices import Notices
 
-        return Upstreams(self.upstreams, circuits=self.ledger, notices=Notices(self.ledger))
+        return Notices(self.ledger)
+
+    @cached_property
+    def drift(self) -> "DriftWatch":
+        """What does not fit, counted."""
+        from holdfast.tools.drift import DriftWatch
+
+        return DriftWatch(self.ledger, self.notices)
 
     @cached_property
     def results(self) -> ResultCache:
@@ -54,6 +69,8 @@ class Boundary:
 
     async def close(self) -> None:
         """Close what was opened."""
+        if "drift" in self.__dict__:
+            await self.drift.close()
         if "http" in self.__dict__:
             await self.http.close()
         await self.models.close()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import httpx
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from holdfast.tools.drift import DriftWatch
     from holdfast.tools.http import Upstreams
 
 
@@ -39,6 +40,7 @@ class EngineContext(ToolContext):
         attempt: int,
         tool: Tool,
         looked: Looked,
+        drift: "Callable[[], DriftWatch] | None" = None,
         gateway_url: str = "",
         doubtful: bool = False,
         lease: Lease | None = None,
@@ -54,6 +56,7 @@ class EngineContext(ToolContext):
         self.idempotency_key = _key(tool, operation_id, looked)
         self._tool = tool
         self._http = http
+        self._drift = drift
         self._owner = owner
         self._checkpoint = looked.checkpoint
         self._checkpoints = 0
@@ -87,6 +90,11 @@ class EngineContext(ToolContext):
     def may_have_acted(self) -> bool:
         """The same, if it acts through `ctx.http`; a tool that has sent nothing by it may have acted by itself."""
         return self._sends.acted or self._sends.count == 0
+
+    def misread(self) -> None:
+        """The tool could not read an answer as what it expected. Where endpoints are declared, that is counted there."""
+        if self._drift and not any(endpoint.answers is not None for endpoint in self._tool.endpoints):
+            self._drift().mismatched(self._tool)
 
     def cancel(self) -> None:
         """Tell the attempt to stop."""
@@ -133,7 +141,8 @@ class EngineContext(ToolContext):
         """A client of the upstream of that name, which puts the idempotency key on every unsafe request."""
         from holdfast.tools.http import Caller
 
-        caller = Caller(tenant=self.tenant, tool=self._tool.name, owner=self._tool.owner)
+        watch = self._drift().of(self._tool) if self._drift else None
+        caller = Caller(tenant=self.tenant, tool=self._tool.name, owner=self._tool.owner, watch=watch)
         return self._http().client(name, self._sends, caller)
 
     def transaction(self) -> "AbstractAsyncContextManager[AsyncConnection]":

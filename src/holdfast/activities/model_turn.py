@@ -84,8 +84,17 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         except LedgerConflict as error:
             raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE, next_retry_delay=RESET_SOON) from error
     if mine:
+        _watch(boundary, tools, new)
         boundary.transcripts.put(context.run, execution, new, (*messages, response.message), _limits_of(tools))
     return result
+
+
+def _watch(boundary: Boundary, tools: Mapping[str, Tool], new: NewTurn) -> None:
+    """Count the calls of each tool, and those whose arguments the model got wrong."""
+    for asked in new.calls:
+        if asked.head.tool in tools:
+            invalid = asked.head.reason == ErrorCode.INVALID_ARGUMENTS
+            boundary.drift.asked(tools[asked.head.tool], invalid=invalid)
 
 
 def _require_branch(run: RunRow, turn: TurnInput) -> None:

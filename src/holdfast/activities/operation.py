@@ -236,6 +236,7 @@ class OperationAttempt:
             attempt=attempt,
             tool=tool or self._tool,
             looked=self._looked,
+            drift=lambda: self._boundary.drift,
             gateway_url=self._boundary.gateway_url,
             doubtful=self._doubtful,
             lease=self._lease,

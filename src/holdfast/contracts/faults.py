@@ -113,6 +113,7 @@ def argument_faults(tool: "Tool") -> list[str]:
             faults.append(f"example {example!r} does not fit its own schema: {error}")
     try:
         _ = tool.schema, tool.result_adapter
+        _ = [(endpoint.body_schema, endpoint.answer_schema) for endpoint in tool.endpoints]
     except (PydanticUserError, PydanticSchemaGenerationError) as error:
         faults.append(f"no JSON Schema can be made of it: {error}")
     return faults

@@ -50,6 +50,7 @@ class PublishedTool(Frozen):
     egress: bool = False
     secrets: tuple[str, ...] = ()
     background: bool = False
+    endpoints: tuple[str, ...] = ()
     parameters: dict[str, Any]
     """JSON Schema of the arguments."""
     result: dict[str, Any]
@@ -111,6 +112,7 @@ def publish(tool: Tool) -> PublishedTool:
         egress=tool.egress,
         secrets=tool.secrets,
         background=tool.background,
+        endpoints=tuple(map(str, tool.endpoints)),
         parameters=tool.schema.parameters,
         result=tool.result_adapter.json_schema(mode="serialization"),
     )
@@ -184,7 +186,7 @@ PERMISSION = ("effect", "tier", "scope", "key", "egress")
 TOLD = (
     "description", "owner", "runbook", "deprecated", "timeout_seconds", "attempts", "backoff", "lane", "queue", "conflict",
     "same_intent", "show", "result_limit", "key_lifetime_seconds", "reconciled", "rates", "concurrency", "cache", "invalidates",
-    "fallback", "untrusted", "secrets", "background",
+    "fallback", "untrusted", "secrets", "background", "endpoints",
 )  # fmt: skip
 """What may differ between compatible versions."""
 

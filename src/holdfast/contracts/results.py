@@ -53,7 +53,7 @@ class Notice(Frozen):
 
     kind: str
     """`upstream_deprecated`: a service announced its end; `late_effect`: a call may have happened although, or more often
-    than, its outcome says."""
+    than, its outcome says; `drift`: what does not fit a tool's contract happens more often than it did."""
     subject: str
     """What it is about; one notice stands for each kind and subject."""
     text: str

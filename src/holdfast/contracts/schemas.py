@@ -122,6 +122,35 @@ def closed(schema: Schema) -> Schema:
     return made
 
 
+def unknown_fields(schema: Schema, value: Any) -> list[str]:
+    """The paths of an object's fields, and of what it holds, that a schema does not name although it names others."""
+    return [*_unknown(schema, schema, value, "")]
+
+
+def _unknown(root: Schema, schema: Schema, value: Any, path: str) -> Iterator[str]:
+    schema = _resolved(schema, root)
+    alternatives = _alternatives(schema)
+    if len(alternatives) > 1:
+        found = [[*_unknown(root, one, value, path)] for one in alternatives if _may_be(_resolved(one, root), value)]
+        yield from min(found, key=len) if found else ()
+    elif isinstance(value, dict) and "properties" in schema:
+        extra = schema.get("additionalProperties", False)
+        for name, inner in cast("dict[str, Any]", value).items():
+            if name in schema["properties"]:
+                yield from _unknown(root, schema["properties"][name], inner, _join(path, name))
+            elif extra is False:
+                yield _join(path, name)
+    elif isinstance(value, list) and isinstance(schema.get("items"), dict):
+        for inner in cast("list[object]", value):
+            yield from _unknown(root, schema["items"], inner, f"{path}[]")
+
+
+def _may_be(schema: Schema, value: Any) -> bool:
+    """Whether a value is of a kind that a schema speaks of."""
+    kind = "object" if isinstance(value, dict) else "array" if isinstance(value, list) else ""
+    return not kind or kind in (_type_names(schema) or {kind})
+
+
 def _values(path: str, before: Schema, after: Schema) -> Iterator[Narrowing]:
     allowed = _enumerated(after)
     if allowed is None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter
 from holdfast.contracts.backoff import Backoff
 from holdfast.contracts.clauses import Cache, Deprecation, Rate
 from holdfast.contracts.effects import Effect, Lane, Tier
+from holdfast.contracts.endpoint import Endpoint
 from holdfast.contracts.errors import ContractError
 from holdfast.contracts.faults import argument_faults, own_faults
 from holdfast.contracts.identity import digest
@@ -93,6 +94,8 @@ class Tool:
     """The secrets it may ask for with `ctx.secret`."""
     upstreams: Mapping[str, Upstream] = field(default_factory=dict[str, Upstream])
     """HTTP services that come with it; the worker's settings for the same name go before."""
+    endpoints: tuple[Endpoint, ...] = ()
+    """What it asks of its upstreams: watched for drift, and held against the upstream's own document by `tools probe`."""
     compensate: Callable[..., Any] | None = None
     """`async compensate(args, result, ctx)`: undoes the call. Recorded in the contract."""
     poll: Callable[..., Any] | None = None
@@ -195,6 +198,7 @@ def tool(
     egress: bool = False,
     secrets: tuple[str, ...] = (),
     upstreams: Mapping[str, Upstream] | None = None,
+    endpoints: tuple[Endpoint, ...] = (),
     poll: Callable[..., Any] | None = None,
     polls: Backoff = POLLS,
     callback: Dialect | None = None,
@@ -246,6 +250,7 @@ def tool(
             egress=egress,
             secrets=secrets,
             upstreams=upstreams or {},
+            endpoints=endpoints,
             poll=poll,
             polls=polls,
             callback=callback,

@@ -49,6 +49,8 @@ class Upstream(Frozen):
     version: str = ""
     """The version of its API that the tools were written for; sent with every request."""
     version_header: str = "Api-Version"
+    openapi: str = "/openapi.json"
+    """Where its OpenAPI document is, for `holdfast tools probe`: a path of its host, or a URL."""
     domains: tuple[str, ...] = ()
     """Further hosts that absolute URLs and redirects may lead to: `files.example.com`, `*.example.com` or `*`."""
     private_addresses: bool = False

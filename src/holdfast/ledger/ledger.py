@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select
 
 from holdfast.contracts.circuit import Circuit
 from holdfast.contracts.clauses import Rate
+from holdfast.contracts.drift import Counts, Drift
 from holdfast.contracts.errors import LedgerRace, RunNotFound
 from holdfast.contracts.results import Event, Notice, Operation, RunSummary
 from holdfast.contracts.served import ServedCall, Standing
@@ -28,6 +29,7 @@ from holdfast.ledger import (
     cached,
     circuits,
     decisions,
+    drift,
     entries,
     erase,
     listing,
@@ -304,6 +306,14 @@ class Ledger:
     async def list_notices(self) -> list[Notice]:
         """What owners should know, the newest first."""
         return await self._read(notices.list_notices)
+
+    async def add_counts(self, counts: Mapping[tuple[str, str], Counts], at_ms: int | None = None) -> None:
+        """Add what a worker has counted; see `drift.add_counts`."""
+        await self._write(drift.add_counts, counts, at_ms)
+
+    async def read_drift(self) -> list[Drift]:
+        """What does not fit lately, and did before; see `drift.read_drift`."""
+        return await self._read(drift.read_drift)
 
     async def begin_served(self, call: ServedCall, *, abandoned_ms: int, again: bool) -> Standing:
         """What stands about a call for somebody else; see `served.begin`."""

@@ -1,6 +1,6 @@
 """The ledger's tables. Entries are the record of runs; runs and operations are what is looked up fast.
 
-Circuits, notices, windows and kept results are shared by all workers and belong to no run. Served calls are those that a tool
+Circuits, notices, windows, kept results and drift are shared by all workers and belong to no run. Served calls are those that a tool
 backend has carried out for others.
 
 Times are milliseconds since 1970 (UTC), money is millionths of a US dollar, both whole numbers, so that the same value
@@ -134,6 +134,20 @@ cached = Table(
     Column("expires_at", BigInteger, nullable=False),
     Index("cached_name", "name", "kept_at"),
     Index("cached_expires_at", "expires_at"),
+)
+
+drift = Table(
+    "drift",
+    metadata,
+    Column("tool", String(64), primary_key=True),
+    Column("version", String(32), primary_key=True),
+    Column("hour", Integer, primary_key=True),
+    Column("asked", Integer, nullable=False),
+    Column("answered", Integer, nullable=False),
+    Column("invalid", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
+    Column("unknown", Integer, nullable=False),
+    Column("mismatched", Integer, nullable=False),
 )
 
 served = Table(

@@ -48,6 +48,8 @@ class Caller:
     tool: str = ""
     owner: str = ""
     """Who answers for the tool."""
+    watch: Callable[[str, Upstream, httpx.Request, httpx.Response], None] | None = None
+    """Sees each answer of its upstreams once it is read; one that the tool streams is not seen."""
 
 
 class Upstreams:
@@ -84,15 +86,16 @@ class Upstreams:
             message = f"no upstream is named {name!r}; known: {known}"
             hint = "set it in HOLDFAST_UPSTREAMS of the worker"
             raise ToolError(message, code=ErrorCode.TOOL_FAILED, hint=hint, happened="no")
-        upstream = line.upstream
+        upstream, caller = line.upstream, caller or Caller()
         return _Client(
             name,
+            _seeing(name, upstream, caller),
             base_url=upstream.base_url,
             timeout=httpx.Timeout(upstream.timeout_seconds, connect=upstream.connect_seconds),
             headers={"accept-encoding": ENCODINGS},
             follow_redirects=upstream.most_redirects > 0,
             max_redirects=upstream.most_redirects,
-            transport=_Carrier(line, sends, caller or Caller()),
+            transport=_Carrier(line, sends, caller),
         )
 
     async def close(self) -> None:
@@ -105,22 +108,34 @@ class Upstreams:
         return httpx.create_ssl_context()
 
 
-class _Client(httpx.AsyncClient):
-    """An `httpx.AsyncClient` whose every failure is a `ToolError`."""
+def _seeing(name: str, upstream: Upstream, caller: Caller) -> Callable[[httpx.Response], None]:
+    def see(response: httpx.Response) -> None:
+        if caller.watch is not None:
+            caller.watch(name, upstream, response.request, response)
 
-    def __init__(self, name: str, **options: Any) -> None:
+    return see
+
+
+class _Client(httpx.AsyncClient):
+    """An `httpx.AsyncClient` whose every failure is a `ToolError`, and whose answers are seen once they are read."""
+
+    def __init__(self, name: str, watch: Callable[[httpx.Response], None], **options: Any) -> None:
         super().__init__(**options)
         self._name = name
+        self._watch = watch
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         try:
-            return await super().send(request, **options)
+            response = await super().send(request, **options)
         except httpx.TooManyRedirects as error:
             message = f"{self._name} redirects more than {self.max_redirects} times"
             raise ToolError(message, code=ErrorCode.UNAVAILABLE) from error
         except httpx.RequestError as error:
             message = f"{self._name} gave no usable answer ({type(error).__name__}: {error})"
             raise ToolError(message, code=ErrorCode.UNAVAILABLE) from error
+        if response.is_stream_consumed:
+            self._watch(response)
+        return response
 
 
 class _Line:
@@ -262,6 +277,8 @@ class _Carrier(httpx.AsyncBaseTransport):
             # Its words are lost; what it says of the request is in the status.
             await response.aclose()
             response = httpx.Response(response.status_code, headers=response.headers, content=b"")
+        if self._caller.watch is not None:
+            self._caller.watch(line.name, line.upstream, request, response)
         raise status_error(line.name, request, response, self._sends)
 
 

@@ -3,13 +3,15 @@
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import httpx
 import structlog
 
 from holdfast.contracts.errors import LedgerError
 from holdfast.contracts.results import Notice
+
+if TYPE_CHECKING:
+    import httpx
 
 TOLD_AGAIN = 3600.0
 """Seconds: what a process has told it tells again at most so often."""
@@ -51,7 +53,7 @@ class Notices:
             log.warning("notice not written", reason=str(error))
 
 
-def sunset_notice(upstream: str, response: httpx.Response, tool: str, owner: str) -> Notice | None:
+def sunset_notice(upstream: str, response: "httpx.Response", tool: str, owner: str) -> Notice | None:
     """What an answer's `Deprecation` and `Sunset` headers announce, or None."""
     deprecation, sunset = response.headers.get("deprecation"), response.headers.get("sunset")
     if not deprecation and not sunset:

@@ -1,15 +1,19 @@
 """`holdfast tools`: contracts checked, compared, locked and listed, and what their owners should know."""
 
+import json as json_
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from holdfast.client.cli.exits import Exit, run_async
 from holdfast.client.cli.output import Json, ago, console, print_json, table
 from holdfast.client.client import Client
 from holdfast.contracts.catalogue import as_markdown, catalogue
+from holdfast.contracts.drift import Drift, Misfit
+from holdfast.contracts.errors import SettingsError
 from holdfast.contracts.lint import Finding, check_agents
 from holdfast.contracts.loading import load_agents
 from holdfast.contracts.published import (
@@ -22,13 +26,14 @@ from holdfast.contracts.published import (
     write_lock,
 )  # fmt: skip
 from holdfast.contracts.results import Notice
+from holdfast.settings import load_settings
 
 LOCK_FILE = Path("contracts.lock.json")
 Agents = Annotated[str, typer.Argument(metavar="MODULE:AGENTS", help="Whose tools.")]
 Contracts = Annotated[str, typer.Argument(help="A lock file, or MODULE:AGENTS.")]
 LockFile = Annotated[Path, typer.Option("--file", help="The lock file.")]
 
-app = typer.Typer(help="Tool contracts: check, compare, lock, list, notices.", no_args_is_help=True)
+app = typer.Typer(help="Tool contracts: check, compare, lock, list, watch, probe.", no_args_is_help=True)
 
 
 @app.command()
@@ -48,16 +53,7 @@ def check(
             findings += _lock_findings(read_lock(lock), lock_of(loaded), lock)
         return findings
 
-    findings = run_async(go())
-    for finding in findings:
-        if json:
-            print_json(finding)
-        else:
-            console.print(f"{finding.subject}: {finding.message}", style="yellow")
-    if findings:
-        raise typer.Exit(Exit.FAILED)
-    if not json:
-        console.print("nothing to improve", style="green")
+    _print_findings(run_async(go()), json=json)
 
 
 @app.command()
@@ -128,6 +124,82 @@ def notices(json: Json = False) -> None:
     if not json:
         rows = [(n.subject, n.kind, n.owner or "-", str(n.count), ago(n.last_at), n.text) for n in found if n.last_at]
         console.print(table(("about", "kind", "owner", "times", "last", "what"), rows))
+
+
+@app.command("probe")
+def probe_(
+    agents: Agents,
+    document: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FILE: an upstream's OpenAPI document, instead of asking the upstream."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Hold what tools ask of their upstreams (endpoints=) against the upstreams' own OpenAPI documents."""
+
+    async def go() -> list[Finding]:
+        from holdfast.tools.probe import probe
+
+        tools = {tool.name: tool for agent in load_agents(agents) for tool in agent.tools}
+        if not any(tool.endpoints for tool in tools.values()):
+            msg = "no tool declares endpoints=(Endpoint(...),): there is nothing to probe"
+            raise SettingsError(msg)
+        return await probe(tools.values(), load_settings().upstreams, dict(map(_document, document or ())))
+
+    _print_findings(run_async(go()), json=json)
+
+
+@app.command()
+def drift(json: Json = False) -> None:
+    """What does not fit: invalid calls, refusals, unknown fields and mismatches, lately and usually. Exit code 1 if any rises."""
+
+    async def go() -> list[Drift]:
+        async with await Client.connect() as client:
+            return await client.ledger.read_drift()
+
+    found = run_async(go())
+    rows: list[tuple[str | Text, ...]] = []
+    for one in found:
+        if json:
+            print_json({**one.model_dump(mode="json"), "rising": one.rising})
+        cells = [_share(one, misfit) for misfit in Misfit]
+        rows.append((f"{one.tool} {one.version}", str(one.now.asked), str(one.now.answered), *cells))
+    if not json:
+        console.print(table(("tool", "calls", "answers", *Misfit), rows))
+        if not found:
+            console.print("no call in the last hours", style="dim")
+    if any(one.rising for one in found):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _share(drift: Drift, misfit: Misfit) -> Text:
+    """Lately, and usually in brackets."""
+    told = [
+        f"{found / total:.1%}" if total else "-"
+        for found, total in (drift.now.share(misfit), drift.before.share(misfit))
+    ]
+    return Text(f"{told[0]} ({told[1]})", style="bold red" if misfit in drift.rising else "")
+
+
+def _document(given: str) -> tuple[str, dict[str, Any]]:
+    name, _, file = given.partition("=")
+    try:
+        return name, json_.loads(Path(file).read_text())
+    except (OSError, ValueError) as error:
+        msg = f"--document {given!r}: write NAME=FILE, an OpenAPI document in JSON ({error})"
+        raise SettingsError(msg) from error
+
+
+def _print_findings(findings: Sequence[Finding], *, json: bool) -> None:
+    for finding in findings:
+        if json:
+            print_json(finding)
+        else:
+            console.print(f"{finding.subject}: {finding.message}", style="yellow")
+    if findings:
+        raise typer.Exit(Exit.FAILED)
+    if not json:
+        console.print("nothing to improve", style="green")
 
 
 def _contracts(target: str) -> Lock:
