@@ -15,6 +15,7 @@ from holdfast import (
     Agent,
     Cache,
     Effect,
+    Lane,
     Outcome,
     Rate,
     Script,
@@ -27,6 +28,8 @@ from holdfast import (
 from holdfast.contracts.messages import ModelRequest
 from holdfast.contracts.results import Operation
 from holdfast.contracts.tool import Tool
+from holdfast.engine.connect import connect
+from holdfast.workers.worker import make_worker
 from tests.conftest import OpenShop, Shop, until
 from tests.effects.agents import ROOMY, agent, ended
 from tests.effects.bank import DROP, Bank
@@ -143,14 +146,16 @@ def timed(began: list[tuple[float, float]], seconds: float = 0.0, **clauses: Any
 CALLS = [ask("act", n=n) for n in range(6)]
 
 
-@pytest.mark.parametrize("effect", [Effect.READ, Effect.KEYED])
+@pytest.mark.parametrize(
+    ("effect", "lane"), [(Effect.READ, Lane.STANDARD), (Effect.KEYED, Lane.STANDARD), (Effect.KEYED, Lane.FAST)]
+)
 async def test_a_rate_holds_over_all_workers_and_calls_beyond_it_wait_without_using_up_attempts(
-    shop: OpenShop, effect: Effect
+    shop: OpenShop, effect: Effect, lane: Lane
 ) -> None:
     began: list[tuple[float, float]] = []
     tier = Tier.READ_ONLY if effect is Effect.READ else Tier.REVERSIBLE
     rates = (Rate(count=2, per=timedelta(seconds=1), each="tenant"),)
-    limited = agent(CALLS, "done", tools=[timed(began, effect=effect, tier=tier, attempts=1, rates=rates)])
+    limited = agent(CALLS, "done", tools=[timed(began, effect=effect, tier=tier, attempts=1, rates=rates, lane=lane)])
     desk = await shop(limited)
     async with desk.another_worker(limited):
         operations = await done(desk)
@@ -158,6 +163,22 @@ async def test_a_rate_holds_over_all_workers_and_calls_beyond_it_wait_without_us
     starts = sorted(at for at, _ in began)
     # Counted when it was reserved, begun a moment later.
     assert all(later - earlier > 0.9 for earlier, later in zip(starts, starts[2:], strict=False)), starts
+
+
+async def test_the_calls_of_a_tool_with_a_queue_of_its_own_are_given_out_at_its_rate(shop: OpenShop) -> None:
+    began: list[tuple[float, float]] = []
+    queue = f"own-{uuid.uuid4().hex[:8]}"
+    rates = (Rate(count=4, per=timedelta(seconds=2)), Rate(count=1, per=timedelta(seconds=0.1), each="user"))
+    act = timed(began, effect=Effect.KEYED, tier=Tier.REVERSIBLE, rates=rates, queue=queue)
+    desk = await shop(agent(CALLS, "done", tools=[act]))
+    temporal, _ = await connect(desk.settings, desk.client.engine.address)
+    own = make_worker(temporal, desk.boundary, desk.settings, task_queue=queue)
+    assert own.config()["max_task_queue_activities_per_second"] == 2
+    async with own:
+        operations = await done(desk)
+    assert [operation.outcome for operation in operations] == [Outcome.SUCCEEDED] * 6
+    starts = sorted(at for at, _ in began)
+    assert all(later - earlier > 1.8 for earlier, later in zip(starts, starts[4:], strict=False)), starts
 
 
 async def test_rates_of_one_tenant_do_not_hold_another_back(shop: OpenShop) -> None:

@@ -15,6 +15,7 @@ from holdfast import (
     Backoff,
     BackoffKind,
     Effect,
+    Lane,
     Outcome,
     Pending,
     Run,
@@ -28,10 +29,11 @@ from holdfast import (
 from holdfast.contracts.results import Operation
 from holdfast.contracts.signing import OnceOnly, onceonly_headers, webhook_headers
 from holdfast.contracts.tool import Tool
-from holdfast.engine.connect import Engine
+from holdfast.engine.connect import Engine, connect
 from holdfast.engine.embedded import free_port
 from holdfast.ledger import Ledger, Settlement
 from holdfast.ledger.late import OUTSIDE
+from holdfast.workers.worker import make_boundary, make_worker
 from tests.conftest import OpenShop, Shop, until
 from tests.crash.harness import Process
 from tests.effects import jobs
@@ -45,7 +47,12 @@ def new_id() -> str:
 
 
 def rendering(
-    began: list[str], answers: list[Any], *, effect: Effect = Effect.KEYED, deadline: timedelta = timedelta(minutes=1)
+    began: list[str],
+    answers: list[Any],
+    *,
+    effect: Effect = Effect.KEYED,
+    deadline: timedelta = timedelta(minutes=1),
+    **clauses: Any,
 ) -> Tool:
     """A tool whose work is asked for; each look gets the next answer."""
 
@@ -63,6 +70,7 @@ def rendering(
         scope="x:y",
         poll=poll,
         polls=SOON,
+        **clauses,
     )
     async def render(ctx: ToolContext) -> dict[str, str] | Pending:
         """Render."""
@@ -72,11 +80,15 @@ def rendering(
     return render
 
 
+@pytest.mark.parametrize("lane", list(Lane))
 @pytest.mark.parametrize("effect", [Effect.KEYED, Effect.READ, Effect.ONCE])
-async def test_pending_work_is_looked_at_until_it_has_ended_and_begun_once(shop: OpenShop, effect: Effect) -> None:
+async def test_pending_work_is_looked_at_until_it_has_ended_and_begun_once(
+    shop: OpenShop, effect: Effect, lane: Lane
+) -> None:
     began: list[str] = []
+    clauses = {"lane": lane, "timeout": timedelta(seconds=2)}
     answers = [None, ToolError("busy", retryable=True), ConnectionError("the line went dead"), {"url": "x"}]
-    desk = await shop(agent(ask("render"), "done", tools=[rendering(began, answers, effect=effect)]))
+    desk = await shop(agent(ask("render"), "done", tools=[rendering(began, answers, effect=effect, **clauses)]))
     run = await desk.client.start("tester", "Go", id=new_id())
     operation = await ended(run)
     assert (operation.outcome, operation.result, began) == (
@@ -85,6 +97,28 @@ async def test_pending_work_is_looked_at_until_it_has_ended_and_begun_once(shop:
     assert (await desk.ledger.verify(run.id)).faults == ()
     kinds = [event.kind for event in await desk.ledger.read_events(run.id)]
     assert (kinds.count("pending"), kinds.count("settled")) == (1, 1)
+
+
+async def test_a_look_on_the_worker_that_settled_the_turn_begins_nothing_again(shop: OpenShop) -> None:
+    """It knows the call from its turn, as one that nobody has begun; another worker has."""
+    began: list[str] = []
+    answers: list[Any] = []
+    queue = f"own-{uuid.uuid4().hex[:8]}"
+    render = agent(ask("render"), "done", tools=[rendering(began, answers, effect=Effect.READ, queue=queue)])
+    desk = await shop(render)
+    run = await desk.client.start("tester", "Go", id=new_id())
+
+    async def pending() -> bool:
+        return [operation.state for operation in await run.operations()] == ["pending"]
+
+    for boundary in (make_boundary([render], desk.ledger, desk.settings), desk.boundary):
+        temporal, _ = await connect(desk.settings, desk.client.engine.address)
+        async with make_worker(temporal, boundary, desk.settings, task_queue=queue):
+            await until(pending)
+            if boundary is desk.boundary:
+                answers.append({"url": "x"})
+                assert (await ended(run)).result == {"url": "x"}
+    assert len(began) == 1
 
 
 @pytest.mark.parametrize(

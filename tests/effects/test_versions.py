@@ -1,12 +1,15 @@
 """Calls outlive deploys: which version of a tool serves a call that was made against another one."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from holdfast import Agent, ContractError, Effect, Outcome, Run, Script, Tier, Tool, ask, tool
+from holdfast import Agent, ContractError, Deprecation, Effect, Outcome, Run, Script, Tier, Tool, ask, tool
+from holdfast.contracts.messages import ModelRequest
 from holdfast.contracts.registry import Registry
+from holdfast.llm.script import Step
 from tests.conftest import OpenShop, Shop, outcomes, until
 from tests.effects.agents import ROOMY
 
@@ -92,6 +95,33 @@ async def test_an_older_minor_serves_a_call_it_understands_and_leaves_others_alo
     async with desk.another_worker(clerk(newer)):
         result = await run.result()
     assert (SERVED, outcomes(result.operations)) == ([served], [("send", Outcome.SUCCEEDED)])
+
+
+@pytest.mark.parametrize(
+    "deprecated", [Deprecation(since="1.3.0", replaced_by="post"), None], ids=["deprecated", "not"]
+)
+async def test_the_model_hears_of_a_deprecation_from_a_newer_minor_that_serves_its_call(
+    shop: OpenShop, deprecated: Deprecation | None
+) -> None:
+    heard: list[str] = []
+
+    def script(request: ModelRequest) -> Step:
+        heard.extend(result.text for message in request.messages for result in message.results)
+        return "done" if heard else ask("send", to="ada")
+
+    def serving(send: Tool) -> Agent:
+        return Agent(name="clerk", model=Script(script), instructions="Send.", tools=[send], limits=ROOMY)
+
+    older, newer = sending("1.2.0", "to"), replace(sending("1.3.0", "to"), deprecated=deprecated)
+    desk = await shop(serving(older), serve=False)
+    run = await desk.client.start("clerk", "Go", id=f"deprecated-{bool(deprecated)}")
+    async with desk.another_worker(serving(older)):
+        await until(run.operations)
+    async with desk.another_worker(serving(newer)):
+        await approved(desk, run)
+        result = await run.result()
+    warning = "\n(from the engine) send 1.3.0: Deprecated since 1.3.0; use post instead." if deprecated else ""
+    assert (heard, result.operations[0].result) == ([f"1.3.0{warning}"], "1.3.0")
 
 
 def test_one_major_of_a_tool_has_one_meaning() -> None:

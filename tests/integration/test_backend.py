@@ -9,15 +9,16 @@ import sqlite3
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import BaseModel
 from standardwebhooks import Webhook
 
-from holdfast import Outcome
+from holdfast import ContractError, Effect, Outcome, Tier
 from holdfast.contracts.errors import SignatureRefused
 from holdfast.contracts.signing import (
     OnceOnly,
@@ -28,8 +29,10 @@ from holdfast.contracts.signing import (
     webhook_headers,
     webhook_signature,
 )
+from holdfast.contracts.tool import Tool
 from holdfast.engine.embedded import free_port
 from holdfast.tools.backend import REMOVED, ToolBackend, without_secrets
+from holdfast.tools.remote import http_tool
 from tests.conftest import OpenShop, until
 from tests.crash.harness import Process
 
@@ -93,6 +96,24 @@ def test_the_onceonly_format_is_hex_over_the_raw_body_and_its_algorithm_may_be_a
     ):
         with pytest.raises(SignatureRefused):
             verify_onceonly({**headers, **change}, b"{}", ["s"])
+
+
+class Nothing(BaseModel):
+    pass
+
+
+def test_a_tool_is_registered_in_the_words_of_the_onceonly_format() -> None:
+    def register(**words: Any) -> Tool:
+        return http_tool(
+            name="nap", url="https://tools.example/nap", description="Nap.", version="1.0.0", effect=Effect.KEYED,
+            tier=Tier.REVERSIBLE, scope="naps:w", arguments=Nothing, sign=OnceOnly(secret="tools"), **words,
+        )  # fmt: skip
+
+    said = register(timeout_ms=1500, max_retries=0)
+    assert (said.timeout, said.attempts) == (timedelta(seconds=1.5), 1)
+    with pytest.raises(ContractError, match="timeout_ms and timeout: give one of them") as refused:
+        register(timeout_ms=1, timeout=timedelta(seconds=1), max_retries=1, attempts=2)
+    assert len(refused.value.faults) == 2
 
 
 def test_what_looks_like_a_secret_is_taken_out_of_answers() -> None:

@@ -144,6 +144,14 @@ class OperationAttempt:
         return self._looked.tenant, self._looked.arguments
 
     @property
+    def _warning(self) -> str:
+        """What the model should know of the contract that serves the call, if it is newer than the one it was made against."""
+        deprecated = self._tool.deprecated
+        if deprecated is None or self._tool.version == self._looked.version:
+            return ""
+        return f"{self._tool.name} {self._tool.version}: {deprecated.told}"
+
+    @property
     def _invalidated(self) -> tuple[str, ...]:
         """The names of kept results that are no longer true once it happened."""
         return tuple(name_of(tool, self._looked.tenant) for tool in self._tool.invalidates)
@@ -277,6 +285,8 @@ class OperationAttempt:
 
     async def _close(self, outcome: Outcome, content: Any, *, acted: bool = True, **meta: Any) -> CallResult:
         names = self._invalidated
+        if warning := self._warning:
+            meta["warning"] = warning
         new = Settlement(outcome=outcome, content=content, meta=meta, acted=acted, invalidates=names)
         owner = self._owner if self._reserved else OUTSIDE if self._looked.state is State.PENDING else ""
         try:
@@ -295,7 +305,8 @@ class OperationAttempt:
 
     def _tell(self, outcome: Outcome, content: Any) -> None:
         """Spare the next turn the reading of a result that this process has settled, if nobody can still change it."""
-        if outcome in {Outcome.SUCCEEDED, Outcome.FAILED} and not self._looked.receipt:
+        told_at_once = not self._looked.receipt and not self._warning
+        if outcome in {Outcome.SUCCEEDED, Outcome.FAILED} and told_at_once:
             self._boundary.transcripts.tell(
                 self._run_id, self._call.turn, self._call.id, outcome, content, self._tool.result_limit
             )
@@ -324,6 +335,7 @@ class OperationAttempt:
     async def _in_transaction(self, arguments: BaseModel, attempt: int) -> CallResult:
         """The effect and its settlement commit together, or neither does."""
         names = self._invalidated
+        meta = {"attempt": attempt, **({"warning": self._warning} if self._warning else {})}
         try:
             async with self._ledger.open() as connection:
                 end = await run_once(self._tool, arguments, self._context(attempt, connection))
@@ -332,9 +344,7 @@ class OperationAttempt:
                     end = Failed(code=ErrorCode.TOOL_FAILED, message=message)
                 if isinstance(end, Failed):
                     raise _RolledBack(end)
-                new = Settlement(
-                    outcome=Outcome.SUCCEEDED, content=end.content, meta={"attempt": attempt}, invalidates=names
-                )
+                new = Settlement(outcome=Outcome.SUCCEEDED, content=end.content, meta=meta, invalidates=names)
                 settled = await connection.run_sync(settle_with_effect, self._run_id, self._call.id, self._owner, new)
         except _RolledBack as rolled_back:
             return await self._record(rolled_back.end, attempt)

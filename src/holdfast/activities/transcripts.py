@@ -154,9 +154,10 @@ def conversation(request: str, past: Sequence[PastTurn], limit: ResultLimit) -> 
 
 def told_part(result: ToldResult, limit: int) -> ToolResult:
     """What the model is told of one call."""
+    warning = f"\n(from the engine) {result.warning}" if result.warning else ""
     return ToolResult(
         id=result.call_id,
-        text=excerpt(text_of(result.content), limit, result.operation_id),
+        text=excerpt(text_of(result.content), limit, result.operation_id) + warning,
         failed=result.outcome is not Outcome.SUCCEEDED,
     )
 

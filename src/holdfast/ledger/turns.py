@@ -64,6 +64,8 @@ class ToldResult:
     tool: str
     outcome: Outcome
     content: Any
+    warning: str = ""
+    """About the contract that served it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +231,7 @@ def read_request_text(connection: Connection, run_id: str) -> str:
 
 OUTCOME_COLUMNS = (
     operations.c.operation_id, operations.c.turn, operations.c.call_id, operations.c.tool, operations.c.outcome,
-    operations.c.receipt_seq, entries.c.body,
+    operations.c.receipt_seq, entries.c.body, entries.c.meta,
 )  # fmt: skip
 RESULTS = Statement(
     select(*OUTCOME_COLUMNS)
@@ -274,6 +276,7 @@ def _told(row: Any) -> ToldResult:
         tool=row.tool,
         outcome=Outcome(row.outcome or Outcome.UNKNOWN),
         content=None if row.body is None else json.loads(row.body),
+        warning=json.loads(row.meta)["warning"] if '"warning":' in row.meta else "",
     )
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from holdfast.contracts.context import ToolContext
 from holdfast.contracts.effects import Effect, Tier
-from holdfast.contracts.errors import ErrorCode, SignatureRefused, ToolError
+from holdfast.contracts.errors import ContractError, ErrorCode, SignatureRefused, ToolError
 from holdfast.contracts.identity import canonical_json
 from holdfast.contracts.signing import Dialect, OnceOnly, onceonly_headers, webhook_headers
 from holdfast.contracts.tool import Tool, tool
@@ -30,6 +31,8 @@ def http_tool(
     arguments: type[BaseModel],
     result: Any = Any,
     sign: Dialect,
+    timeout_ms: int | None = None,
+    max_retries: int | None = None,
     **clauses: Any,
 ) -> Tool:
     """A tool whose work is done by a signed POST to a URL.
@@ -48,11 +51,14 @@ def http_tool(
         arguments: A pydantic model.
         result: The type of the result; any JSON unless said.
         sign: The dialect, and the name of the secret.
+        timeout_ms: The OnceOnly format's word for `timeout`, in milliseconds.
+        max_retries: Its word for `attempts`, which count the first one, too.
         clauses: Every other clause of a contract; see `Tool`.
 
     Raises:
         ContractError: With every fault of the contract.
     """
+    clauses |= _in_our_words(name, clauses, timeout_ms, max_retries)
     parts = urlsplit(url)
     upstream = Upstream(base_url=f"{parts.scheme}://{parts.netloc}")
     path = parts.path + (f"?{parts.query}" if parts.query else "")
@@ -79,6 +85,20 @@ def http_tool(
         upstreams={name: upstream, **clauses.pop("upstreams", {})},
         **clauses,
     )(function)
+
+
+def _in_our_words(
+    name: str, clauses: dict[str, Any], timeout_ms: int | None, max_retries: int | None
+) -> dict[str, Any]:
+    pairs = (("timeout_ms", timeout_ms, "timeout"), ("max_retries", max_retries, "attempts"))
+    if twice := [f"{word} and {ours}" for word, given, ours in pairs if given is not None and ours in clauses]:
+        raise ContractError(f"tool {name!r}", [f"{both}: give one of them" for both in twice])
+    said: dict[str, Any] = {}
+    if timeout_ms is not None:
+        said["timeout"] = timedelta(milliseconds=timeout_ms)
+    if max_retries is not None:
+        said["attempts"] = max_retries + 1
+    return said
 
 
 def _signed(sign: Dialect, name: str, scope: str, args: BaseModel, ctx: ToolContext) -> tuple[bytes, dict[str, str]]:

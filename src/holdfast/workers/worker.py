@@ -93,9 +93,11 @@ def make_worker(
 ) -> Worker:
     """A Temporal worker for the boundary's agents and tools. Workflows run unsandboxed unless another runner is given."""
     versioned = bool(settings.deployment and settings.build_id)
+    queue = task_queue or settings.task_queue
     return Worker(
         client,
-        task_queue=task_queue or settings.task_queue,
+        task_queue=queue,
+        max_task_queue_activities_per_second=_pace_of(boundary, queue),
         workflows=[AgentRun],
         activities=[*_engine_activities(boundary), *(_tool_activity(boundary, t) for t in _tools(boundary))],
         workflow_runner=workflow_runner or UnsandboxedWorkflowRunner(),
@@ -115,6 +117,18 @@ def make_worker(
         if versioned
         else None,
     )
+
+
+def _pace_of(boundary: Boundary, queue: str) -> float | None:
+    """How many activities a second Temporal gives out of the queue of a tool with a rate of its own, over all workers.
+
+    The rate itself is kept in the ledger, exactly. This spares calls that wait the way to a worker and back.
+    """
+    named = {name for name, versions in boundary.registry.tools.items() if versions.newest.queue == queue}
+    if len(named) != 1:
+        return None
+    rates = boundary.registry.tools[named.pop()].newest.rates
+    return min((rate.count / rate.per.total_seconds() for rate in rates if rate.each == "tool"), default=None)
 
 
 def _tools(boundary: Boundary) -> list[ToolVersions]:
