@@ -86,7 +86,7 @@ async def test_pending_work_is_looked_at_until_it_has_ended_and_begun_once(
     shop: OpenShop, effect: Effect, lane: Lane
 ) -> None:
     began: list[str] = []
-    clauses = {"lane": lane, "timeout": timedelta(seconds=2)}
+    clauses: dict[str, Any] = {"lane": lane, "timeout": timedelta(seconds=2)}
     answers = [None, ToolError("busy", retryable=True), ConnectionError("the line went dead"), {"url": "x"}]
     desk = await shop(agent(ask("render"), "done", tools=[rendering(began, answers, effect=effect, **clauses)]))
     run = await desk.client.start("tester", "Go", id=new_id())

@@ -6,7 +6,8 @@ from holdfast.ledger.ledger import Ledger
 from holdfast.ledger.operations import Looked, NotAskedFor, OperationMoved, State
 from holdfast.ledger.runs import NewRun, RunRow
 from holdfast.ledger.throttle import Throttle, Throttled
-from holdfast.ledger.turns import AskedCall, NewTurn, PastTurn, ToldResult, TurnContext
+from holdfast.ledger.transcript import PastTurn, ToldResult, TurnContext
+from holdfast.ledger.turns import AskedCall, NewTurn
 from holdfast.ledger.verify import Verification
 
 __all__ = [

@@ -40,6 +40,7 @@ from holdfast.ledger import (
     runs,
     served,
     throttle,
+    transcript,
     turns,
     verify,
 )
@@ -52,7 +53,8 @@ from holdfast.ledger.runs import NewRun, RunRow
 from holdfast.ledger.tables import entries as entries_table
 from holdfast.ledger.tables import runs as runs_table
 from holdfast.ledger.throttle import Throttle, Throttled
-from holdfast.ledger.turns import NewTurn, TurnContext
+from holdfast.ledger.transcript import TurnContext
+from holdfast.ledger.turns import NewTurn
 from holdfast.ledger.verify import Verification
 
 if TYPE_CHECKING:
@@ -143,11 +145,11 @@ class Ledger:
 
     async def record_said(self, run_id: str, said_id: str, text: str) -> Said:
         """Write down what the user says during a run."""
-        return await self._write(turns.record_said, run_id, said_id, text)
+        return await self._write(transcript.record_said, run_id, said_id, text)
 
     async def read_context(self, run_id: str, turn: TurnInput, *, known: int, intents: bool) -> TurnContext:
-        """What a turn needs to know; see `turns.read_context`."""
-        return await self._read(turns.read_context, run_id, turn, known=known, intents=intents)
+        """What a turn needs to know; see `transcript.read_context`."""
+        return await self._read(transcript.read_context, run_id, turn, known=known, intents=intents)
 
     async def read_result(self, run_id: str, operation_id: str) -> Any:
         """The whole content an operation was settled with; see `listing.read_result`."""

@@ -1,0 +1,224 @@
+"""Transcripts: what was said, answered and told in a run, read back for its next turn."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, func, select
+
+from holdfast.contracts.effects import Outcome
+from holdfast.contracts.messages import Message
+from holdfast.contracts.wire import Said, TurnInput, TurnResult
+from holdfast.ledger.branches import Orphan, read_orphans
+from holdfast.ledger.entries import COLUMNS, NewEntry, append, entry_of, find, read_entries
+from holdfast.ledger.lineage import branch_of, turn_of
+from holdfast.ledger.listing import read_call
+from holdfast.ledger.pending import receipt
+from holdfast.ledger.runs import RunRow, read_run
+from holdfast.ledger.statement import Statement
+from holdfast.ledger.tables import entries, operations
+from holdfast.ledger.turns import read_turn_result
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToldResult:
+    """What became of one call, as the next turn tells the model."""
+
+    operation_id: str
+    call_id: str
+    tool: str
+    outcome: Outcome
+    content: Any
+    warning: str = ""
+    """About the contract that served it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastTurn:
+    """A settled turn with the outcomes of its calls: one step of the transcript."""
+
+    heard: tuple[str, ...]
+    message: Message
+    note: str
+    results: tuple[ToldResult, ...]
+
+
+def read_request_text(connection: Connection, run_id: str) -> str:
+    """The text the run was asked with; empty once erased."""
+    entry = find(connection, run_id, "requested", "")
+    return "" if entry is None or entry.content is None else str(entry.content["text"])
+
+
+OUTCOME_COLUMNS = (
+    operations.c.operation_id, operations.c.turn, operations.c.call_id, operations.c.tool, operations.c.outcome,
+    operations.c.receipt_seq, entries.c.body, entries.c.meta,
+)  # fmt: skip
+RESULTS = Statement(
+    select(*OUTCOME_COLUMNS)
+    .select_from(
+        operations.join(
+            entries,
+            and_(
+                entries.c.run_id == operations.c.run_id,
+                entries.c.seq == func.coalesce(operations.c.receipt_seq, operations.c.settled_seq),
+            ),
+        )
+    )
+    .where(
+        operations.c.run_id == bindparam("run"),
+        operations.c.left_by == 0,
+        operations.c.turn >= bindparam("first"),
+        operations.c.turn <= bindparam("last"),
+    )
+    .order_by(operations.c.turn, operations.c.idx)
+)  # fmt: skip
+
+
+def read_results(connection: Connection, run_id: str, first: int, last: int) -> dict[int, tuple[ToldResult, ...]]:
+    """What the model was told of the calls of the turns from `first` to `last`, in the order it asked.
+
+    That is what became of each, or a receipt where its work went on in the background.
+    """
+    told: dict[int, list[ToldResult]] = {}
+    for row in RESULTS.all(connection, {"run": run_id, "first": first, "last": last}):
+        result = _told(row)
+        if row.receipt_seq is not None and row.body is not None:
+            given = receipt(row.operation_id, result.content["reference"])
+            result = replace(result, outcome=Outcome.SUCCEEDED, content=given)
+        told.setdefault(row.turn, []).append(result)
+    return {turn: tuple(results) for turn, results in told.items()}
+
+
+def _told(row: Any) -> ToldResult:
+    return ToldResult(
+        operation_id=row.operation_id,
+        call_id=row.call_id,
+        tool=row.tool,
+        outcome=Outcome(row.outcome or Outcome.UNKNOWN),
+        content=None if row.body is None else json.loads(row.body),
+        warning=json.loads(row.meta)["warning"] if '"warning":' in row.meta else "",
+    )
+
+
+def read_ended(connection: Connection, run_id: str, operation_ids: Sequence[str]) -> tuple[ToldResult, ...]:
+    """What became of background work that has ended, in the order given."""
+    if not operation_ids:
+        return ()
+    settled = and_(entries.c.run_id == operations.c.run_id, entries.c.seq == operations.c.settled_seq)
+    query = (
+        select(*OUTCOME_COLUMNS)
+        .select_from(operations.join(entries, settled))
+        .where(operations.c.run_id == run_id, operations.c.operation_id.in_(operation_ids))
+    )
+    found = {row.operation_id: _told(row) for row in connection.execute(query)}
+    return tuple(found[one] for one in operation_ids if one in found)
+
+
+def read_past(connection: Connection, run_id: str, branches: Sequence[int], *, before: int) -> list[PastTurn]:
+    """The settled turns before a turn number, with their outcomes, along the branches that lead there."""
+    results = read_results(connection, run_id, 1, before - 1)
+    past: list[PastTurn] = []
+    for entry in read_entries(connection, run_id, kind="turn"):
+        turn, branch = turn_of(entry.ref)
+        if turn >= before or branch != branch_of(branches, turn):
+            continue
+        content: dict[str, Any] = entry.content or {
+            "heard": (),
+            "message": {"role": "assistant", "parts": []},
+            "note": "",
+        }
+        past.append(
+            PastTurn(
+                heard=tuple(content["heard"]),
+                message=Message.model_validate(content["message"]),
+                note=content["note"],
+                results=results.get(turn, ()),
+            )
+        )
+    return past
+
+
+def read_intents(connection: Connection, run_id: str) -> set[str]:
+    """The intents of this run's operations that happened, may have happened or may still happen."""
+    query = select(operations.c.intent).where(
+        operations.c.run_id == run_id,
+        operations.c.intent != "",
+        operations.c.outcome.is_(None) | operations.c.outcome.in_([Outcome.SUCCEEDED, Outcome.UNKNOWN]),
+    )
+    return set(connection.execute(query).scalars())
+
+
+def record_said(connection: Connection, run_id: str, said_id: str, text: str) -> Said:
+    """Write down something the user says during a run, and give its reference."""
+    found = find(connection, run_id, "said", said_id)
+    if found is not None:
+        return Said(ref=found.seq)
+    [anchor] = append(connection, run_id, [NewEntry(kind="said", ref=said_id, content={"text": text})])
+    return Said(ref=anchor[0])
+
+
+def read_said(connection: Connection, run_id: str, said: Sequence[Said]) -> tuple[str, ...]:
+    """The texts behind references; text that came through Temporal is taken as it is."""
+    texts: list[str] = []
+    for one in said:
+        if not one.ref:
+            texts.append(one.text)
+            continue
+        where = (entries.c.run_id == run_id, entries.c.seq == one.ref, entries.c.kind == "said")
+        row = connection.execute(select(*COLUMNS).where(*where)).one_or_none()
+        entry = None if row is None else entry_of(row)
+        if entry is not None and entry.content is not None:
+            texts.append(str(entry.content["text"]))
+    return tuple(texts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnContext:
+    """Everything a turn needs to know, read in one go."""
+
+    run: RunRow
+    settled: TurnResult | None
+    """The turn was settled before: this is its result, and the model is not asked again."""
+    request: str
+    past: list[PastTurn]
+    """Settled turns behind `known`."""
+    results: tuple[ToldResult, ...]
+    """The outcomes of the last turn's calls."""
+    said: tuple[str, ...]
+    intents: set[str]
+    ended: tuple[ToldResult, ...] = ()
+    """Background work that has ended since."""
+    orphans: tuple[Orphan, ...] = ()
+    """What branches left behind have done, for the calls that this one asks for again."""
+    again: tuple[str, dict[str, Any]] | None = None
+    """Tool and arguments of the call that the run begins with, instead of asking the model."""
+
+
+def read_context(connection: Connection, run_id: str, given: TurnInput, *, known: int, intents: bool) -> TurnContext:
+    """What `model_turn` needs; `known` is the last turn whose conversation the process still has, 0 for none.
+
+    Raises:
+        RunNotFound: There is no such run.
+    """
+    turn, run = given.turn, read_run(connection, run_id)
+    past = [] if known else read_past(connection, run_id, run.branches, before=turn)
+    results = read_results(connection, run_id, known, known).get(known, ()) if known else ()
+    return TurnContext(
+        run=run,
+        settled=read_turn_result(connection, run_id, turn, run.branches),
+        request="" if known else read_request_text(connection, run_id),
+        past=past,
+        results=past[-1].results if past else results,
+        said=read_said(connection, run_id, given.said),
+        ended=read_ended(connection, run_id, given.jobs),
+        intents=read_intents(connection, run_id) if intents else set(),
+        again=_again(connection, run_id) if turn == 1 else None,
+        orphans=read_orphans(connection, run_id) if run.branches else (),
+    )
+
+
+def _again(connection: Connection, run_id: str) -> tuple[str, dict[str, Any]] | None:
+    requested = find(connection, run_id, "requested", "")
+    operation_id = "" if requested is None else requested.meta.get("again", "")
+    return read_call(connection, operation_id) if operation_id else None
