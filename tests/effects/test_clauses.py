@@ -173,7 +173,7 @@ async def test_the_calls_of_a_tool_with_a_queue_of_its_own_are_given_out_at_its_
     desk = await shop(agent(CALLS, "done", tools=[act]))
     temporal, _ = await connect(desk.settings, desk.client.engine.address)
     own = make_worker(temporal, desk.boundary, desk.settings, task_queue=queue)
-    assert own.config()["max_task_queue_activities_per_second"] == 2
+    assert own.config().get("max_task_queue_activities_per_second") == 2
     async with own:
         operations = await done(desk)
     assert [operation.outcome for operation in operations] == [Outcome.SUCCEEDED] * 6
