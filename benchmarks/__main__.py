@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import SYSTEMS
+from benchmarks.measure import SYSTEMS, TURNS
 from benchmarks.picture import draw
 from benchmarks.recovery import recovery_seconds
 from holdfast.engine.embedded import EmbeddedEngine
@@ -67,13 +67,26 @@ def show(report: dict[str, Any]) -> None:
     }
     base = median[BASE]
     print(f"10 turns of one tool call with a 2 KB result, medians of {ROUNDS} rounds; ratios to {BASE}")
-    print(f"{'':28}{'ms a run':>10}{'':8}{'runs/s, 20 at once':>20}{'':8}{'CPU ms a run':>14}{'peak MB':>9}{'':8}")
+    print(
+        f"{'':30}{'ms a run':>10}{'':8}{'runs/s, 20 at once':>20}{'':8}{'ms a call then':>16}{'':8}{'CPU ms a run':>14}{'peak MB':>9}"
+    )
     for name, one in median.items():
-        ratios = [f"{one[key] / base[key]:.2f}x" for key in ("latency_ms", "runs_per_second", "rss_mb")]
+        ratios = [f"{one[key] / base[key]:.2f}x" for key in ("latency_ms", "runs_per_second", "call_ms", "rss_mb")]
         print(
-            f"{name:28}{one['latency_ms']:10.0f}{ratios[0]:>8}{one['runs_per_second']:20.1f}{ratios[1]:>8}"
-            f"{one['cpu_ms']:14.0f}{one['rss_mb']:9.0f}{ratios[2]:>8}"
+            f"{name:30}{one['latency_ms']:10.0f}{ratios[0]:>8}{one['runs_per_second']:20.1f}{ratios[1]:>8}"
+            f"{one['call_ms']:16.1f}{ratios[2]:>8}{one['cpu_ms']:14.0f}{one['rss_mb']:9.0f}{ratios[3]:>8}"
         )
+    activity_ms = base["latency_ms"] / (2 * TURNS + 1)
+    print(
+        f"\nreserve and settle of a call, ms, and as a share of a hand-written activity ({activity_ms:.1f}, {base['call_ms']:.1f} ms)"
+    )
+    for name, one in median.items():
+        if one["protocol_ms"]:
+            alone, at_once = one["protocol_ms"], one["protocol_at_once_ms"]
+            print(
+                f"{name:30}one run at a time {alone:5.2f}{alone / activity_ms:7.0%}    "
+                f"20 at once {at_once:5.2f}{at_once / base['call_ms']:7.0%}"
+            )
     print("\nhistory, bytes")
     for name, sizes in report["history"].items():
         last = len(sizes) - 1

@@ -58,6 +58,7 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "hand-written, sandboxed": lambda: hand(sandboxed=True),
     "hand-written, unsandboxed": lambda: hand(sandboxed=False),
     "holdfast, KEYED": holdfast,
+    "holdfast, KEYED, PostgreSQL": lambda: holdfast(postgres=True),
     "holdfast, READ": lambda: holdfast(effect=_effect("READ")),
     "holdfast, fast lane": lambda: holdfast(lane="fast"),
     "holdfast, fast lane, model too": lambda: holdfast(lane="fast", model_lane="fast"),
@@ -67,30 +68,55 @@ SYSTEMS: dict[str, Callable[[], System]] = {
 
 
 async def speed(system: System, address: str) -> dict[str, Any]:
-    """Median latency of single runs, throughput of many, peak memory and CPU of this process."""
+    """Median latency of single runs, throughput of many with the latency of their calls, peak memory and CPU of this process."""
     async with system.serving(address, f"bench-{uuid.uuid4().hex[:8]}", TURNS):
         for _ in range(WARM_UP):
             await system.run(uuid.uuid4().hex)
+        system.protocol_ms()
         latencies: list[float] = []
         for _ in range(ONE_BY_ONE):
             began = time.perf_counter()
             await system.run(uuid.uuid4().hex)
             latencies.append(time.perf_counter() - began)
+        alone = system.protocol_ms()
         slots = asyncio.Semaphore(AT_ONCE)
 
-        async def one() -> None:
+        ids = [uuid.uuid4().hex for _ in range(TOGETHER)]
+
+        async def one(run_id: str) -> None:
             async with slots:
-                await system.run(uuid.uuid4().hex)
+                await system.run(run_id)
 
         cpu, began = time.process_time(), time.perf_counter()
-        await asyncio.gather(*(one() for _ in range(TOGETHER)))
+        await asyncio.gather(*(one(run_id) for run_id in ids))
         took = time.perf_counter() - began
+        calls = [ms for run_id in ids[AT_ONCE : AT_ONCE * 2] for ms in await call_milliseconds(system, run_id)]
         return {
+            "protocol_ms": alone,
+            "protocol_at_once_ms": system.protocol_ms(),
+            "call_ms": statistics.median(calls) if calls else 0.0,
             "latency_ms": statistics.median(latencies) * 1000,
             "runs_per_second": TOGETHER / took,
             "cpu_ms": (time.process_time() - cpu) / TOGETHER * 1000,
             "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
+
+
+async def call_milliseconds(system: System, run_id: str) -> list[float]:
+    """From the scheduling of each tool activity to its reported end; nothing for local activities."""
+    started: dict[int, int] = {}
+    number = 0
+    took: list[float] = []
+    async for event in system.handle(run_id).fetch_history_events():
+        at = event.event_time.ToNanoseconds()
+        if event.HasField("activity_task_scheduled_event_attributes"):
+            number += 1
+            if number % 2 == 0:
+                started[event.event_id] = at
+        ended = event.activity_task_completed_event_attributes.scheduled_event_id
+        if ended in started:
+            took.append((at - started[ended]) / 1e6)
+    return took
 
 
 async def history(system: System, address: str, turns: int) -> dict[str, Any]:

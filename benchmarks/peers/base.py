@@ -13,6 +13,10 @@ RESULT = "x" * 2000
 class System(ABC):
     """One system, serving runs in this process."""
 
+    def protocol_ms(self) -> float:
+        """Of each call since this was asked last, the median time for writing down that it begins and how it ended; 0 for none."""
+        return 0.0
+
     @abstractmethod
     def serving(self, address: str, queue: str, turns: int) -> AbstractAsyncContextManager[None]:
         """A worker for runs of so many turns."""

@@ -7,7 +7,17 @@ from typing import Any
 
 from holdfast.contracts.effects import Lane
 from holdfast.contracts.errors import ErrorCode, ModelError
-from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, Part, StopReason, Text, ToolCall, Usage
+from holdfast.contracts.messages import (
+    Message,
+    ModelRequest,
+    ModelResponse,
+    Part,
+    StopReason,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from holdfast.contracts.price import FREE, Price
 
 CHARACTERS_PER_TOKEN = 4
@@ -96,7 +106,7 @@ class Script:
 
 def _estimate(request: ModelRequest, answer: Message) -> Usage:
     """A plausible usage, so that limits and tables work with a script as with a model."""
-    read = sum(len(message.text) + sum(len(r.text) for r in message.results) for message in request.messages)
+    read = sum(len(part.text) for m in request.messages for part in m.parts if isinstance(part, Text | ToolResult))
     written = len(answer.text) + sum(len(json.dumps(call.arguments)) for call in answer.calls)
     return Usage(
         input_tokens=(len(request.instructions) + read) // CHARACTERS_PER_TOKEN + 1,
