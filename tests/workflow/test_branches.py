@@ -24,7 +24,7 @@ def new_id() -> str:
 class Mind:
     """An agent that can be made to think otherwise, and what it has sent."""
 
-    def __init__(self, *steps: Step, tier: Tier = Tier.REVERSIBLE, lane: Lane = Lane.STANDARD) -> None:
+    def __init__(self, *steps: Step, tier: Tier = Tier.REVERSIBLE, lane: Lane = Lane.STANDARD, **clauses: Any) -> None:
         self.steps: list[Step] = list(steps)
         self.sent: list[str] = []
         self.looked: list[int] = []
@@ -32,8 +32,8 @@ class Mind:
         self.hold = asyncio.Event()
         self.hold.set()
 
-        @tool(version="1.0.0", effect=Effect.ONCE, tier=tier, scope="letters:w")
-        async def send(to: str) -> str:
+        @tool(version="1.0.0", effect=Effect.ONCE, tier=tier, scope="letters:w", **clauses)
+        async def send(to: str, words: str = "") -> str:
             """Send a letter."""
             self.sent.append(to)
             await self.hold.wait()
@@ -142,6 +142,21 @@ async def test_what_was_approved_and_done_is_not_asked_for_again(shop: OpenShop)
 
 async def waits(run: Run) -> list[str]:
     return [waiting.operation for waiting in (await run.state()).waiting]
+
+
+async def test_what_was_left_behind_counts_when_the_same_is_asked_in_other_words(shop: OpenShop) -> None:
+    mind = Mind(ask("send", to="ada", words="Hello"), "Sent.", same_intent=("to",))
+    desk = await shop(mind.agent)
+    run = await start(desk)
+    await run.result()
+    mind.steps[:] = [ask("send", to="ada", words="Good day"), "Not again."]
+    await run.reset(1)
+    [waiting] = await until(lambda: waits(run))
+    [held] = (await run.state()).waiting
+    assert held.reason.startswith("duplicate_suspected")
+    await run.decide(waiting, approve=False, by="ada")
+    assert (await run.result()).text == "Not again."
+    assert mind.sent == ["ada"]
 
 
 async def test_a_call_that_waits_for_a_person_is_left_behind_unexecuted(shop: OpenShop) -> None:

@@ -18,10 +18,9 @@ from holdfast.ledger.operations import fence
 from holdfast.ledger.runs import RunRow, read_run
 from holdfast.ledger.runs import close_run as close_branch
 from holdfast.ledger.statement import Statement
-from holdfast.ledger.tables import operations, runs
+from holdfast.ledger.tables import operations
 
 BRANCH = Statement(NEW_HEAD.values(branches=bindparam("all"), status=RunStatus.RUNNING, closed_at=bindparam("closed")))
-LINEAGE = Statement(select(runs.c.branches).where(runs.c.run_id == bindparam("id")).with_for_update())
 ORPHANED = (
     (operations.c.left_by > 0)
     & operations.c.effect.not_in([Effect.READ, ""])
@@ -65,17 +64,6 @@ def begin_branch(connection: Connection, run_id: str, turn: int, *, left: str, b
     entry = NewEntry(kind="branch", ref=str(number), meta=meta, content={"reason": reason} if reason else None)
     append(connection, run_id, [entry], BRANCH, all=json.dumps([*run.branches, turn]), closed=None)
     return number
-
-
-def require_lineage(connection: Connection, run_id: str, branches: tuple[int, ...]) -> None:
-    """Lock the run's row, and refuse who does not know that the run has branched.
-
-    Raises:
-        LedgerConflict: It has branched since.
-    """
-    row = LINEAGE.one(connection, {"id": run_id})
-    if tuple(json.loads(row.branches)) != branches:
-        raise LedgerConflict(f"run {run_id!r} was reset since: what the branch left behind thinks is not written down")
 
 
 def close_run(connection: Connection, run_id: str, close: CloseInput, *, execution: str = "") -> tuple[RunRow, Anchor]:

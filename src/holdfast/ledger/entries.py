@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from holdfast.contracts.errors import RunNotFound
+from holdfast.contracts.errors import LedgerConflict, RunNotFound
 from holdfast.contracts.identity import canonical_json
 from holdfast.contracts.wire import Anchor
 from holdfast.ledger.chain import ANCHOR_CHARACTERS, content_hash, entry_hash, new_salt
@@ -40,7 +40,9 @@ def moment(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
-HEAD = Statement(select(runs.c.head_seq, runs.c.head_hash).where(runs.c.run_id == bindparam("id")).with_for_update())
+HEAD = Statement(
+    select(runs.c.head_seq, runs.c.head_hash, runs.c.branches).where(runs.c.run_id == bindparam("id")).with_for_update()
+)
 INSERT = Statement(insert(entries), columns=[column.name for column in entries.c])
 NEW_HEAD = (
     update(runs).where(runs.c.run_id == bindparam("id")).values(head_seq=bindparam("seq"), head_hash=bindparam("hash"))
@@ -49,16 +51,28 @@ UPDATE_HEAD = Statement(NEW_HEAD)
 
 
 def append(
-    connection: Connection, run_id: str, new: Sequence[NewEntry], change: Statement = UPDATE_HEAD, **values: Any
+    connection: Connection,
+    run_id: str,
+    new: Sequence[NewEntry],
+    change: Statement = UPDATE_HEAD,
+    *,
+    branches: Sequence[int] | None = None,
+    **values: Any,
 ) -> list[Anchor]:
     """Append to the run's chain and update its row, after every other row is locked: here the run's row is.
 
     `change` is `NEW_HEAD` with further columns, and `values` are its parameters.
+
+    Raises:
+        RunNotFound: There is no such run.
+        LedgerConflict: `branches` is given, and the run has branched since they were read.
     """
     head = HEAD.first(connection, {"id": run_id})
     if head is None:
         raise RunNotFound(f"the ledger has no run {run_id!r}")
-    seq, previous = head
+    if branches is not None and json.loads(head.branches) != list(branches):
+        raise LedgerConflict(f"run {run_id!r} was reset since: what the branch left behind thinks is not written down")
+    seq, previous = head.head_seq, head.head_hash
     at = now_ms()
     rows: list[dict[str, Any]] = []
     for entry in new:

@@ -9,7 +9,6 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from holdfast.contracts.effects import Outcome, Tier, Verdict
 from holdfast.contracts.messages import Message
 from holdfast.contracts.wire import Anchor, Head, TurnResult
-from holdfast.ledger.branches import require_lineage
 from holdfast.ledger.entries import NEW_HEAD, NewEntry, append, find, now_ms
 from holdfast.ledger.lineage import turn_ref
 from holdfast.ledger.statement import Statement
@@ -73,7 +72,6 @@ def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> tuple[Turn
     taken_over = [(index, asked) for index, asked in enumerate(new.calls) if asked.taken_over]
     if taken_over:
         _lock(connection, [asked.head.id for _, asked in taken_over])
-    require_lineage(connection, run_id, new.branches)
     settled = read_turn_result(connection, run_id, new.turn, new.branches)
     if settled is not None:
         return settled, False
@@ -101,6 +99,7 @@ def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> tuple[Turn
             ),
         ],
         ADD_TURN,
+        branches=new.branches,
         more_calls=len(new.calls),
         more_tokens=result.tokens,
         more_cost=round(result.cost_usd * 1e6),

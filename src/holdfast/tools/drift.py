@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -46,36 +47,37 @@ class DriftWatch:
         self._store = store
         self._notices = notices
         self._every = every
-        self._counts: dict[tuple[str, str], Counts] = {}
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+        """By tool, version and field of `Counts`."""
         self._owners: dict[str, str] = {}
         self._summing: asyncio.Task[None] | None = None
 
     def asked(self, tool: Tool, *, invalid: bool) -> None:
         """A model has asked for a call."""
-        self._note(tool, Counts(asked=1, invalid=int(invalid)))
+        self._note(tool, "asked", *([Misfit.INVALID] if invalid else ()))
 
     def mismatched(self, tool: Tool) -> None:
         """A tool could not read what it was answered."""
-        self._note(tool, Counts(mismatched=1))
+        self._note(tool, Misfit.MISMATCHED)
 
     def of(self, tool: Tool) -> "Callable[[str, Upstream, httpx.Request, httpx.Response], None]":
         """Watches the answers that a tool gets through `ctx.http`; they are read."""
 
         def watch(name: str, upstream: Upstream, request: "httpx.Request", response: "httpx.Response") -> None:
             if response.is_client_error:
-                self._note(tool, Counts(answered=1, refused=int(response.status_code not in PASSING)))
+                refused = response.status_code not in PASSING
+                self._note(tool, "answered", *([Misfit.REFUSED] if refused else ()))
             elif response.is_success:
-                self._note(tool, Counts(answered=1) + _misfits(tool, name, upstream, request, response))
+                self._note(tool, "answered", *_misfits(tool, name, upstream, request, response))
 
         return watch
 
-    def _note(self, tool: Tool, more: Counts) -> None:
-        key = (tool.name, tool.version)
-        self._counts[key] = self._counts.get(key, Counts()) + more
+    def _note(self, tool: Tool, *what: str) -> None:
         self._owners[tool.name] = tool.owner
-        for misfit in Misfit:
-            if getattr(more, misfit):
-                count_misfit(*key, misfit)
+        for field in what:
+            self._counts[tool.name, tool.version, field] += 1
+            if isinstance(field, Misfit):
+                count_misfit(tool.name, tool.version, field)
         if self._summing is None or self._summing.done():
             self._summing = asyncio.create_task(self._sum_up_soon())
 
@@ -85,15 +87,18 @@ class DriftWatch:
 
     async def sum_up(self) -> None:
         """Bring the counts to the ledger, and tell owners what has risen. What the ledger does not take is kept."""
-        counts, self._counts = self._counts, {}
-        if not counts:
+        counted, self._counts = self._counts, Counter()
+        if not counted:
             return
+        fields: dict[tuple[str, str], dict[str, int]] = {}
+        for (tool, version, field), number in counted.items():
+            fields.setdefault((tool, version), {})[field] = number
+        counts = {key: Counts(**found) for key, found in fields.items()}
         try:
             await self._store.add_counts(counts)
             found = await self._store.read_drift()
         except LedgerError as error:
-            for key, more in counts.items():
-                self._counts[key] = self._counts.get(key, Counts()) + more
+            self._counts.update(counted)
             log.warning("counts of what does not fit are not written", reason=str(error))
             return
         for drift in found:
@@ -120,7 +125,9 @@ def drift_notice(drift: Drift, misfit: Misfit, owner: str) -> Notice:
     return Notice(kind="drift", subject=f"{misfit} in {drift.tool} {drift.version}", text=text, owner=owner)
 
 
-def _misfits(tool: Tool, name: str, upstream: Upstream, request: "httpx.Request", response: "httpx.Response") -> Counts:
+def _misfits(
+    tool: Tool, name: str, upstream: Upstream, request: "httpx.Request", response: "httpx.Response"
+) -> tuple[Misfit, ...]:
     """What of an answer does not fit what the contract says of its endpoint."""
     for endpoint in tool.endpoints:
         declared = endpoint.upstream == name and endpoint.answers is not None
@@ -130,6 +137,6 @@ def _misfits(tool: Tool, name: str, upstream: Upstream, request: "httpx.Request"
             endpoint.answer_adapter.validate_json(response.content)
             unknown = unknown_fields(endpoint.answer_schema, response.json())
         except (ValidationError, ValueError):
-            return Counts(mismatched=1)
-        return Counts(unknown=int(bool(unknown)))
-    return Counts()
+            return (Misfit.MISMATCHED,)
+        return (Misfit.UNKNOWN,) if unknown else ()
+    return ()
