@@ -14,6 +14,7 @@ import pytest
 from holdfast import (
     Backoff,
     BackoffKind,
+    DecisionRefused,
     Effect,
     Lane,
     Outcome,
@@ -39,6 +40,7 @@ from tests.crash.harness import Process
 from tests.effects import jobs
 from tests.effects.agents import agent, ended
 
+LATER = Backoff(kind=BackoffKind.FIXED, base=timedelta(minutes=1), longest=timedelta(minutes=1))
 SOON = Backoff(kind=BackoffKind.FIXED, base=timedelta(seconds=0.2))
 
 
@@ -52,6 +54,7 @@ def rendering(
     *,
     effect: Effect = Effect.KEYED,
     deadline: timedelta = timedelta(minutes=1),
+    polls: Backoff = SOON,
     **clauses: Any,
 ) -> Tool:
     """A tool whose work is asked for; each look gets the next answer."""
@@ -69,7 +72,7 @@ def rendering(
         tier=Tier.READ_ONLY if effect is Effect.READ else Tier.REVERSIBLE,
         scope="x:y",
         poll=poll,
-        polls=SOON,
+        polls=polls,
         **clauses,
     )
     async def render(ctx: ToolContext) -> dict[str, str] | Pending:
@@ -153,6 +156,26 @@ async def test_pending_work_outlives_the_worker_and_no_slot_is_held_for_it(shop:
     async with desk.another_worker(render):
         assert (await ended(run)).result == {"url": "x"}
     assert len(began) == 1
+
+
+async def test_a_word_on_work_that_goes_on_elsewhere_is_refused_at_once(shop: OpenShop) -> None:
+    answers: list[Any] = []
+    desk = await shop(agent(ask("render"), "done", tools=[rendering([], answers, polls=LATER)]))
+    run = await desk.client.start("tester", "Go", id=new_id())
+
+    async def refused() -> bool:
+        [operation] = await run.operations()
+        if operation.state != "pending":
+            return False
+        with pytest.raises(DecisionRefused, match="does not wait for a resolution"):
+            await asyncio.wait_for(run.resolve(operation.operation_id, happened=True), 5)
+        return True
+
+    await until(run.operations)
+    await until(refused)
+    answers.append({"url": "x"})
+    await run.handle.signal("wake", (await run.operations())[0].operation_id)
+    assert (await ended(run)).result == {"url": "x"}
 
 
 async def test_a_run_that_is_cancelled_while_work_is_pending_ends_and_shows_the_doubt(shop: OpenShop) -> None:

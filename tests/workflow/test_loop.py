@@ -362,7 +362,7 @@ async def test_a_bug_in_one_lane_ends_the_run_after_the_calls_under_way_and_wait
 
     async def bug(self: Calls, head: Head, call: CallInput, opened: Opened) -> None:
         if head.tool == "double":
-            await workflow.wait_condition(lambda: self.unsettled(head.id))
+            await workflow.wait_condition(lambda: self.may_come_to_wait(head.id))
             raise ZeroDivisionError("a bug of ours")
         await settle(self, head, call, opened)
 

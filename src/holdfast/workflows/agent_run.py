@@ -342,7 +342,7 @@ class AgentRun:
         In the first turn also before the model is asked: after a reset Temporal repeats the words that were said before.
         """
         opening = self._turn == 0 and not self._closing
-        under_way = opening or self._thinking is not None or self._calls.unsettled(word.operation)
+        under_way = opening or self._thinking is not None or self._calls.may_come_to_wait(word.operation)
         return under_way and not self._calls.jobs.moving and self._people.may_still_take(word)
 
     @workflow.update(name=names.PAUSE)

@@ -50,8 +50,10 @@ class Calls:
         self.jobs = Jobs(carried.news)
         self._under_way: set[workflow.ActivityHandle[Any]] = set()
         self._unsettled = {job.head.id for job in carried.jobs}
+        self._elsewhere: set[str] = set()
+        """Calls whose work goes on elsewhere, and nobody is looking just now."""
         self._awake: set[str] = set()
-        """Calls whose work may have ended elsewhere."""
+        """Those whose work may have ended there."""
         self._ending = False
         """No further call is started, and nobody is waited for."""
 
@@ -66,9 +68,12 @@ class Calls:
         if operation_id in self._unsettled:
             self._awake.add(operation_id)
 
-    def unsettled(self, operation_id: str) -> bool:
-        """Whether it is a call of this turn, or a job, that is not settled yet: it may still come to wait for a person."""
-        return operation_id in self._unsettled
+    def may_come_to_wait(self, operation_id: str) -> bool:
+        """Whether it is a call of this turn, or a job, that a person may have a word on before the workflow knows.
+
+        Not while its work goes on elsewhere, which may take days: only a look can find that it has ended.
+        """
+        return operation_id in self._unsettled and operation_id not in self._elsewhere
 
     async def carry_out(self, heads: Sequence[Head], turn: int, opened: Opened) -> None:
         """Every call of a turn, until each is settled."""
@@ -158,10 +163,12 @@ class Calls:
 
     async def _woken(self, head: Head, seconds: float) -> bool:
         """Wait until it is worth looking again at work that goes on elsewhere; False if nobody looks from here any more."""
+        self._elsewhere.add(head.id)
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(
                 lambda: self._ending or self.jobs.moving or head.id in self._awake, timeout=timedelta(seconds=seconds)
             )
+        self._elsewhere.discard(head.id)
         self._awake.discard(head.id)
         return not (self._ending or self.jobs.moving)
 
