@@ -299,7 +299,9 @@ def record_checkpoint(
     if find(connection, run_id, "checkpoint", ref) is not None:
         return
     row = LOCKED.one(connection, {"id": operation_id})
-    if row.state == "settled" or (row.attempts and row.owner != owner):
+    # Who looks at pending work is none of its attempts, and the only one there is.
+    taken_over = row.state != "pending" and row.attempts and row.owner != owner
+    if row.state == "settled" or taken_over:
         raise LedgerConflict(f"operation {operation_id!r} was taken over: this attempt's checkpoint is not kept")
     meta = {"sent": sent} if sent else {}
     [anchor] = append(connection, run_id, [NewEntry(kind="checkpoint", ref=ref, meta=meta, content=value)])
