@@ -225,7 +225,10 @@ async def test_a_run_that_is_cancelled_while_it_rests_shows_what_is_not_known(sh
     assert (result.status, result.operations[0].outcome) == (RunStatus.CANCELLED, Outcome.UNKNOWN)
 
 
-async def test_a_job_that_has_ended_before_its_worker_could_say_that_it_began_is_told(shop: OpenShop) -> None:
+@pytest.mark.parametrize("found", ["in the ledger", "by looking"])
+async def test_a_job_that_has_ended_before_its_worker_could_say_that_it_began_is_told(
+    shop: OpenShop, found: str
+) -> None:
     """Killed between the ledger and Temporal: the next attempt finds the work ended, and the model gets both words."""
     studio = Studio()
     desk = await shop(agent(ask("render", name="a"), "Begun.", "There.", tools=studio.tools), serve=False)
@@ -234,8 +237,10 @@ async def test_a_job_that_has_ended_before_its_worker_could_say_that_it_began_is
     async def pend_and_die(*args: Any, **options: Any) -> Any:
         await pend(*args, **options)
         run_id, operation_id = args[:2]
-        word = Settlement(outcome=Outcome.SUCCEEDED, content="a.mp4", meta={"callback": True})
-        await desk.ledger.settle(run_id, operation_id, OUTSIDE, word)
+        if found == "in the ledger":
+            word = Settlement(outcome=Outcome.SUCCEEDED, content="a.mp4", meta={"callback": True})
+            await desk.ledger.settle(run_id, operation_id, OUTSIDE, word)
+        studio.done["a"] = "a.mp4"
         raise ConnectionError("killed")
 
     desk.ledger.pend = pend_and_die  # type: ignore[method-assign]  # the point at which it dies
