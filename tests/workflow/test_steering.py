@@ -8,6 +8,7 @@ from temporalio.client import WorkflowExecutionStatus
 from holdfast import (
     Agent,
     Effect,
+    EngineUnavailable,
     Outcome,
     RunNotFound,
     RunStatus,
@@ -201,3 +202,10 @@ async def test_a_run_reset_in_temporal_repeats_no_model_call_and_no_effect(shop:
     assert (closed.status, closed.turns, closed.calls) == (RunStatus.COMPLETED, 4, 3)
     assert await desk.client.run(run_id).result() == first
     assert (await desk.ledger.verify(run_id)).faults == ()
+
+
+async def test_a_word_that_nobody_is_there_to_take_says_so_to_who_stops_waiting(shop: OpenShop) -> None:
+    desk = await shop(agent(["done"]), serve=False)
+    run = await desk.client.start("tester", "Go", id="nobody-there")
+    with pytest.raises(EngineUnavailable, match="no worker may be alive"):
+        await asyncio.wait_for(run.pause(), 1)

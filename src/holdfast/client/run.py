@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from temporalio.client import Client as TemporalClient
-from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.client import RPCTimeoutOrCancelledError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -253,6 +253,9 @@ def _refusals(run_id: str) -> Generator[None]:
     except WorkflowUpdateFailedError as error:
         cause = error.cause
         raise DecisionRefused(cause.message if isinstance(cause, ApplicationError) else str(cause)) from error
+    except RPCTimeoutOrCancelledError as error:
+        msg = f"Temporal did not answer in time for run {run_id!r}: no worker may be alive; say it again"
+        raise EngineUnavailable(msg) from error
     except RPCError as error:
         match error.status:
             case RPCStatusCode.NOT_FOUND:
