@@ -20,7 +20,7 @@ from holdfast import (
 )  # fmt: skip
 from holdfast.contracts.errors import RunError
 from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.wire import RunClosed
+from holdfast.contracts.wire import Resolution, RunClosed
 from holdfast.llm.script import Step
 from tests.conftest import OpenShop, outcomes, until
 from tests.workflow.agents import ROOMY, agent, reset, settled
@@ -305,3 +305,26 @@ async def test_words_that_temporal_would_not_carry_are_refused_before_anything_i
     await run.decide(waiting.operation, approve=True)
     assert outcomes((await run.result()).operations) == [("act", Outcome.SUCCEEDED)]
     assert [event for event in await desk.ledger.read_events(run.id) if event.kind == "said"] == []
+
+
+async def test_a_word_that_only_the_ledger_has_is_said_again_and_counts_once(shop: OpenShop) -> None:
+    """The worker died after it wrote the word down, and Temporal has forgotten who said it."""
+
+    @tool(version="1.0.0", effect=Effect.ONCE, tier=Tier.REVERSIBLE, scope="x:y")
+    async def send() -> str:
+        """Send."""
+        raise ConnectionError("the line went dead")
+
+    desk = await shop(agent([ask("send"), "done"], send))
+    run = await desk.client.start("tester", "Go", id="said-again")
+
+    async def waits() -> bool:
+        return [waiting.unknown for waiting in (await run.state()).waiting] == [True]
+
+    await until(waits)
+    [operation] = await run.operations()
+    word = Resolution(operation=operation.operation_id, happened=True, by="ada")
+    await desk.ledger.record_resolution(run.id, word)
+    await run.resolve(operation.operation_id, happened=True, by="ada")
+    assert (await run.result()).text == "done"
+    assert [event.kind for event in await desk.ledger.read_events(run.id)].count("resolved") == 1
