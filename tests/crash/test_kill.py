@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from temporalio.service import RPCError
 
 from holdfast import Effect, Outcome, RunResult, RunStatus, Tier
 from holdfast.client import Run
 from holdfast.contracts.results import Operation
 from holdfast.engine.connect import Engine
 from tests.conftest import new_database, outcomes, until
-from tests.crash.case import opened_case
+from tests.crash.case import Case, opened_case
 
 CALL_POINTS = (
     "K1 started",
@@ -175,6 +176,55 @@ async def test_a_decision_on_a_call_that_only_the_ledger_knows_of_yet_counts(eng
             await second.stop()
         assert outcomes(result.operations) == [("charge", Outcome.SUCCEEDED), ("charge", Outcome.DENIED)]
         assert await case.charged() == {"one": 1, "two": 0}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("unknown", [False, True], ids=["decision", "resolution"])
+async def test_a_word_that_was_written_down_is_acted_on_though_nobody_says_it_again(
+    engine: Engine, tmp_path: Path, unknown: bool
+) -> None:
+    """The worker dies right after the ledger has the word, and who said it has gone."""
+    effect, tier = (Effect.ONCE, Tier.REVERSIBLE) if unknown else (Effect.KEYED, Tier.IRREVERSIBLE)
+    point = "K2 reserved;P1 word written" if unknown else "P1 word written"
+    async with opened_case(engine, tmp_path, effect, point, tier=tier) as case:
+        worker = case.worker("first")
+        if unknown:
+            assert await worker.wait() == -signal.SIGKILL
+            worker = case.worker("second")
+        [first] = await until(lambda: waits_for_a_person(case.run), seconds=60)
+        if unknown:
+            saying = asyncio.create_task(case.run.resolve(first, happened=False, by="a person"))
+        else:
+            saying = asyncio.create_task(case.run.decide(first, approve=True, by="a person"))
+        assert await worker.wait() == -signal.SIGKILL
+        saying.cancel()
+        await asyncio.gather(saying, return_exceptions=True)
+        await forget_updates(case)
+        worker = case.worker("last")
+        try:
+            if not unknown:
+                [other] = await until(lambda: waiting(case.run, beside=first), seconds=60)
+                await case.run.decide(other.operation_id, approve=False)
+            result = await asyncio.wait_for(case.run.result(), 60)
+        finally:
+            await worker.stop()
+        kinds = [event.kind for event in await case.client.ledger.read_events(case.run.id)]
+        assert kinds.count("resolved" if unknown else "decided") == (1 if unknown else 2)
+        happened, other_way = (Outcome.FAILED, Outcome.SUCCEEDED) if unknown else (Outcome.SUCCEEDED, Outcome.DENIED)
+        assert outcomes(result.operations) == [("charge", happened), ("charge", other_way)]
+        assert await case.charged() == ({"one": 0, "two": 1} if unknown else {"one": 1, "two": 0})
+
+
+async def forget_updates(case: Case) -> None:
+    """Let Temporal drop what it has only in memory, as it does after any request on a run that fails."""
+    no_such = case.client.temporal.get_async_activity_handle(workflow_id=case.run.id, run_id=None, activity_id="none")
+    with pytest.raises(RPCError, match="cannot find pending activity"):
+        await no_such.complete()
+
+
+async def waits_for_a_person(run: Run) -> list[str]:
+    """The calls of which the workflow knows that they wait."""
+    return [waiting.operation for waiting in (await run.state()).waiting]
 
 
 async def waiting(run: Run, *, beside: str) -> list[Operation]:

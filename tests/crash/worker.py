@@ -167,6 +167,8 @@ if __name__ == "__main__":
     wrap("settle_turn", "M2 model answered", "K0 decided")
     wrap("reserve", "K1 started", "K2 reserved")
     wrap("settle", "-", "K6 settled, unreported")
+    wrap("record_decision", "-", "P1 word written")
+    wrap("record_resolution", "-", "P1 word written")
     wrap_sending()
     wrap_transaction("T6 committed, unreported")
     wrap("close_run", "M4 before closing", "M5 closed")

@@ -34,6 +34,8 @@ with workflow.unsafe.imports_passed_through():
     )  # fmt: skip
 
 
+WORDS_BEFORE_LEDGER = "words-before-ledger"
+"""Runs with this patch write a person's word to the ledger once Temporal has it for good (decision 13)."""
 AT_ONCE = 0.001
 """Seconds until the first look at a job that was taken along."""
 
@@ -240,7 +242,9 @@ class Calls:
 
     async def _record(self, word: Decision | Resolution) -> CallResult:
         record = RecordDecision(decision=word) if isinstance(word, Decision) else RecordDecision(resolution=word)
-        handle: workflow.ActivityHandle[CallResult] = workflow.start_local_activity(
-            RECORD_DECISION, record, result_type=CallResult, **options.booking()
-        )
+        handle: workflow.ActivityHandle[CallResult]
+        if workflow.patched(WORDS_BEFORE_LEDGER):
+            handle = workflow.start_activity(RECORD_DECISION, record, result_type=CallResult, **options.word())
+        else:
+            handle = workflow.start_local_activity(RECORD_DECISION, record, result_type=CallResult, **options.booking())
         return await handle

@@ -37,8 +37,16 @@ RETRY_BOOKING = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximu
 
 
 def booking() -> dict[str, Any]:
-    """For `open_run`, `record_decision`, `fence`, `close_run`: short, repeatable, invisible in the cost of a turn."""
+    """For `open_run`, `fence`, `close_run`: short, repeatable, invisible in the cost of a turn."""
     return {"start_to_close_timeout": BOOK_TIME, "retry_policy": RETRY_BOOKING}
+
+
+def word() -> dict[str, Any]:
+    """For `record_decision`, as an activity of its own: scheduling it makes Temporal remember the word that was said.
+
+    A local one runs before that. If the worker then dies, the ledger has the word, and Temporal may forget it.
+    """
+    return booking()
 
 
 def model_turn(opened: Opened) -> dict[str, Any]:
