@@ -291,7 +291,9 @@ class OperationAttempt:
         owner = self._owner if self._reserved else OUTSIDE if self._looked.state is State.PENDING else ""
         try:
             with step_span("holdfast.settle"):
-                settled = await patiently(lambda: self._ledger.settle(self._run_id, self._call.id, owner, new))
+                settled = await patiently(
+                    lambda: self._ledger.settle(self._run_id, self._call.id, owner, new, tool=self._tool.name)
+                )
         except LedgerConflict as error:
             # Another attempt has taken over, and decides; what this one may have done is kept beside it.
             if outcome is Outcome.UNKNOWN:

@@ -22,7 +22,15 @@ def content_hash(salt: str, body: str) -> str:
     return hashlib.sha256(f"{salt}{body}".encode()).hexdigest()
 
 
+def entry_frame(run_id: str, kind: str, ref: str, at: int, meta: str, content: str) -> tuple[str, str]:
+    """What of the text that an entry is hashed over stands before its number, and after; its predecessor's hash comes first.
+
+    The text is the canonical JSON of `[previous, run_id, seq, kind, ref, at, meta, content]`.
+    """
+    return f'",{canonical_json(run_id)},', f",{canonical_json([kind, ref, at, meta, content])[1:]}"
+
+
 def entry_hash(previous: str, run_id: str, seq: int, kind: str, ref: str, at: int, meta: str, content: str) -> str:
     """SHA-256 over the predecessor's hash and everything of this entry but the content itself, in hex."""
-    text = canonical_json([previous, run_id, seq, kind, ref, at, meta, content])
-    return hashlib.sha256(text.encode()).hexdigest()
+    before, after = entry_frame(run_id, kind, ref, at, meta, content)
+    return hashlib.sha256(f'["{previous}{before}{seq}{after}'.encode()).hexdigest()

@@ -40,6 +40,22 @@ def moment(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
+def row_of(run_id: str, entry: NewEntry) -> dict[str, Any]:
+    """An entry as a row, but for its number and its hash."""
+    body = None if entry.content is None else canonical_json(entry.content)
+    salt = None if body is None else new_salt()
+    return {
+        "run_id": run_id,
+        "kind": entry.kind,
+        "ref": entry.ref,
+        "at": now_ms(),
+        "meta": canonical_json(dict(entry.meta)),
+        "salt": salt,
+        "body": body,
+        "content_hash": "" if body is None or salt is None else content_hash(salt, body),
+    }
+
+
 HEAD = Statement(
     select(runs.c.head_seq, runs.c.head_hash, runs.c.branches).where(runs.c.run_id == bindparam("id")).with_for_update()
 )
@@ -73,21 +89,14 @@ def append(
     if branches is not None and json.loads(head.branches) != list(branches):
         raise LedgerConflict(f"run {run_id!r} was reset since: what the branch left behind thinks is not written down")
     seq, previous = head.head_seq, head.head_hash
-    at = now_ms()
     rows: list[dict[str, Any]] = []
     for entry in new:
         seq += 1
-        meta = canonical_json(dict(entry.meta))
-        body = None if entry.content is None else canonical_json(entry.content)
-        salt = None if body is None else new_salt()
-        content = "" if body is None or salt is None else content_hash(salt, body)
-        previous = entry_hash(previous, run_id, seq, entry.kind, entry.ref, at, meta, content)
-        rows.append(
-            {
-                "run_id": run_id, "seq": seq, "kind": entry.kind, "ref": entry.ref, "at": at, "meta": meta,
-                "salt": salt, "body": body, "content_hash": content, "hash": previous,
-            }
-        )  # fmt: skip
+        row = row_of(run_id, entry)
+        previous = entry_hash(
+            previous, run_id, seq, row["kind"], row["ref"], row["at"], row["meta"], row["content_hash"]
+        )
+        rows.append({**row, "seq": seq, "hash": previous})
     INSERT.run_many(connection, rows)
     change.run(connection, {"id": run_id, "seq": seq, "hash": previous, **values})
     return [(row["seq"], row["hash"][:ANCHOR_CHARACTERS]) for row in rows]

@@ -201,9 +201,14 @@ def reserve(
     attempt = int(row.attempts) + 1
     lease_until = now_ms() + lease_ms
     RESERVE.run(connection, {"id": call.id, "attempt": attempt, "by": owner, "until": lease_until})
-    meta = {"attempt": attempt, "lease_until": lease_until, "version": tool_version}
-    append(connection, run_id, [NewEntry(kind="reserved", ref=f"{call.id}#{attempt}", meta=meta)])
+    append(connection, run_id, [reserved_entry(call.id, attempt, lease_until, tool_version)])
     return attempt
+
+
+def reserved_entry(operation_id: str, attempt: int, lease_until: int, tool_version: str) -> NewEntry:
+    """What the chain says of a reservation."""
+    meta = {"attempt": attempt, "lease_until": lease_until, "version": tool_version}
+    return NewEntry(kind="reserved", ref=f"{operation_id}#{attempt}", meta=meta)
 
 
 class Settled(NamedTuple):
@@ -233,10 +238,15 @@ def settle(connection: Connection, run_id: str, operation_id: str, owner: str, n
         raise LedgerConflict(f"operation {operation_id!r} has a newer attempt, which decides what became of it")
     for name in new.invalidates if new.outcome in {Outcome.SUCCEEDED, Outcome.UNKNOWN} else ():
         forget(connection, name)
-    meta = {"outcome": new.outcome, "tool": row.tool, **new.meta}
-    [anchor] = append(connection, run_id, [NewEntry(kind="settled", ref=operation_id, meta=meta, content=new.content)])
+    [anchor] = append(connection, run_id, [settled_entry(operation_id, row.tool, new)])
     SETTLE.run(connection, {"id": operation_id, "became": new.outcome, "by": owner, "seq": anchor[0], "at": now_ms()})
     return Settled(CallResult(outcome=new.outcome, anchor=anchor), mine=True)
+
+
+def settled_entry(operation_id: str, tool: str, new: Settlement) -> NewEntry:
+    """What the chain says of a settlement."""
+    meta = {"outcome": new.outcome, "tool": tool, **new.meta}
+    return NewEntry(kind="settled", ref=operation_id, meta=meta, content=new.content)
 
 
 def settle_with_effect(

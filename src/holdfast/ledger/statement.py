@@ -6,6 +6,7 @@ database takes 10. PostgreSQL, where the network dominates, runs the same statem
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
@@ -82,6 +83,14 @@ class Statement:
         compiled = cast("SQLCompiler", self._clause.compile(dialect=DIALECT, column_keys=self._columns))
         fixed = {name: bind.value for name, bind in compiled.binds.items() if bind.value is not None}
         return str(compiled), fixed, _row_maker(self._clause)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverCall:
+    """A statement that is a transaction of its own, as PostgreSQL's driver takes it."""
+
+    sql: str
+    values: tuple[Any, ...]
 
 
 def _row_maker(clause: object) -> Callable[[Sequence[Any]], Row]:

@@ -75,19 +75,12 @@ def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> tuple[Turn
     settled = read_turn_result(connection, run_id, new.turn, new.branches)
     if settled is not None:
         return settled, False
-    stored = new.result.model_dump(mode="json")
-    content = {"heard": new.heard, "message": new.message.model_dump(mode="json"), "note": new.note}
-    if new.output is not None:
-        content["output"] = new.output
     denied = [asked for asked in new.calls if asked.error is not None]
-    result = new.result
     anchors = append(
         connection,
         run_id,
         [
-            NewEntry(
-                kind="turn", ref=turn_ref(new.branches, new.turn), meta={**new.meta, "result": stored}, content=content
-            ),
+            turn_entry(new),
             *(
                 NewEntry(
                     kind="settled",
@@ -100,16 +93,32 @@ def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> tuple[Turn
         ],
         ADD_TURN,
         branches=new.branches,
-        more_calls=len(new.calls),
-        more_tokens=result.tokens,
-        more_cost=round(result.cost_usd * 1e6),
+        **added_by(new),
     )
-    if rows := _operation_rows(run_id, new, anchors):
+    if rows := operation_rows(run_id, new, anchors):
         INSERT_OPERATION.run_many(connection, rows)
     for index, asked in taken_over:
         place = {"left_by": 0, "turn": new.turn, "idx": index, "call_id": asked.call_id, "turn_seq": anchors[0][0]}
         connection.execute(update(operations).where(operations.c.operation_id == asked.head.id).values(**place))
     return new.result.model_copy(update={"anchor": anchors[0]}), True
+
+
+def turn_entry(new: NewTurn) -> NewEntry:
+    """What the chain says of a turn."""
+    content = {"heard": new.heard, "message": new.message.model_dump(mode="json"), "note": new.note}
+    if new.output is not None:
+        content["output"] = new.output
+    meta = {**new.meta, "result": new.result.model_dump(mode="json")}
+    return NewEntry(kind="turn", ref=turn_ref(new.branches, new.turn), meta=meta, content=content)
+
+
+def added_by(new: NewTurn) -> dict[str, int]:
+    """The parameters of `ADD_TURN`: what a turn adds to the run's totals."""
+    return {
+        "more_calls": len(new.calls),
+        "more_tokens": new.result.tokens,
+        "more_cost": round(new.result.cost_usd * 1e6),
+    }
 
 
 def _lock(connection: Connection, operation_ids: Sequence[str]) -> None:
@@ -118,16 +127,16 @@ def _lock(connection: Connection, operation_ids: Sequence[str]) -> None:
     connection.execute(query.order_by(operations.c.operation_id).with_for_update()).all()
 
 
-INSERT_OPERATION = Statement(
-    insert(operations),
-    columns=(
-        "operation_id", "run_id", "turn", "idx", "call_id", "tool", "version", "digest", "effect", "tier", "verdict",
-        "reason", "intent", "state", "outcome", "turn_seq", "settled_seq", "asked_at", "settled_at",
-    ),
+ASKED = (
+    "operation_id", "run_id", "turn", "idx", "call_id", "tool", "version", "digest", "effect", "tier", "verdict",
+    "reason", "intent", "state", "outcome", "turn_seq", "settled_seq", "asked_at", "settled_at",
 )  # fmt: skip
+"""The columns of a call that is asked for."""
+INSERT_OPERATION = Statement(insert(operations), columns=ASKED)
 
 
-def _operation_rows(run_id: str, new: NewTurn, anchors: Sequence[Anchor]) -> list[dict[str, Any]]:
+def operation_rows(run_id: str, new: NewTurn, anchors: Sequence[Anchor]) -> list[dict[str, Any]]:
+    """The calls of a turn as rows, with the anchors of the turn and of each refusal."""
     at = now_ms()
     denied_at = iter(anchors[1:])
     rows: list[dict[str, Any]] = []
