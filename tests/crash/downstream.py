@@ -8,7 +8,7 @@
 - `broken` is `keyed`, and answers the first request with 500 although it has committed.
 - `plain late` and `plain broken` are the same without keys.
 
-A request that carries `X-Kill` has that process killed after the effect is committed and before the answer is sent: the worst
+A request that carries `X-Kill` has those processes killed after the effect is committed and before the answer is sent: the worst
 moment of a call.
 """
 
@@ -34,6 +34,11 @@ CREATE TABLE IF NOT EXISTS requests (n INTEGER PRIMARY KEY, ref TEXT, key TEXT);
 """
 LATE_SECONDS = 2.5
 """How long a late service takes to commit: longer than its callers wait."""
+
+
+def kill_who_is_named(request: Request) -> None:
+    for pid in request.headers.get("x-kill", "").split():
+        os.kill(int(pid), signal.SIGKILL)
 
 
 def make_app(path: Path) -> Starlette:
@@ -64,8 +69,7 @@ def make_app(path: Path) -> Starlette:
             connection.execute("INSERT INTO answers VALUES (?, ?)", (key, json.dumps(body)))
         connection.execute("COMMIT")
         under_way.discard(key)
-        if "x-kill" in request.headers:
-            os.kill(int(request.headers["x-kill"]), signal.SIGKILL)
+        kill_who_is_named(request)
         if manner.endswith("broken") and ref not in broken:
             broken.add(ref)
             return JSONResponse({"detail": "an error after the commit"}, status_code=500)
@@ -80,13 +84,11 @@ def make_app(path: Path) -> Starlette:
         if connection.execute("INSERT OR IGNORE INTO state VALUES (?)", (ref,)).rowcount:
             connection.execute("INSERT INTO log (kind, ref, key) VALUES ('state', ?, '')", (ref,))
         connection.execute("COMMIT")
-        if "x-kill" in request.headers:
-            os.kill(int(request.headers["x-kill"]), signal.SIGKILL)
+        kill_who_is_named(request)
         return JSONResponse({"charge": 0})
 
     def charges(request: Request) -> JSONResponse:
-        if "x-kill" in request.headers:
-            os.kill(int(request.headers["x-kill"]), signal.SIGKILL)
+        kill_who_is_named(request)
         ref = request.query_params.get("ref")
         rows = connection.execute("SELECT n, ref, key FROM log WHERE ? IS NULL OR ref = ? ORDER BY n", (ref, ref))
         return JSONResponse([{"charge": n, "ref": found, "key": key} for n, found, key in rows])

@@ -4,6 +4,7 @@ The points stand around the engine's own code by wrapping the ledger and the too
 """
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -35,6 +36,10 @@ OWN_REFS = os.environ.get("CRASH_REFS") == "own"
 SLOW_SECONDS = 0.5
 """At the point "slow" a call takes so long before its effect, and again between the effect and the answer."""
 SIGNAL = signal.Signals[f"SIG{os.environ.get('CRASH_SIGNAL', 'KILL')}"]
+VICTIMS = os.environ.get("CRASH_VICTIMS", "worker")
+"""Who dies at a point: `worker`, `server` or `both`."""
+SERVER = Path(os.environ.get("CRASH_SERVER", "/nonexistent"))
+"""The file in which Temporal's server has its pid."""
 EFFECT = Effect(os.environ.get("CRASH_EFFECT", "KEYED"))
 LANE = Lane(os.environ.get("CRASH_LANE", "standard"))
 MANNER = os.environ.get("CRASH_MANNER", "keyed" if EFFECT is Effect.KEYED else "plain")
@@ -52,9 +57,16 @@ def crash_here(point: str) -> bool:
     return True
 
 
+def victims() -> list[int]:
+    """The processes that die at a point: this one, Temporal's server, or both, the server first."""
+    server = [int(json.loads(SERVER.read_text())["pid"])] if VICTIMS != "worker" else []
+    return server + ([os.getpid()] if VICTIMS != "server" else [])
+
+
 def die(point: str) -> None:
     if crash_here(point):
-        os.kill(os.getpid(), SIGNAL)
+        for pid in victims():
+            os.kill(pid, SIGNAL)
 
 
 class Charge(BaseModel):
@@ -85,7 +97,7 @@ async def charge(ref: str, ctx: ToolContext) -> Charge:
     if SLOW:
         await asyncio.sleep(SLOW_SECONDS)
     die("K3 before sending")
-    headers = {"x-kill": str(os.getpid())} if crash_here("K4 committed, no answer") else {}
+    headers = {"x-kill": " ".join(map(str, victims()))} if crash_here("K4 committed, no answer") else {}
     client, ref = ctx.http("downstream"), ctx.operation_id if OWN_REFS else ref
     if EFFECT is Effect.READ:
         await client.get("/charges", params={"ref": ref}, headers=headers)
