@@ -9,6 +9,7 @@ from holdfast.contracts.errors import LedgerRace
 from holdfast.ledger import Ledger, Throttle, Throttled
 from holdfast.ledger.cached import forget
 from holdfast.ledger.throttle import take
+from tests.integration.test_ledger import ask, open_run
 
 
 async def places(ledger: Ledger, throttle: Throttle, number: int) -> list[int]:
@@ -36,6 +37,47 @@ async def test_of_many_at_once_no_more_pass_a_window_than_it_holds(ledger: Ledge
     assert all(0 < wait <= 1000 for wait in waits[5:])
     await asyncio.sleep(max(0.0, began + 1.1 - time.monotonic()) + 0.2)
     assert (await places(ledger, throttle, 20)).count(0) == 5
+
+
+CALLS = 40
+
+
+async def test_calls_that_wait_have_their_turn_in_order_and_try_a_few_times_each(ledger: Ledger) -> None:
+    throttle = Throttle(tool="pay", tenant="t", user="ada", rates=[Rate(count=4, per=timedelta(seconds=0.5))])
+    await open_run(ledger)
+    calls = await ask(ledger, *({"n": n} for n in range(CALLS)))
+    began: list[tuple[float, int]] = []
+    tries = [0] * CALLS
+
+    async def carry_out(n: int) -> None:
+        while True:
+            try:
+                await ledger.reserve("r1", calls[n], calls[n].id, 60_000, "1.0.0", seen=0, throttle=throttle)
+            except Throttled as error:
+                tries[n] += 1
+                await asyncio.sleep(error.wait_ms / 1000)
+            else:
+                began.append((time.monotonic(), n))
+                return
+
+    def has_come(n: int) -> bool:
+        return tries[n] > 0 or any(other == n for _, other in began)
+
+    waiting: list[asyncio.Task[None]] = []
+    for n in range(CALLS):
+        waiting.append(asyncio.create_task(carry_out(n)))
+        while not has_come(n):
+            await asyncio.sleep(0)
+    waiting[20].cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    order = [n for _, n in began]
+    assert {*order} == {*range(CALLS)} - {20}
+    # Those that have their turn at the same moment may come in any order.
+    assert all(abs(order.index(n) - place) <= 4 for place, n in enumerate(sorted(order))), order
+    starts = [at for at, _ in began]
+    assert all(later - earlier > 0.4 for earlier, later in zip(starts, starts[4:], strict=False)), starts
+    # If each came whenever there is a place, it would be 180.
+    assert sum(tries) <= 3 * CALLS, tries
 
 
 async def test_windows_of_other_tools_tenants_and_users_are_others(ledger: Ledger) -> None:

@@ -1,6 +1,5 @@
 """One attempt of one operation: reserve, execute, settle. Any of it may die at any point."""
 
-import random
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -216,7 +215,7 @@ class OperationAttempt:
                     )
                 )
             except Throttled as error:
-                wait = timedelta(milliseconds=error.wait_ms * random.uniform(1.0, 1.2))
+                wait = timedelta(milliseconds=error.wait_ms)
                 raise ApplicationError(str(error), type=ErrorCode.RATE_LIMITED, next_retry_delay=wait) from error
         self._reserved, self._number = True, attempt
         if self._lease.over:

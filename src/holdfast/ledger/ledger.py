@@ -55,7 +55,7 @@ from holdfast.ledger.runs import NewRun, RunRow
 from holdfast.ledger.statement import DriverCall
 from holdfast.ledger.tables import entries as entries_table
 from holdfast.ledger.tables import runs as runs_table
-from holdfast.ledger.throttle import Throttle, Throttled
+from holdfast.ledger.throttle import Throttle, Throttled, queue_up
 from holdfast.ledger.transcript import TurnContext
 from holdfast.ledger.turns import NewTurn
 from holdfast.ledger.verify import Verification
@@ -181,9 +181,15 @@ class Ledger:
             until = entries.now_ms() + lease_ms
             if await self._at_once(lambda: at_once.reserve(run_id, call.id, owner, until, version, seen=seen)):
                 return seen + 1
-        return await self._write(
-            operations.reserve, run_id, call, owner, lease_ms, version, seen=seen, throttle=throttle
-        )
+        try:
+            return await self._write(
+                operations.reserve, run_id, call, owner, lease_ms, version, seen=seen, throttle=throttle
+            )
+        except Throttled as held:
+            if throttle is None or not throttle.rates:
+                raise
+            wait_ms = await self._write(queue_up, throttle, call.id)
+            raise Throttled(str(held), wait_ms or held.wait_ms) from held
 
     async def settle(self, run_id: str, operation_id: str, owner: str, new: Settlement, *, tool: str = "") -> Settled:
         """Write down what became of an operation; see `operations.settle`. Its tool's name, where it is known, makes that faster."""
