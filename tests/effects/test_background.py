@@ -1,5 +1,6 @@
 """Pending work in the background: the model has a receipt and goes on, and hears of the end as a message."""
 
+import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -26,6 +27,7 @@ from holdfast import (
 from holdfast.contracts.messages import Message, ModelRequest
 from holdfast.contracts.results import Operation
 from holdfast.contracts.tool import Tool
+from holdfast.contracts.wire import CallResult, Resolution
 from holdfast.ledger import Settlement
 from holdfast.ledger.late import OUTSIDE
 from holdfast.llm.script import Step
@@ -213,6 +215,46 @@ async def test_a_job_whose_end_is_not_known_waits_for_a_person_also_across_conti
     result = await run.result()
     assert (result.text, result.operations[0].outcome) == ("So it is.", Outcome.SUCCEEDED)
     assert "it is on the disk" in (await heard(desk, run))[3][0]
+
+
+async def test_a_word_that_is_said_while_the_run_continues_as_new_is_taken_along(
+    shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = Studio(deadline=timedelta(seconds=0.5))
+    steps = [[ask("render", name="a"), ask("render", name="b")], "Begun.", "Going on.", "One.", "Both."]
+    desk = await shop(agent(*steps, tools=studio.tools))
+    run = await desk.client.start("tester", "Go", id=new_id(), continue_after_turns=1)
+    writing, go = asyncio.Event(), asyncio.Event()
+    record = desk.boundary.ledger.record_resolution
+
+    async def slowly(run_id: str, resolution: Resolution) -> CallResult:
+        writing.set()
+        await go.wait()
+        return await record(run_id, resolution)
+
+    monkeypatch.setattr(desk.boundary.ledger, "record_resolution", slowly)
+
+    async def both_wait() -> bool:
+        return [waiting.unknown for waiting in (await run.state()).waiting] == [True, True]
+
+    async def only_the_word_is_open() -> bool:
+        description = await run.handle.describe()
+        return [one.activity_type.name for one in description.raw_description.pending_activities] == ["record_decision"]
+
+    await until(both_wait)
+    one, two = await run.operations()
+    await run.resolve(one.operation_id, happened=True, by="ada")
+    await writing.wait()
+    await run.say("Go on.")
+    await until_answered(desk, run, "Going on.")
+    # It continues as new when the first word is written down; the state is what the workflow knows after the turn.
+    await until(only_the_word_is_open)
+    await run.state()
+    await run.resolve(two.operation_id, happened=False, by="ada")
+    go.set()
+    result = await asyncio.wait_for(run.result(), 30)
+    assert [operation.outcome for operation in result.operations] == [Outcome.SUCCEEDED, Outcome.FAILED]
+    assert [event.kind for event in await desk.ledger.read_events(run.id)].count("resolved") == 2
 
 
 async def test_a_run_that_is_cancelled_while_it_rests_shows_what_is_not_known(shop: OpenShop) -> None:

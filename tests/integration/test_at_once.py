@@ -64,7 +64,7 @@ def rows(connection: Connection) -> list[list[dict[str, Any]]]:
         select(operations).order_by(operations.c.turn, operations.c.idx),
     ]
     return [
-        [{k: v for k, v in row._mapping.items() if k not in DIFFERENT} for row in connection.execute(query)]
+        [{k: v for k, v in row.items() if k not in DIFFERENT} for row in connection.execute(query).mappings()]
         for query in queries
     ]
 
