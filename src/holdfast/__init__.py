@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.contracts.agent import Agent, ProposedCall
 from holdfast.contracts.backoff import Backoff, BackoffKind
 from holdfast.contracts.clauses import Cache, Deprecation, Rate
+from holdfast.contracts.compensation import Compensation, compensation
 from holdfast.contracts.context import ToolContext
 from holdfast.contracts.effects import Effect, Lane, Outcome, RunStatus, Tier
 from holdfast.contracts.endpoint import Endpoint
@@ -28,7 +29,7 @@ from holdfast.contracts.limits import Limits
 from holdfast.contracts.model import Model
 from holdfast.contracts.pending import Pending
 from holdfast.contracts.price import Price
-from holdfast.contracts.results import Event, Operation, RunResult, RunSummary
+from holdfast.contracts.results import Event, Operation, RunResult, RunSummary, Undo
 from holdfast.contracts.tool import Tool, tool
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ __all__ = [
     "BackoffKind",
     "Cache",
     "Client",
+    "Compensation",
     "ContractError",
     "DecisionRefused",
     "Deprecation",
@@ -80,7 +82,9 @@ __all__ = [
     "Tool",
     "ToolContext",
     "ToolError",
+    "Undo",
     "ask",
+    "compensation",
     "tool",
 ]
 

@@ -220,10 +220,11 @@ def test_the_lint_names_what_would_help_a_model() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert holdfast.__all__ == [
-        "Agent", "Backoff", "BackoffKind", "Cache", "Client", "ContractError", "DecisionRefused", "Deprecation", "Effect",
-        "Endpoint", "EngineUnavailable", "Event", "HoldfastError", "Lane", "LedgerUnavailable", "Limits", "Model", "ModelError",
+        "Agent", "Backoff", "BackoffKind", "Cache", "Client", "Compensation", "ContractError", "DecisionRefused",
+        "Deprecation", "Effect", "Endpoint", "EngineUnavailable", "Event",
+        "HoldfastError", "Lane", "LedgerUnavailable", "Limits", "Model", "ModelError",
         "Operation", "Outcome", "Pending", "Price", "ProposedCall", "Rate", "Run", "RunFailed", "RunIdTaken", "RunNotFound",
-        "RunResult", "RunStatus", "RunSummary", "Script", "SettingsError", "Tier", "Tool", "ToolContext", "ToolError", "ask",
-        "tool",
+        "RunResult", "RunStatus", "RunSummary", "Script", "SettingsError", "Tier", "Tool", "ToolContext", "ToolError", "Undo",
+        "ask", "compensation", "tool",
     ]  # fmt: skip
     assert all(getattr(holdfast, name) for name in holdfast.__all__)

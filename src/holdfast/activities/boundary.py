@@ -13,6 +13,7 @@ from holdfast.activities.result_cache import ResultCache
 from holdfast.activities.transcripts import Transcripts
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.errors import ErrorCode
+from holdfast.contracts.names import ROLLBACK_PREFIX, ROLLBACK_RUN
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.upstream import Upstream
 from holdfast.contracts.wire import CallResult
@@ -79,7 +80,7 @@ class Boundary:
 def run_id_of_this_activity() -> str:
     """The run an activity works for: its workflow's id, which the server sets and no caller can forge.
 
-    From here on the activity's log lines carry it.
+    The id of a rollback names the run that it undoes. From here on the activity's log lines carry it.
 
     Raises:
         ApplicationError: The activity was executed on its own, with no workflow around it; it does nothing.
@@ -88,8 +89,11 @@ def run_id_of_this_activity() -> str:
     if not info.in_workflow or not info.workflow_id:
         message = f"{info.activity_type} does nothing on its own: start a run instead, such as with `holdfast run`"
         raise ApplicationError(message, type=ErrorCode.NOT_ASKED_FOR, non_retryable=True)
-    structlog.contextvars.bind_contextvars(run_id=info.workflow_id)
-    return info.workflow_id
+    run_id = info.workflow_id
+    if info.workflow_type == ROLLBACK_RUN:
+        run_id = run_id.removeprefix(ROLLBACK_PREFIX)
+    structlog.contextvars.bind_contextvars(run_id=run_id)
+    return run_id
 
 
 def log_outcome(result: CallResult) -> None:

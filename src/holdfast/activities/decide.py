@@ -6,11 +6,11 @@ from temporalio.exceptions import ApplicationError
 from holdfast.activities.boundary import Boundary, log_outcome, run_id_of_this_activity
 from holdfast.activities.patience import patiently
 from holdfast.contracts.errors import DecisionRefused, ErrorCode, LedgerConflict
-from holdfast.contracts.wire import CallResult, FenceInput, RecordDecision
+from holdfast.contracts.wire import CallResult, FenceInput, RecordDecision, Undone
 
 
-async def record_decision(boundary: Boundary, record: RecordDecision) -> CallResult:
-    """Write down an approval, a rejection or a resolution."""
+async def record_decision(boundary: Boundary, record: RecordDecision) -> CallResult | Undone:
+    """Write down an approval, a rejection, a resolution, or a word on what could not be undone."""
     run_id = run_id_of_this_activity()
     try:
         if record.decision is not None:
@@ -19,9 +19,14 @@ async def record_decision(boundary: Boundary, record: RecordDecision) -> CallRes
         if record.resolution is not None:
             resolution = record.resolution
             return await patiently(lambda: boundary.ledger.record_resolution(run_id, resolution))
+        if record.unblock is not None:
+            unblock = record.unblock
+            return await patiently(lambda: boundary.ledger.unblock(run_id, unblock))
     except (DecisionRefused, LedgerConflict) as error:
         raise ApplicationError(str(error), type=ErrorCode.DENIED, non_retryable=True) from error
-    raise ApplicationError("neither a decision nor a resolution was given", type=ErrorCode.INTERNAL, non_retryable=True)
+    raise ApplicationError(
+        "no decision, resolution or word on undoing was given", type=ErrorCode.INTERNAL, non_retryable=True
+    )
 
 
 async def fence(boundary: Boundary, fence_input: FenceInput) -> CallResult:

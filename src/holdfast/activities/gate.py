@@ -109,6 +109,7 @@ class Gate:
             version=tool.version,
             tier=tool.tier,
             intent=intent,
+            undo=tool.undo or "",
             taken_over=bool(orphan),
         )
 

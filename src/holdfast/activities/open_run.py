@@ -57,6 +57,7 @@ async def open_run(boundary: Boundary, given: OpenInput) -> Opened:
         agent_version=agent.version,
         limits=agent.limits,
         heartbeat_seconds=boundary.heartbeat_seconds,
+        undo_on=tuple(agent.undo_on) if any(tool.compensate for tool in agent.tools) else (),
         model_lane=getattr(agent.model, "lane", Lane.STANDARD),
         anchor=anchor,
     )

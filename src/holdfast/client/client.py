@@ -19,6 +19,7 @@ from holdfast.client.run import Run
 from holdfast.contracts import names
 from holdfast.contracts.effects import Outcome, RunStatus
 from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError
+from holdfast.contracts.names import ROLLBACK_PREFIX
 from holdfast.contracts.results import RunResult, RunSummary
 from holdfast.contracts.wire import RunRequest
 from holdfast.engine.connect import Engine, connect
@@ -82,7 +83,7 @@ class Client:
 
     def run(self, run_id: str) -> Run:
         """A handle on a run that was started before."""
-        return Run(self.temporal, self.ledger, run_id)
+        return Run(self.temporal, self.ledger, run_id, self.settings.task_queue)
 
     async def start(
         self,
@@ -169,9 +170,9 @@ class Client:
         run = await self.start(agent, text, **options)
         return await run.result()
 
-    async def runs(self, limit: int = 50, *, waiting: bool = False) -> list[RunSummary]:
-        """The newest runs first; with `waiting`, only those that wait for a person."""
-        return await self.ledger.list_runs(limit, waiting=waiting)
+    async def runs(self, limit: int = 50, *, waiting: bool = False, blocked: bool = False) -> list[RunSummary]:
+        """The newest runs first; with `waiting`, only those that wait for a person, with `blocked` those that could not be undone."""
+        return await self.ledger.list_runs(limit, waiting=waiting, blocked=blocked)
 
     async def _start_workflow(self, run_id: str, request: RunRequest) -> None:
         attributes = [
@@ -203,6 +204,9 @@ class Client:
 def _require_startable(run_id: str, text: str, **names: str) -> None:
     if len(run_id) > LONGEST_RUN_ID or not run_id.isprintable():
         msg = f"run id of {len(run_id)} characters: allowed are up to {LONGEST_RUN_ID} printable ones"
+        raise RunError(msg)
+    if run_id.startswith(ROLLBACK_PREFIX):
+        msg = f"run id {run_id!r}: ids that begin with {ROLLBACK_PREFIX!r} are the engine's own"
         raise RunError(msg)
     for role, name in names.items():
         if len(name) > LONGEST_NAME:

@@ -4,10 +4,11 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from temporalio.client import Client as TemporalClient
 from temporalio.client import RPCTimeoutOrCancelledError, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -23,8 +24,8 @@ from holdfast.contracts.errors import (
     RunNotFound,
 )
 from holdfast.contracts.messages import Message, Usage
-from holdfast.contracts.results import Event, Operation, RunResult, RunSummary
-from holdfast.contracts.wire import Decision, Resolution, RunState, Said
+from holdfast.contracts.results import Event, Operation, RunResult, RunSummary, Undo
+from holdfast.contracts.wire import Decision, Resolution, RollbackRequest, RunClosed, RunState, Said, UndoWord
 from holdfast.ledger import Ledger
 
 LONGEST_WORDS = 2000
@@ -36,9 +37,10 @@ FIRST_LOOK, LONGEST_LOOK = 0.02, 0.5
 class Run:
     """A handle on one run. Making one costs nothing and checks nothing."""
 
-    def __init__(self, temporal: TemporalClient, ledger: Ledger, run_id: str) -> None:
+    def __init__(self, temporal: TemporalClient, ledger: Ledger, run_id: str, task_queue: str) -> None:
         self._temporal = temporal
         self._ledger = ledger
+        self._task_queue = task_queue
         self.id = run_id
 
     @property
@@ -98,6 +100,7 @@ class Run:
         if closed is None or summary.status is RunStatus.FAILED:
             raise RunFailed(f"run {self.id!r} failed: {reason or 'its workflow was ended from outside'}")
         text, output = _answer(events)
+        undo = await self.undo()
         return RunResult(
             run_id=self.id,
             status=summary.status,
@@ -111,7 +114,13 @@ class Run:
             usage=sum((Usage.model_validate(e.data["usage"]) for e in events if e.kind == "turn"), Usage()),
             cost_usd=summary.cost_usd,
             operations=await self.operations(),
+            undone=tuple(one for one in undo if one.undone),
+            not_undone=tuple(one for one in undo if not one.undone),
         )
+
+    async def undo(self) -> tuple[Undo, ...]:
+        """What became of undoing it, the last call first; empty if nobody wanted it undone."""
+        return tuple(await self._ledger.list_undo(self.id))
 
     async def say(self, text: str) -> None:
         """Say something to the model before its next turn. The text goes into the ledger, not into Temporal.
@@ -159,18 +168,79 @@ class Run:
             DecisionRefused: No such call waits for that.
         """
         _require_words(by=by, note=note)
-        summary = await self.summary()
         resolution = Resolution(operation=operation_id, happened=happened, by=by, note=note)
+        if any(one.operation == operation_id and one.blocked for one in await self.undo()):
+            # It could not be undone as long as nobody knew.
+            await self._ledger.record_resolution(self.id, resolution)
+            await self.unblock(operation_id, "retry", by=by, reason=note)
+            return
+        summary = await self.summary()
         orphaned = any(o.operation_id == operation_id and o.left_by for o in await self.operations())
         if summary.status.closed or orphaned:
             await self._ledger.record_resolution(self.id, resolution)
             return
         await self._update(names.RESOLVE, resolution)
 
-    async def cancel(self) -> None:
-        """Ask it to end: no further call is started, those under way are told to stop and waited for."""
+    async def cancel(self, *, undo: bool | None = None) -> None:
+        """Ask it to end: no further call is started, those under way are told to stop and waited for.
+
+        Args:
+            undo: Whether what it did is then undone. Unless said, as its agent says.
+        """
         with _refusals(self.id):
+            if undo is not None:
+                await self.handle.signal(names.UNDO, undo)
             await self.handle.cancel()
+
+    async def rollback(self, *, by: str = "", reason: str = "") -> None:
+        """Undo what it did, as far as its tools name a `compensate=`: a run that goes on is cancelled for that.
+
+        Also after its end, however it ended. Said again, it goes on with what is still owed. `Ledger.list_undo` and
+        `holdfast show` tell what became of it.
+
+        Raises:
+            RunNotFound: There is no such run.
+            EngineUnavailable: Temporal does not answer; say it again.
+        """
+        _require_words(by=by, reason=reason)
+        summary = await self.summary()
+        if not summary.status.closed and not await self._over():
+            await self.cancel(undo=True)
+            return
+        with _refusals(self.id):
+            await self._temporal.start_workflow(
+                names.ROLLBACK_RUN,
+                RollbackRequest(by=by, reason=reason),
+                id=f"{names.ROLLBACK_PREFIX}{self.id}",
+                task_queue=self._task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                result_type=RunClosed,
+            )
+
+    async def unblock(
+        self, operation_id: str, action: Literal["retry", "skip", "done"], *, by: str = "", reason: str = ""
+    ) -> None:
+        """Say what becomes of a call that could not be undone.
+
+        Args:
+            operation_id: The call that was to be undone.
+            action: `retry` tries it again; `skip` leaves what it did as it is; `done` says that it was undone by hand.
+            by: Who says so; recorded.
+            reason: Recorded; `skip` needs one.
+
+        Raises:
+            DecisionRefused: The call does not wait for that, or `skip` has no reason.
+        """
+        _require_words(by=by, reason=reason)
+        if action == "skip" and not reason.strip():
+            msg = "skip needs a reason: it is recorded with what stays as it is"
+            raise DecisionRefused(msg)
+        word = UndoWord(operation=operation_id, action=action, by=by, reason=reason)
+        closed = (await self.summary()).status.closed or await self._over()
+        handle = self._temporal.get_workflow_handle(f"{names.ROLLBACK_PREFIX}{self.id}") if closed else self.handle
+        with _refusals(self.id):
+            await handle.execute_update(names.UNBLOCK, word)
 
     async def reset(self, turn: int, *, by: str = "", reason: str = "") -> None:
         """Go back to a turn and let the model think it again, also after the end. What was done since is not undone.

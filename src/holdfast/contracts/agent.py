@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from holdfast.contracts.effects import Tier
+from holdfast.contracts.effects import RunStatus, Tier
 from holdfast.contracts.errors import ContractError
 from holdfast.contracts.limits import Limits
 from holdfast.contracts.model import Model
@@ -29,6 +29,8 @@ class ProposedCall:
     tenant: str
 
 
+UNDONE = (RunStatus.FAILED, RunStatus.LIMIT_REACHED, RunStatus.REFUSED, RunStatus.CANCELLED)
+"""The endings after which a run may be undone."""
 AutoApprove = Collection[Tier] | Callable[[ProposedCall], bool]
 
 
@@ -58,6 +60,9 @@ class Agent:
     PRIVILEGED calls wait whatever it says. The rule runs twice in activities, when the turn is settled and right
     before the effect; it must be a pure function of the call.
     """
+    undo_on: Collection[RunStatus] = (RunStatus.FAILED, RunStatus.LIMIT_REACHED, RunStatus.REFUSED)
+    """After which endings what the run did is undone, as far as its tools name a `compensate=`. A cancellation may say
+    otherwise."""
     max_output_tokens: int = 4096
     """For one model call."""
     price: Price | None = None
@@ -78,6 +83,12 @@ class Agent:
             faults.append(f"max_output_tokens {self.max_output_tokens}: must be at least 1")
         names = [tool.name for tool in self.tools]
         faults.extend(f"two tools are named {name!r}" for name in sorted({n for n in names if names.count(n) > 1}))
+        object.__setattr__(self, "undo_on", tuple(self.undo_on))
+        faults.extend(
+            f"undo_on holds {status!s}: allowed are {', '.join(UNDONE)}"
+            for status in self.undo_on
+            if status not in UNDONE
+        )
         if not callable(self.auto_approve) and Tier.PRIVILEGED in self.auto_approve:
             faults.append("auto_approve holds PRIVILEGED: such calls always wait for a person")
         if faults:

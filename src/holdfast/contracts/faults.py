@@ -59,10 +59,11 @@ def own_faults(tool: "Tool") -> list[str]:
         faults.append("background= with effect TRANSACTIONAL: it commits or does not, and can't be Pending")
     if tool.background and tool.poll is None and tool.callback is None:
         faults.append("background= without poll= or callback=: nobody would hear of the work's end")
+    if tool.compensate is not None:
+        faults.extend(tool.compensate.faults(tool.effect))
     faults.extend(_read_faults(tool))
     for role, function, parameters in (
         ("reconcile", tool.reconcile, 2),
-        ("compensate", tool.compensate, 3),
         ("poll", tool.poll, 3),
     ):
         if function is None:

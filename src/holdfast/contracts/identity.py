@@ -26,6 +26,11 @@ def operation_id(chain_id: str, counter: int) -> str:
     return str(uuid.uuid5(CALLS, f"{chain_id}/{counter}"))
 
 
+def compensation_id(operation: str, number: int) -> str:
+    """The id of the number-th operation, from 1, that is to undo another one, and its idempotency key."""
+    return str(uuid.uuid5(CALLS, f"{operation}/undo/{number}"))
+
+
 def canonical_json(value: Any) -> str:
     """JSON in ASCII with sorted keys and no spaces: the same text for the same value, storable everywhere."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,20 +1,29 @@
 """Registered names. They stand in histories, so they never change; the functions behind them may."""
 
 AGENT_RUN = "AgentRun"
+ROLLBACK_RUN = "RollbackRun"
+ROLLBACK_PREFIX = "rollback:"
+"""Of the workflow id of a `RollbackRun`, before the id of the run that it undoes. No run may have such an id."""
 
 OPEN_RUN = "open_run"
 MODEL_TURN = "model_turn"
 RECORD_DECISION = "record_decision"
 FENCE = "fence"
+BEGIN_UNDO = "begin_undo"
+COMPENSATE = "compensate"
 CLOSE_RUN = "close_run"
 READ_RESULT = "read_result"
 
-RESERVED_TOOL_NAMES = frozenset({OPEN_RUN, MODEL_TURN, RECORD_DECISION, FENCE, CLOSE_RUN, READ_RESULT})
+RESERVED_TOOL_NAMES = frozenset(
+    {OPEN_RUN, MODEL_TURN, RECORD_DECISION, FENCE, BEGIN_UNDO, COMPENSATE, CLOSE_RUN, READ_RESULT}
+)
 """Activity types of the engine, which no tool may take."""
 
 SAY = "say"
 DECIDE = "decide"
 RESOLVE = "resolve"
+UNBLOCK = "unblock"
+UNDO = "undo"
 PAUSE = "pause"
 RESUME = "resume"
 STATE = "state"

@@ -50,6 +50,8 @@ class PublishedTool(Frozen):
     egress: bool = False
     secrets: tuple[str, ...] = ()
     background: bool = False
+    undo: str = ""
+    """The effect class of what undoes a call; empty if nothing does."""
     endpoints: tuple[str, ...] = ()
     parameters: dict[str, Any]
     """JSON Schema of the arguments."""
@@ -112,6 +114,7 @@ def publish(tool: Tool) -> PublishedTool:
         egress=tool.egress,
         secrets=tool.secrets,
         background=tool.background,
+        undo=tool.undo or "",
         endpoints=tuple(map(str, tool.endpoints)),
         parameters=tool.schema.parameters,
         result=tool.result_adapter.json_schema(mode="serialization"),
@@ -186,7 +189,7 @@ PERMISSION = ("effect", "tier", "scope", "key", "egress")
 TOLD = (
     "description", "owner", "runbook", "deprecated", "timeout_seconds", "attempts", "backoff", "lane", "queue", "conflict",
     "same_intent", "show", "result_limit", "key_lifetime_seconds", "reconciled", "rates", "concurrency", "cache", "invalidates",
-    "fallback", "untrusted", "secrets", "background", "endpoints",
+    "fallback", "untrusted", "secrets", "background", "undo", "endpoints",
 )  # fmt: skip
 """What may differ between compatible versions."""
 

@@ -39,7 +39,7 @@ class Event(Frozen):
     sequence: int
     kind: str
     """`requested`, `opened`, `turn`, `repeated`, `said`, `held`, `decided`, `reserved`, `released`, `checkpoint`,
-    `pending`, `settled`, `resolved`, `late`, `branch`, `closed` or `erased`."""
+    `pending`, `settled`, `resolved`, `late`, `branch`, `undo`, `undone`, `blocked`, `unblocked`, `closed` or `erased`."""
     at: datetime
     reference: str
     data: dict[str, Any]
@@ -65,6 +65,22 @@ class Notice(Frozen):
     """How often it was told."""
 
 
+class Undo(Frozen):
+    """What became of undoing one call."""
+
+    operation: str
+    """The call that was to be undone."""
+    tool: str
+    turn: int
+    undone: bool
+    reason: str = ""
+    """Why what it did stands: nothing undoes such a call, somebody left it, or what undoes it has not succeeded."""
+    blocked: bool = False
+    """It waits for a person."""
+    attempts: int = 0
+    """How often it was tried."""
+
+
 class RunResult(Frozen):
     """How a run ended."""
 
@@ -85,6 +101,10 @@ class RunResult(Frozen):
     """Tokens of the settled model calls, by kind."""
     cost_usd: float
     operations: tuple[Operation, ...]
+    undone: tuple[Undo, ...] = ()
+    """What was undone since the run ended badly, in the order in which it was."""
+    not_undone: tuple[Undo, ...] = ()
+    """What stands although it was to be undone, with the reasons."""
 
 
 class RunSummary(Frozen):
@@ -106,3 +126,5 @@ class RunSummary(Frozen):
     """Calls that wait for an approval."""
     unknown: int
     """Calls whose outcome a person must resolve."""
+    blocked: int = 0
+    """Calls that could not be undone: a person must say `retry`, `skip` or `done`."""

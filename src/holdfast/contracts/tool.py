@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -11,13 +11,15 @@ from pydantic import BaseModel, TypeAdapter
 
 from holdfast.contracts.backoff import Backoff
 from holdfast.contracts.clauses import Cache, Deprecation, Rate
+from holdfast.contracts.compensation import Compensation
+from holdfast.contracts.context import ToolContext
 from holdfast.contracts.effects import Effect, Lane, Tier
 from holdfast.contracts.endpoint import Endpoint
-from holdfast.contracts.errors import ContractError
+from holdfast.contracts.errors import ContractError, ToolError
 from holdfast.contracts.faults import argument_faults, own_faults
 from holdfast.contracts.identity import digest
 from holdfast.contracts.messages import ToolSchema
-from holdfast.contracts.pending import POLLS
+from holdfast.contracts.pending import POLLS, Pending
 from holdfast.contracts.signature import Signature, read_signature
 from holdfast.contracts.signing import Dialect
 from holdfast.contracts.upstream import Upstream
@@ -96,8 +98,8 @@ class Tool:
     """HTTP services that come with it; the worker's settings for the same name go before."""
     endpoints: tuple[Endpoint, ...] = ()
     """What it asks of its upstreams: watched for drift, and held against the upstream's own document by `tools probe`."""
-    compensate: Callable[..., Any] | None = None
-    """`async compensate(args, result, ctx)`: undoes the call. Recorded in the contract."""
+    compensate: Compensation | None = None
+    """What undoes a call, if the run ends badly or somebody rolls it back."""
     poll: Callable[..., Any] | None = None
     """`async poll(args, reference, ctx)`: what became of work that a call left `Pending`, None as long as it goes on; a
     `ToolError` that is not retryable ends it."""
@@ -131,6 +133,52 @@ class Tool:
         faults.extend(own_faults(self))
         if faults:
             raise ContractError(f"tool {self.name!r}", faults)
+
+    @property
+    def undo(self) -> Effect | None:
+        """The effect class of what undoes it, None if nothing does."""
+        return None if self.compensate is None else self.compensate.effect_for(self.effect)
+
+    def undoing(self, result: Any) -> "Tool":
+        """What undoes one call, as a tool that is carried out like any other. `result` is what the call returned, if that is known.
+
+        Raises:
+            ValueError: Nothing undoes it.
+        """
+        compensation = self.compensate
+        if compensation is None:
+            msg = f"{self.name} {self.version} names no compensate="
+            raise ValueError(msg)
+
+        async def undo(arguments: BaseModel, ctx: ToolContext) -> Any:
+            undone = await compensation.function(arguments, result, ctx)
+            if isinstance(undone, Pending):
+                message = f"what undoes {self.name} returned Pending: it must end within its time limit"
+                raise ToolError(message, happened="unknown")
+            return undone
+
+        async def reconcile(arguments: BaseModel, ctx: ToolContext) -> Any:
+            assert compensation.reconcile is not None  # noqa: S101 - given to the tool only then
+            return await compensation.reconcile(arguments, result, ctx)
+
+        undo.__annotations__ = {"arguments": self.signature.arguments, "ctx": ToolContext}
+        return replace(
+            self,
+            function=undo,
+            effect=compensation.effect_for(self.effect),
+            reconcile=reconcile if compensation.reconcile else None,
+            timeout=compensation.timeout or self.timeout,
+            attempts=compensation.attempts,
+            backoff=compensation.backoff,
+            lane=Lane.STANDARD,
+            key=(),
+            fallback=None,
+            poll=None,
+            callback=None,
+            background=False,
+            endpoints=(),
+            compensate=None,
+        )
 
     @property
     def limited(self) -> bool:
@@ -186,7 +234,7 @@ def tool(
     examples: tuple[dict[str, Any] | BaseModel, ...] = (),
     settles_within: timedelta = timedelta(minutes=1),
     reconcile: Callable[..., Any] | None = None,
-    compensate: Callable[..., Any] | None = None,
+    compensate: Compensation | Callable[..., Any] | None = None,
     key: tuple[str, ...] = (),
     key_lifetime: timedelta = timedelta(hours=24),
     rates: tuple[Rate, ...] = (),
@@ -238,7 +286,7 @@ def tool(
             examples=tuple(e.model_dump(mode="json") if isinstance(e, BaseModel) else e for e in examples),
             settles_within=settles_within,
             reconcile=reconcile,
-            compensate=compensate,
+            compensate=Compensation(function=compensate) if callable(compensate) else compensate,
             key=key,
             key_lifetime=key_lifetime,
             rates=rates,

@@ -4,7 +4,7 @@ Everything here ends up in workflow history, so it holds decisions and reference
 have their default value are not written. A new field always has a default, so that old histories can be read.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
@@ -85,6 +85,8 @@ class Opened(Wire):
     agent_version: str = "1.0.0"
     limits: Limits = Limits()
     heartbeat_seconds: float = 5.0
+    undo_on: tuple[RunStatus, ...] = ()
+    """The endings after which what the run did is undone."""
     model_lane: Lane = Lane.STANDARD
     """Where its turns run. Only a model that answers at once may be asked in a local activity."""
     anchor: Anchor = (0, "")
@@ -192,11 +194,82 @@ class Resolution(Wire):
     note: str = ""
 
 
+class UndoWord(Wire):
+    """A person's word on a call that could not be undone."""
+
+    operation: str
+    """The call that was to be undone."""
+    action: Literal["retry", "skip", "done"]
+    """Try it again; leave what it did as it is; or it was undone by hand."""
+    by: str = ""
+    reason: str = ""
+
+
 class RecordDecision(Wire):
-    """The input of `record_decision`: exactly one of the two."""
+    """The input of `record_decision`: exactly one of them."""
 
     decision: Decision | None = None
     resolution: Resolution | None = None
+    unblock: UndoWord | None = None
+
+
+class UndoInput(Wire):
+    """The input of `begin_undo`."""
+
+    cause: str
+    """The ending for which what the run did is undone, or `rollback`."""
+    reason: str = ""
+    by: str = ""
+
+
+class RollbackRequest(Wire):
+    """The input of `RollbackRun`."""
+
+    by: str = ""
+    reason: str = ""
+
+
+class UndoStep(Wire):
+    """One call that is to be undone."""
+
+    call: CallInput
+    """The operation that undoes it, with the place of the call it undoes."""
+    undoes: str
+    """That call's operation."""
+    tool: str
+    show: str = ""
+    group: int
+    """Calls of one turn have the same; later turns have higher ones."""
+    queue: str = ""
+    timeout: float = 30.0
+    """Seconds of one attempt of the call itself."""
+    conflict: str = ""
+
+
+class UndoPlan(Wire):
+    """The output of `begin_undo`: what is owed, the last call first."""
+
+    steps: tuple[UndoStep, ...] = ()
+    heartbeat_seconds: float = 5.0
+
+
+class Undone(Wire):
+    """The output of `compensate`, and of a person's word on one."""
+
+    blocked: str = ""
+    """Why it could not be undone; empty if it was, or need not be."""
+    retry: str = ""
+    """The operation that tries again."""
+    anchor: Anchor = (0, "")
+
+
+class Blocked(Wire):
+    """A call that could not be undone, and waits for a person."""
+
+    operation: str
+    tool: str
+    show: str = ""
+    reason: str
 
 
 class FenceInput(Wire):
@@ -247,6 +320,8 @@ class RunState(Wire):
     used: Used = Used()
     paused: bool = False
     waiting: tuple[Waiting, ...] = ()
+    blocked: tuple[Blocked, ...] = ()
+    """Calls that could not be undone."""
 
 
 Carried.model_rebuild()

@@ -8,6 +8,7 @@ from holdfast.ledger.runs import NewRun, RunRow
 from holdfast.ledger.throttle import Throttle, Throttled
 from holdfast.ledger.transcript import PastTurn, ToldResult, TurnContext
 from holdfast.ledger.turns import AskedCall, NewTurn
+from holdfast.ledger.undo import ToUndo
 from holdfast.ledger.verify import Verification
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "State",
     "Throttle",
     "Throttled",
+    "ToUndo",
     "ToldResult",
     "TurnContext",
     "Verification",

@@ -77,7 +77,7 @@ RESERVE = AtOnce(
         FROM new WHERE operation_id = :operation""",
 )
 SETTLE = AtOnce(
-    f"""{OPERATION} AND operations.owner = CAST(:owner AS varchar) AND operations.tool = :tool
+    f"""{OPERATION} AND operations.owner = CAST(:owner AS varchar) AND operations.tool = :tool AND operations.undoes = ''
         AND operations.state IN ('asked', 'reserved')""",
     """UPDATE operations SET state = 'settled', outcome = :outcome, settled_seq = new.seq, settled_at = CAST(:at AS bigint)
         FROM new WHERE operation_id = :operation""",

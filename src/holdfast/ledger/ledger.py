@@ -11,7 +11,7 @@ from holdfast.contracts.circuit import Circuit
 from holdfast.contracts.clauses import Rate
 from holdfast.contracts.drift import Counts, Drift
 from holdfast.contracts.errors import LedgerRace, RunNotFound
-from holdfast.contracts.results import Event, Notice, Operation, RunSummary
+from holdfast.contracts.results import Event, Notice, Operation, RunSummary, Undo
 from holdfast.contracts.served import ServedCall, Standing
 from holdfast.contracts.wire import (
     Anchor,
@@ -23,6 +23,10 @@ from holdfast.contracts.wire import (
     Said,
     TurnInput,
     TurnResult,
+    UndoInput,
+    Undone,
+    UndoPlan,
+    UndoWord,
 )
 from holdfast.ledger import (
     at_once,
@@ -43,6 +47,7 @@ from holdfast.ledger import (
     throttle,
     transcript,
     turns,
+    undo,
     verify,
 )
 from holdfast.ledger.cached import Found
@@ -58,6 +63,7 @@ from holdfast.ledger.tables import runs as runs_table
 from holdfast.ledger.throttle import Throttle, Throttled, queue_up
 from holdfast.ledger.transcript import TurnContext
 from holdfast.ledger.turns import NewTurn
+from holdfast.ledger.undo import ToUndo
 from holdfast.ledger.verify import Verification
 
 if TYPE_CHECKING:
@@ -120,9 +126,9 @@ class Ledger:
         """One run."""
         return await self._read(runs.read_run, run_id)
 
-    async def list_runs(self, limit: int = 50, *, waiting: bool = False) -> list[RunSummary]:
+    async def list_runs(self, limit: int = 50, *, waiting: bool = False, blocked: bool = False) -> list[RunSummary]:
         """The newest runs first."""
-        return await self._read(runs.list_runs, limit=limit, waiting=waiting)
+        return await self._read(runs.list_runs, limit=limit, waiting=waiting, blocked=blocked)
 
     async def summary(self, run_id: str) -> RunSummary:
         """One line about one run."""
@@ -262,6 +268,30 @@ class Ledger:
     async def record_resolution(self, run_id: str, resolution: Resolution) -> CallResult:
         """Write down what became of an UNKNOWN operation; see `decisions.record_resolution`."""
         return await self._write(decisions.record_resolution, run_id, resolution)
+
+    async def begin_undo(self, run_id: str, given: UndoInput, ref: str) -> UndoPlan:
+        """Write down that a run is undone; see `undo.begin_undo`."""
+        return await self._write(undo.begin_undo, run_id, given, ref)
+
+    async def read_to_undo(self, run_id: str, operation_id: str) -> ToUndo:
+        """The call that an operation undoes; see `undo.read_to_undo`."""
+        return await self._read(undo.read_to_undo, run_id, operation_id)
+
+    async def record_found(self, run_id: str, operation_id: str, *, happened: bool, result: Any) -> None:
+        """Write down what was found of a call in doubt; see `undo.record_found`."""
+        await self._write(undo.record_found, run_id, operation_id, happened=happened, result=result)
+
+    async def block(self, run_id: str, operation_id: str, compensation: str, reason: str) -> None:
+        """Write down that a call could not be undone; see `undo.block`."""
+        await self._write(undo.block, run_id, operation_id, compensation, reason)
+
+    async def unblock(self, run_id: str, word: UndoWord) -> Undone:
+        """Write down a person's word on it; see `undo.unblock`."""
+        return await self._write(undo.unblock, run_id, word)
+
+    async def list_undo(self, run_id: str) -> list[Undo]:
+        """What became of undoing a run; see `undo.list_undo`."""
+        return await self._read(undo.list_undo, run_id)
 
     async def list_operations(self, run_id: str) -> list[Operation]:
         """The run's operations, with arguments and results."""

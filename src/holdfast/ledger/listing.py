@@ -20,13 +20,13 @@ ORDER = (operations.c.left_by == 0, operations.c.left_by, operations.c.turn, ope
 
 def list_operations(connection: Connection, run_id: str) -> list[Operation]:
     """The run's operations in the order they were asked for, with arguments and results."""
-    found = _with_contents(connection, operations.c.run_id == run_id, *ORDER)
+    found = _with_contents(connection, (operations.c.run_id == run_id) & (operations.c.undoes == ""), *ORDER)
     return [_operation(row) for row in found]
 
 
 def list_failed(connection: Connection, limit: int) -> list[tuple[str, Operation]]:
     """Calls that failed for good, the newest first, each with its run."""
-    where = (operations.c.outcome == Outcome.FAILED) & (operations.c.version != "")
+    where = (operations.c.outcome == Outcome.FAILED) & (operations.c.version != "") & (operations.c.undoes == "")
     found = _with_contents(connection, where, operations.c.settled_at.desc(), operations.c.operation_id, limit=limit)
     return [(row.run_id, _operation(row)) for row in found]
 

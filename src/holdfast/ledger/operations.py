@@ -16,6 +16,7 @@ from holdfast.ledger.late import OUTSIDE, Settlement, is_news, keep_evidence
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
 from holdfast.ledger.throttle import Throttle, take
+from holdfast.ledger.undone import compensated
 
 
 class State(Enum):
@@ -142,7 +143,7 @@ def _reference(connection: Connection, run_id: str, row: Any) -> str:
 LOCKED = Statement(
     select(
         operations.c.state, operations.c.outcome, operations.c.owner, operations.c.attempts, operations.c.settled_seq,
-        operations.c.tool, operations.c.effect,
+        operations.c.tool, operations.c.effect, operations.c.undoes,
     )
     .where(operations.c.operation_id == bindparam("id"))
     .with_for_update()
@@ -238,7 +239,8 @@ def settle(connection: Connection, run_id: str, operation_id: str, owner: str, n
         raise LedgerConflict(f"operation {operation_id!r} has a newer attempt, which decides what became of it")
     for name in new.invalidates if new.outcome in {Outcome.SUCCEEDED, Outcome.UNKNOWN} else ():
         forget(connection, name)
-    [anchor] = append(connection, run_id, [settled_entry(operation_id, row.tool, new)])
+    undone = compensated(connection, row.undoes) if row.undoes and new.outcome is Outcome.SUCCEEDED else None
+    anchor, *_ = append(connection, run_id, [settled_entry(operation_id, row.tool, new), *([undone] if undone else ())])
     SETTLE.run(connection, {"id": operation_id, "became": new.outcome, "by": owner, "seq": anchor[0], "at": now_ms()})
     return Settled(CallResult(outcome=new.outcome, anchor=anchor), mine=True)
 

@@ -15,6 +15,7 @@ from holdfast.contracts.wire import Anchor, CloseInput
 from holdfast.ledger.entries import NEW_HEAD, NewEntry, append, find, moment, now_ms
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import operations, runs
+from holdfast.ledger.undone import STANDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,26 +192,35 @@ def read_run(connection: Connection, run_id: str) -> RunRow:
     return RunRow(**fields)
 
 
+BLOCKED = (operations.c.undoing == "blocked") & operations.c.outcome.in_(STANDS)
+"""Of which rows of `operations` that is true: a call that could not be undone, and waits for a person."""
+
+
 def list_runs(
-    connection: Connection, *, limit: int, waiting: bool = False, run_id: str | None = None
+    connection: Connection, *, limit: int, waiting: bool = False, blocked: bool = False, run_id: str | None = None
 ) -> list[RunSummary]:
-    """The newest runs first; with `waiting`, only those that wait for a person."""
+    """The newest runs first; with `waiting`, only those that wait for a person, with `blocked` those that could not be undone."""
     pending = (
         select(
             operations.c.run_id,
             func.sum(case((operations.c.state == "waiting", 1), else_=0)).label("waiting"),
             func.sum(case((operations.c.outcome == Outcome.UNKNOWN, 1), else_=0)).label("unknown"),
+            func.sum(case((BLOCKED, 1), else_=0)).label("blocked"),
         )
-        .where(operations.c.left_by == 0)
-        .where((operations.c.state == "waiting") | (operations.c.outcome == Outcome.UNKNOWN))
+        .where((operations.c.left_by == 0) | BLOCKED)
+        .where((operations.c.state == "waiting") | (operations.c.outcome == Outcome.UNKNOWN) | BLOCKED)
         .group_by(operations.c.run_id)
         .subquery()
     )
-    query = select(*FIELDS, runs.c.requested_at, runs.c.closed_at, pending.c.waiting, pending.c.unknown)
-    query = query.select_from(runs.join(pending, pending.c.run_id == runs.c.run_id, isouter=not waiting))
+    query = select(
+        *FIELDS, runs.c.requested_at, runs.c.closed_at, pending.c.waiting, pending.c.unknown, pending.c.blocked
+    )
+    query = query.select_from(runs.join(pending, pending.c.run_id == runs.c.run_id, isouter=not (waiting or blocked)))
     query = query.order_by(runs.c.requested_at.desc(), runs.c.run_id).limit(limit)
     if waiting:
         query = query.where(runs.c.closed_at.is_(None))
+    if blocked:
+        query = query.where(pending.c.blocked > 0)
     if run_id is not None:
         query = query.where(runs.c.run_id == run_id)
     return [
@@ -229,6 +239,7 @@ def list_runs(
             closed_at=None if row.closed_at is None else moment(row.closed_at),
             waiting=int(row.waiting or 0),
             unknown=int(row.unknown or 0),
+            blocked=int(row.blocked or 0),
         )
         for row in connection.execute(query)
     ]

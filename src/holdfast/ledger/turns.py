@@ -27,6 +27,8 @@ class AskedCall:
     intent: str = ""
     error: dict[str, Any] | None = None
     """For a denied call: what the model is told."""
+    undo: str = ""
+    """The effect class of what undoes it; empty if nothing does."""
     taken_over: bool = False
     """It is a call that a branch left behind had asked for: what became of that stands."""
 
@@ -129,7 +131,7 @@ def _lock(connection: Connection, operation_ids: Sequence[str]) -> None:
 
 ASKED = (
     "operation_id", "run_id", "turn", "idx", "call_id", "tool", "version", "digest", "effect", "tier", "verdict",
-    "reason", "intent", "state", "outcome", "turn_seq", "settled_seq", "asked_at", "settled_at",
+    "reason", "intent", "state", "outcome", "turn_seq", "settled_seq", "asked_at", "settled_at", "undo",
 )  # fmt: skip
 """The columns of a call that is asked for."""
 INSERT_OPERATION = Statement(insert(operations), columns=ASKED)
@@ -165,6 +167,7 @@ def operation_rows(run_id: str, new: NewTurn, anchors: Sequence[Anchor]) -> list
                 "settled_seq": settled_seq,
                 "asked_at": at,
                 "settled_at": at if settled_seq else None,
+                "undo": asked.undo,
             }
         )
     return rows

@@ -18,6 +18,7 @@ from holdfast.activities.decide import fence, record_decision
 from holdfast.activities.model_turn import model_turn
 from holdfast.activities.open_run import close_run, open_run
 from holdfast.activities.read_result import read_result
+from holdfast.activities.undo import begin_undo, compensate
 from holdfast.contracts import names
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.registry import Registry, ToolVersions
@@ -33,12 +34,16 @@ from holdfast.contracts.wire import (
     RunClosed,
     TurnInput,
     TurnResult,
+    UndoInput,
+    Undone,
+    UndoPlan,
 )  # fmt: skip
 from holdfast.ledger import Ledger
 from holdfast.llm.pricing import require_price
 from holdfast.llm.resolve import Models
 from holdfast.settings import Settings
 from holdfast.workflows.agent_run import AgentRun
+from holdfast.workflows.rollback_run import RollbackRun
 
 EAGER_CALLS = 10
 """How many calls of one turn may start on this worker without a detour over the server; the SDK's default is 3."""
@@ -98,7 +103,7 @@ def make_worker(
         client,
         task_queue=queue,
         max_task_queue_activities_per_second=_pace_of(boundary, queue),
-        workflows=[AgentRun],
+        workflows=[AgentRun, RollbackRun],
         activities=[*_engine_activities(boundary), *(_tool_activity(boundary, t) for t in _tools(boundary))],
         workflow_runner=workflow_runner or UnsandboxedWorkflowRunner(),
         max_cached_workflows=settings.max_cached_runs,
@@ -153,15 +158,23 @@ def _engine_activities(boundary: Boundary) -> list[Callable[..., Any]]:
         return await model_turn(boundary, turn)
 
     @activity.defn(name=names.RECORD_DECISION)
-    async def decide_(record: RecordDecision) -> CallResult:
+    async def decide_(record: RecordDecision) -> CallResult | Undone:
         return await record_decision(boundary, record)
 
     @activity.defn(name=names.FENCE)
     async def fence_(fence_input: FenceInput) -> CallResult:
         return await fence(boundary, fence_input)
 
+    @activity.defn(name=names.BEGIN_UNDO)
+    async def begin_undo_(given: UndoInput) -> UndoPlan:
+        return await begin_undo(boundary, given)
+
+    @activity.defn(name=names.COMPENSATE)
+    async def compensate_(call: CallInput) -> Undone:
+        return await compensate(boundary, call)
+
     @activity.defn(name=names.CLOSE_RUN)
     async def close_(close: CloseInput) -> RunClosed:
         return await close_run(boundary, close)
 
-    return [open_, turn_, decide_, fence_, close_]
+    return [open_, turn_, decide_, fence_, begin_undo_, compensate_, close_]

@@ -12,6 +12,7 @@ from holdfast.workflows import options
 from holdfast.workflows.calls import Calls
 from holdfast.workflows.clock import WorkClock
 from holdfast.workflows.people import People
+from holdfast.workflows.saga import Saga
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
@@ -33,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
         Said,
         TurnInput,
         TurnResult,
+        UndoWord,
     )  # fmt: skip
 
 AGENT = SearchAttributeKey.for_keyword(names.SEARCH_AGENT)
@@ -41,11 +43,18 @@ TENANT = SearchAttributeKey.for_keyword(names.SEARCH_TENANT)
 COST = SearchAttributeKey.for_float(names.SEARCH_COST)
 WAITING = "waiting"
 """The value of `HoldfastStatus` while a run waits for a person."""
+BLOCKED = "compensation_blocked"
+"""The same, while something it did can't be undone."""
 
 
 def _show_waiting(waiting: int) -> None:
     """Make runs that wait for a person findable in Temporal."""
     workflow.upsert_search_attributes([STATUS.value_set(WAITING if waiting else RunStatus.RUNNING)])
+
+
+def _show_blocked(blocked: int) -> None:
+    """Make runs that can't be undone findable in Temporal."""
+    workflow.upsert_search_attributes([STATUS.value_set(BLOCKED if blocked else RunStatus.RUNNING)])
 
 
 def _restarting(info: workflow.Info) -> str:
@@ -92,6 +101,9 @@ class AgentRun:
         self._clock = WorkClock(carried.used.work_seconds)
         self._people = People(_show_waiting, carried.words)
         self._calls = Calls(self._clock, self._people, self._may_go_on, carried)
+        self._saga = Saga(_show_blocked)
+        self._undo_wanted: bool | None = None
+        """Whether a cancellation undoes what was done; None if nobody said."""
         self._branch = carried.branch
         self._resting = carried.resting
         """The model has answered, and is asked again when there is news of its jobs."""
@@ -240,6 +252,8 @@ class AgentRun:
     async def _close(self, ending: Ending) -> RunClosed:
         self._closing = True
         await self._calls.end_jobs()
+        if self._must_undo(ending):
+            await self._saga.undo(ending.status, ending.reason or ending.limit)
         close = CloseInput(
             status=ending.status, limit=ending.limit, reason=ending.reason, work_seconds=self._clock.seconds
         )
@@ -253,6 +267,11 @@ class AgentRun:
         if ending.status is RunStatus.CANCELLED:
             raise asyncio.CancelledError(ending.reason)
         return closed
+
+    def _must_undo(self, ending: Ending) -> bool:
+        if ending.status is RunStatus.CANCELLED and self._undo_wanted is not None:
+            return self._undo_wanted
+        return ending.status in self._opened.undo_on
 
     def _cancel(self) -> None:
         self._cancelled = True
@@ -345,6 +364,20 @@ class AgentRun:
         under_way = opening or self._thinking is not None or self._calls.may_come_to_wait(word.operation)
         return under_way and not self._calls.jobs.moving and self._people.may_still_take(word)
 
+    @workflow.update(name=names.UNBLOCK)
+    async def unblock(self, word: UndoWord) -> None:
+        """Say what becomes of a call that could not be undone."""
+        self._saga.claim(word)
+
+    @unblock.validator
+    def _check_unblock(self, word: UndoWord) -> None:
+        self._saga.require_blocked(word)
+
+    @workflow.signal(name=names.UNDO)
+    def undo(self, wanted: bool) -> None:
+        """Whether a cancellation that follows undoes what was done."""
+        self._undo_wanted = wanted
+
     @workflow.update(name=names.PAUSE)
     async def pause(self) -> None:
         """Start no further turn or call until resumed."""
@@ -367,7 +400,13 @@ class AgentRun:
     @workflow.query(name=names.STATE)
     def state(self) -> RunState:
         """Where the run stands."""
-        return RunState(turn=self._turn, used=self._used(), paused=self._paused, waiting=self._people.waiting)
+        return RunState(
+            turn=self._turn,
+            used=self._used(),
+            paused=self._paused,
+            waiting=self._people.waiting,
+            blocked=self._saga.blocked,
+        )
 
     def _refuse_when_closing(self) -> None:
         if self._closing:

@@ -7,7 +7,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
-    from holdfast.contracts.wire import Head, Opened
+    from holdfast.contracts.wire import Head, Opened, UndoPlan, UndoStep
 
 SETTLE_TIME = timedelta(hours=1)
 """How long an activity may wait for the ledger after its work is done. Its heartbeats tell a dead worker from a waiting
@@ -70,6 +70,17 @@ def call_on_standard_lane(head: Head, opened: Opened) -> dict[str, Any]:
         "cancellation_type": workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         "task_queue": head.queue or None,
         "summary": head.show or None,
+    }
+
+
+def compensation(step: UndoStep, plan: UndoPlan) -> dict[str, Any]:
+    """For `compensate`. As for a tool; the worker enforces its own time limit."""
+    return {
+        "start_to_close_timeout": timedelta(seconds=step.timeout) + SETTLE_TIME,
+        "heartbeat_timeout": timedelta(seconds=plan.heartbeat_seconds),
+        "retry_policy": TAKE_OVER,
+        "task_queue": step.queue or None,
+        "summary": f"{step.tool} {step.show}".strip(),
     }
 
 

@@ -10,7 +10,7 @@ from holdfast.client.cli.output import Json, RunId, ago, coloured, console, prin
 from holdfast.client.cli.story import Story
 from holdfast.client.client import Client
 from holdfast.contracts.effects import Outcome
-from holdfast.contracts.results import Event, Operation, RunSummary
+from holdfast.contracts.results import Event, Operation, RunSummary, Undo
 
 
 def register(app: typer.Typer) -> None:
@@ -28,6 +28,7 @@ def runs(
     orphans: Annotated[
         bool, typer.Option("--orphans", help="Effects of branches that were left behind by `holdfast reset`.")
     ] = False,
+    blocked: Annotated[bool, typer.Option("--blocked", help="Only those that could not be undone.")] = False,
     json: Json = False,
 ) -> None:
     """List runs, the newest first."""
@@ -40,7 +41,7 @@ def runs(
 
     async def go() -> list[RunSummary]:
         async with await Client.connect() as client:
-            return await client.runs(limit, waiting=waiting)
+            return await client.runs(limit, waiting=waiting, blocked=blocked)
 
     found = run_async(go())
     if json:
@@ -102,19 +103,21 @@ def _orphans(limit: int, *, json: bool) -> None:
 def show(run_id: RunId, json: Json = False) -> None:
     """Tell the story of a run from the ledger: what was asked, said, done, decided; and what waits."""
 
-    async def go() -> tuple[RunSummary, list[Event], tuple[Operation, ...], str]:
+    async def go() -> tuple[RunSummary, list[Event], tuple[Operation, ...], tuple[Undo, ...], str]:
         async with await Client.connect() as client:
             run = client.run(run_id)
             summary = await run.summary()
-            return summary, await client.ledger.read_events(run_id), await run.operations(), client.engine.link(run_id)
+            events, link = await client.ledger.read_events(run_id), client.engine.link(run_id)
+            return summary, events, await run.operations(), await run.undo(), link
 
-    summary, events, operations, link = run_async(go())
+    summary, events, operations, undo, link = run_async(go())
     if json:
         print_json(
             {
                 **summary.model_dump(mode="json"),
                 "link": link,
                 "operations": [operation.model_dump(mode="json") for operation in operations],
+                "undo": [one.model_dump(mode="json") for one in undo],
                 "events": [event.model_dump(mode="json") for event in events],
             }
         )
@@ -135,6 +138,12 @@ def show(run_id: RunId, json: Json = False) -> None:
     if operations:
         console.print()
         console.print(table(("operation", "tool", "state", "attempts", "arguments"), [_row(o) for o in operations]))
+    if undo:
+        console.print()
+        console.print(table(("to undo", "tool", "turn", "state", "attempts", "why"), [_undo_row(one) for one in undo]))
+    for one in undo:
+        if one.blocked:
+            console.print(Text(f"holdfast unblock {run_id} {one.operation} retry|skip|done", style="dim"))
 
 
 def _row(operation: Operation) -> tuple[str | Text, ...]:
@@ -144,7 +153,14 @@ def _row(operation: Operation) -> tuple[str | Text, ...]:
     return operation.operation_id, operation.tool, state, str(operation.attempts), short(operation.arguments, 60)
 
 
+def _undo_row(one: Undo) -> tuple[str | Text, ...]:
+    state = Text("undone", "green") if one.undone else Text("blocked" if one.blocked else "stands", "bold red")
+    return one.operation, one.tool, str(one.turn), state, str(one.attempts), short(one.reason, 60)
+
+
 def _status(summary: RunSummary) -> Text:
+    if summary.blocked:
+        return Text("could not be undone", style="bold red")
     if not summary.status.closed and summary.unknown:
         return Text("waiting (unknown outcome)", style="bold red")
     if not summary.status.closed and summary.waiting:

@@ -1,7 +1,8 @@
-"""`approve`, `reject`, `resolve`, `redrive`, `say`, `pause`, `resume`, `reset`, `cancel`: a person's word to a run."""
+"""`approve`, `resolve`, `say`, `pause`, `reset`, `cancel`, `rollback` and so on: a person's word to a run."""
 
 import getpass
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -18,9 +19,17 @@ By = Annotated[str, typer.Option(help="Who says so; your login name unless given
 Digest = Annotated[str, typer.Option(help="The digest you looked at; refused if the arguments are others.")]
 
 
+class UnblockAction(StrEnum):
+    """What a person says of a call that could not be undone."""
+
+    retry = "retry"
+    skip = "skip"
+    done = "done"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (approve, reject, resolve, redrive, say, pause, resume, reset, cancel):
+    for command in (approve, reject, resolve, redrive, say, pause, resume, reset, cancel, rollback, unblock):
         app.command()(command)
 
 
@@ -107,9 +116,46 @@ def reset(
     _tell(run_id, lambda run: run.reset(turn, by=by or _login(), reason=reason), f"reset to turn {turn}", json=json)
 
 
-def cancel(run_id: RunId, json: Json = False) -> None:
+def cancel(
+    run_id: RunId,
+    undo: Annotated[
+        bool | None,
+        typer.Option("--undo/--no-undo", help="Whether what it did is then undone; unless said, as its agent says."),
+    ] = None,
+    json: Json = False,
+) -> None:
     """End a run: no further call is started, those under way are told to stop."""
-    _tell(run_id, lambda run: run.cancel(), "cancelling", json=json)
+    _tell(run_id, lambda run: run.cancel(undo=undo), "cancelling", json=json)
+
+
+def rollback(
+    run_id: RunId,
+    reason: Annotated[str, typer.Option(help="Recorded.")] = "",
+    by: By = "",
+    json: Json = False,
+) -> None:
+    """Undo what a run did, as far as its tools can: cancels it if it goes on, and works after its end, too."""
+    _tell(run_id, lambda run: run.rollback(by=by or _login(), reason=reason), "rolling back", json=json)
+
+
+def unblock(
+    run_id: RunId,
+    operation: OperationId,
+    action: Annotated[
+        UnblockAction,
+        typer.Argument(help="retry: try again; skip: leave what it did as it is; done: it was undone by hand."),
+    ],
+    reason: Annotated[str, typer.Option(help="Recorded; skip needs one.")] = "",
+    by: By = "",
+    json: Json = False,
+) -> None:
+    """Say what becomes of a call that could not be undone."""
+    _tell(
+        run_id,
+        lambda run: run.unblock(operation, action.value, by=by or _login(), reason=reason),
+        f"{action.value}: said",
+        json=json,
+    )
 
 
 def _tell(run_id: str, word: Callable[[Run], Awaitable[None]], done: str, *, json: bool) -> None:

@@ -1,0 +1,163 @@
+"""Undoing what a run did: the list of what is owed, and carrying out one compensation under the effect protocol."""
+
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from holdfast.activities.boundary import Boundary, log_outcome, run_id_of_this_activity
+from holdfast.activities.context import EngineContext
+from holdfast.activities.doubt import find
+from holdfast.activities.heartbeat import beating
+from holdfast.activities.operation import OperationAttempt
+from holdfast.activities.patience import patiently
+from holdfast.contracts.effects import Outcome
+from holdfast.contracts.errors import ErrorCode, LedgerConflict, ToolError
+from holdfast.contracts.tool import Tool
+from holdfast.contracts.versions import version_numbers
+from holdfast.contracts.wire import CallInput, CallResult, UndoInput, Undone, UndoPlan
+from holdfast.ledger import Looked, NotAskedFor, OperationMoved, Settlement, ToUndo
+from holdfast.ledger.entries import now_ms
+from holdfast.telemetry import tool_span
+
+ANOTHER_WORKER = timedelta(seconds=5)
+"""How long a compensation that this worker can't carry out waits until the next one may try."""
+log = structlog.get_logger()
+
+
+async def begin_undo(boundary: Boundary, given: UndoInput) -> UndoPlan:
+    """Write down that the run is undone, and what is owed."""
+    run_id = run_id_of_this_activity()
+    ref = activity.info().workflow_run_id or ""
+    plan = await patiently(lambda: boundary.ledger.begin_undo(run_id, given, ref))
+    log.info("undoing", cause=given.cause, calls=len(plan.steps))
+    return plan.model_copy(update={"heartbeat_seconds": boundary.heartbeat_seconds})
+
+
+async def compensate(boundary: Boundary, call: CallInput) -> Undone:
+    """Undo one call, once. Every attempt comes through here; what can't be undone is left to a person."""
+    run_id = run_id_of_this_activity()
+    structlog.contextvars.bind_contextvars(operation_id=call.id)
+    while True:
+        looked = await _look_up(boundary, run_id, call)
+        original = await patiently(lambda: boundary.ledger.read_to_undo(run_id, call.id))
+        structlog.contextvars.bind_contextvars(tool=original.tool, undoes=original.operation_id)
+        try:
+            with beating(), tool_span(original.tool, call.id, "undo"):
+                reason = await _undo(boundary, run_id, call, looked, original)
+        except OperationMoved:
+            continue
+        if reason:
+            await patiently(
+                lambda: boundary.ledger.block(run_id, original.operation_id, call.id, reason)  # noqa: B023 - awaited here
+            )
+            log.warning("call could not be undone, a person must look", reason=reason)
+        return Undone(blocked=reason)
+
+
+async def _look_up(boundary: Boundary, run_id: str, call: CallInput) -> Looked:
+    try:
+        return await patiently(lambda: boundary.ledger.look_up(run_id, call))
+    except (NotAskedFor, LedgerConflict) as error:
+        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+
+
+async def _undo(boundary: Boundary, run_id: str, call: CallInput, looked: Looked, original: ToUndo) -> str:
+    """Why the call could not be undone; empty if it was, or need not be."""
+    if looked.settled is not None:
+        return await _why(boundary, run_id, call, looked.settled)
+    tool = _serving(boundary, original)
+    if tool.compensate is None:
+        return f"{tool.name} {tool.version} names no compensate= any more"
+    result = original.result
+    if original.outcome is Outcome.UNKNOWN:
+        original = await _cleared(boundary, run_id, looked, original, tool)
+        result = original.result
+    if original.outcome not in {Outcome.SUCCEEDED, Outcome.UNKNOWN}:
+        new = Settlement(outcome=Outcome.SUCCEEDED, content={"message": "there is nothing to undo"}, meta={})
+        await patiently(lambda: boundary.ledger.settle(run_id, call.id, "", new))
+        return ""
+    if original.outcome is Outcome.UNKNOWN and not tool.compensate.safe_if_absent:
+        return "nobody knows whether the call happened, and undoing it is not declared safe_if_absent: resolve it, then retry"
+    try:
+        known = None if result is None else tool.result_adapter.validate_python(result)
+    except ValidationError as error:
+        return f"{tool.name} {tool.version} can't read the result of {original.version}: {error.error_count()} faults"
+    attempt = OperationAttempt(boundary, tool.undoing(known), call, run_id, looked)
+    settled = await attempt.carry_out()
+    log_outcome(settled)
+    return await _why(boundary, run_id, call, settled)
+
+
+def _serving(boundary: Boundary, original: ToUndo) -> Tool:
+    """The contract that knows how to undo the call: of the major version it was made against.
+
+    Raises:
+        ApplicationError: This worker has none; the compensation waits for a worker that does.
+    """
+    versions = boundary.registry.tools.get(original.tool)
+    tool = versions.of_major(version_numbers(original.version)[0]) if versions is not None else None
+    if tool is None:
+        message = f"undoing {original.tool} {original.version} needs a worker that serves it"
+        code = ErrorCode.CONTRACT_VERSION_UNSUPPORTED
+        raise ApplicationError(message, type=code, next_retry_delay=ANOTHER_WORKER)
+    return tool
+
+
+async def _why(boundary: Boundary, run_id: str, call: CallInput, settled: CallResult) -> str:
+    """Why a compensation that ended did not undo the call; empty if it did."""
+    if settled.outcome is Outcome.SUCCEEDED:
+        return ""
+    told: dict[str, Any] | None = await patiently(lambda: boundary.ledger.read_result(run_id, call.id))
+    return str((told or {}).get("message") or f"what undoes it ended as {settled.outcome}")
+
+
+async def _cleared(boundary: Boundary, run_id: str, looked: Looked, original: ToUndo, tool: Tool) -> ToUndo:
+    """A call in doubt as somebody finds it who looks; still in doubt if nobody can say.
+
+    Raises:
+        ApplicationError: What is not there could still appear; Temporal asks again then.
+    """
+    if tool.reconcile is None:
+        return original
+    context = EngineContext(
+        ledger=boundary.ledger,
+        http=lambda: boundary.http,
+        run_id=run_id,
+        operation_id=original.operation_id,
+        owner="",
+        attempt=0,
+        tool=tool,
+        looked=looked,
+        drift=lambda: boundary.drift,
+        gateway_url=boundary.gateway_url,
+        doubtful=True,
+    )
+    try:
+        found = await find(tool, looked, context)
+    except ToolError as error:
+        log.warning("could not find out whether the call happened", reason=str(error))
+        return original
+    except Exception as error:  # noqa: BLE001 - the author's code may raise anything, and then is not sure
+        log.warning("could not find out whether the call happened", reason=f"{type(error).__name__}: {error}")
+        return original
+    sure_at = original.lease_until + int(tool.settles_within.total_seconds() * 1000)
+    if found is None and now_ms() < sure_at:
+        message = f"{tool.name} is not found, but could still appear: looking again then"
+        wait = timedelta(milliseconds=sure_at - now_ms() + 1)
+        raise ApplicationError(message, type=ErrorCode.OUTCOME_UNKNOWN, next_retry_delay=wait)
+    happened = found is not None
+    await patiently(
+        lambda: boundary.ledger.record_found(run_id, original.operation_id, happened=happened, result=found)
+    )
+    return ToUndo(
+        operation_id=original.operation_id,
+        outcome=Outcome.SUCCEEDED if happened else Outcome.FAILED,
+        result=found,
+        tool=original.tool,
+        version=original.version,
+        lease_until=original.lease_until,
+    )

@@ -1,0 +1,116 @@
+"""Undoing what a run did: the last turn first, the calls of one turn side by side, each until it is undone or a person let it be."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, FailureError
+
+from holdfast.workflows import options
+
+with workflow.unsafe.imports_passed_through():
+    from holdfast.contracts.errors import ErrorCode
+    from holdfast.contracts.names import BEGIN_UNDO, COMPENSATE, RECORD_DECISION
+    from holdfast.contracts.wire import Blocked, RecordDecision, UndoInput, Undone, UndoPlan, UndoStep, UndoWord
+
+
+class Saga:
+    """The compensations that one run owes. Nothing stops it but its end: a cancellation does not reach it."""
+
+    def __init__(self, on_change: Callable[[int], None]) -> None:
+        self._on_change = on_change
+        self._blocked: dict[str, Blocked] = {}
+        self._words: dict[str, UndoWord] = {}
+
+    @property
+    def blocked(self) -> tuple[Blocked, ...]:
+        """Calls that could not be undone, and wait for a person; the first one first."""
+        return tuple(self._blocked.values())
+
+    async def undo(self, cause: str, reason: str, by: str = "") -> None:
+        """Undo everything that is owed. Ends when nothing is left that somebody has not undone, or left on purpose."""
+        plan: UndoPlan = await workflow.execute_local_activity(
+            BEGIN_UNDO, UndoInput(cause=cause, reason=reason[:300], by=by), result_type=UndoPlan, **options.booking()
+        )
+        for _, group in groupby(plan.steps, key=lambda step: step.group):
+            await asyncio.gather(*(self._in_order(lane, plan) for lane in _lanes(list(group))))
+
+    def require_blocked(self, word: UndoWord) -> None:
+        """Refuse a word on a call that does not wait for one.
+
+        Raises:
+            ApplicationError: It is not blocked, or somebody was faster.
+        """
+        if word.operation in self._words or word.operation not in self._blocked:
+            ids = ", ".join(self._blocked) or "none"
+            message = f"operation {word.operation} does not wait to be undone; blocked: {ids}"
+            raise ApplicationError(message, type=ErrorCode.DENIED)
+
+    def claim(self, word: UndoWord) -> None:
+        """Take a person's word; the first one counts."""
+        self.require_blocked(word)
+        self._words[word.operation] = word
+
+    async def _in_order(self, lane: Sequence[UndoStep], plan: UndoPlan) -> None:
+        for step in lane:
+            await self._through(step, plan)
+
+    async def _through(self, step: UndoStep, plan: UndoPlan) -> None:
+        while reason := await self._undo(step, plan):
+            undone = await self._ask(step, reason)
+            if not undone.retry:
+                return
+            step = step.model_copy(update={"call": step.call.model_copy(update={"id": undone.retry})})
+
+    async def _undo(self, step: UndoStep, plan: UndoPlan) -> str:
+        """Why the call could not be undone; empty if it was."""
+        try:
+            undone: Undone = await workflow.execute_activity(
+                COMPENSATE, step.call, result_type=Undone, **options.compensation(step, plan)
+            )
+        except FailureError as error:
+            return str(error.__cause__ or error)
+        return undone.blocked
+
+    async def _ask(self, step: UndoStep, reason: str) -> Undone:
+        """Wait for a person's word, and write it down."""
+        while True:
+            blocked = Blocked(operation=step.undoes, tool=step.tool, show=step.show, reason=reason[:300])
+            self._block(blocked)
+            await workflow.wait_condition(lambda: step.undoes in self._words)
+            try:
+                undone = await self._record(self._words[step.undoes])
+            except FailureError as error:
+                # The ledger refuses it: somebody has said otherwise there, as before a reset.
+                reason = str(error.__cause__ or error)
+                self._unblock(step.undoes)
+            else:
+                self._unblock(step.undoes)
+                return undone
+
+    async def _record(self, word: UndoWord) -> Undone:
+        handle: workflow.ActivityHandle[Any] = workflow.start_activity(
+            RECORD_DECISION, RecordDecision(unblock=word), result_type=Undone, **options.word()
+        )
+        undone: Undone = await handle
+        return undone
+
+    def _block(self, blocked: Blocked) -> None:
+        self._blocked[blocked.operation] = blocked
+        if len(self._blocked) == 1:
+            self._on_change(1)
+
+    def _unblock(self, operation_id: str) -> None:
+        del self._words[operation_id], self._blocked[operation_id]
+        if not self._blocked:
+            self._on_change(0)
+
+
+def _lanes(steps: Sequence[UndoStep]) -> list[list[UndoStep]]:
+    """The calls of one turn by what they must not do at once, the last one first in each."""
+    lanes: dict[str, list[UndoStep]] = {}
+    for step in steps:
+        lanes.setdefault(step.conflict or step.undoes, []).append(step)
+    return list(lanes.values())

@@ -1,0 +1,286 @@
+"""A run that ends badly is undone: the last call first, each once, whatever happens meanwhile."""
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from holdfast import DecisionRefused, Effect, Limits, Outcome, Run, RunFailed, RunStatus, Tier, ToolContext, ask, tool
+from tests.conftest import OpenShop, Shop, outcomes, until
+from tests.undo.travel import TOOLS, TRIP, Travel, booking, cancelling, traveller
+
+
+def new_id() -> str:
+    return f"undo-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def travel() -> Iterator[Travel]:
+    with Travel() as service:
+        yield service
+
+
+async def failed(desk: Shop, **options: Any) -> Run:
+    """A run that has failed and was undone."""
+    run = await desk.client.start("traveller", "Go", id=new_id(), **options)
+    with pytest.raises(RunFailed):
+        await asyncio.wait_for(run.result(), 30)
+    assert (await desk.ledger.verify(run.id)).faults == ()
+    return run
+
+
+async def blocked(run: Run) -> list[tuple[str, str]]:
+    """(tool, reason) of what waits for a person, as the workflow knows it."""
+    return [(one.tool, one.reason) for one in (await run.state()).blocked]
+
+
+async def test_a_run_that_fails_is_undone_the_last_call_first(shop: OpenShop, travel: Travel) -> None:
+    desk = await shop(traveller(TRIP), upstreams=travel.upstreams)
+    run = await failed(desk)
+    assert travel.log == [
+        "book flight oslo", "book hotel grand", "book car red", "cancel car red", "cancel hotel grand", "cancel flight oslo",
+    ]  # fmt: skip
+    assert len(set(travel.keys)) == 6
+    assert outcomes(await run.operations()) == [(kind, Outcome.COMPENSATED) for kind in ("flight", "hotel", "car")]
+    assert [(one.tool, one.undone, one.reason, one.attempts) for one in await run.undo()] == [
+        ("car", True, "", 1), ("hotel", True, "", 1), ("flight", True, "", 1),
+    ]  # fmt: skip
+    kinds = [event.kind for event in await desk.ledger.read_events(run.id)]
+    assert (kinds.count("undo"), kinds.count("undone"), kinds[-1]) == (1, 3, "closed")
+
+
+async def test_a_run_that_ends_well_pays_nothing_for_it(shop: OpenShop, travel: Travel) -> None:
+    desk = await shop(traveller([*TRIP, "Booked."]), upstreams=travel.upstreams)
+    run = await desk.client.start("traveller", "Go", id=new_id())
+    result = await run.result()
+    assert (result.status, result.undone, result.not_undone) == (RunStatus.COMPLETED, (), ())
+    assert travel.standing == {"flight oslo", "hotel grand", "car red"}
+    scheduled = [
+        event.activity_task_scheduled_event_attributes.activity_type.name
+        async for event in run.handle.fetch_history_events()
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert sorted(scheduled) == ["car", "flight", "hotel", *["model_turn"] * 4]
+
+
+async def test_an_error_that_the_model_can_act_on_undoes_nothing(shop: OpenShop, travel: Travel) -> None:
+    travel.planned["book hotel"] = [400]
+    desk = await shop(traveller([*TRIP, "No hotel."]), upstreams=travel.upstreams)
+    result = await desk.client.execute("traveller", "Go", id=new_id())
+    assert (result.status, travel.standing) == (RunStatus.COMPLETED, {"flight oslo", "car red"})
+
+
+async def test_an_exhausted_limit_undoes_and_the_result_says_what_stands(shop: OpenShop, travel: Travel) -> None:
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="mail:w")
+    async def send(to: str, ctx: ToolContext) -> str:
+        """Send a mail, which nothing takes back."""
+        return "sent"
+
+    steps = [ask("flight", number="oslo"), ask("send", to="ada"), *(ask("car", number=f"c{n}") for n in range(9))]
+    limited = traveller(steps, [*TOOLS, send], limits=Limits(turns=4, tokens=10**7))
+    desk = await shop(limited, upstreams=travel.upstreams)
+    result = await desk.client.execute("traveller", "Go", id=new_id())
+    assert (result.status, result.limit, travel.standing) == (RunStatus.LIMIT_REACHED, "turns", set())
+    assert [one.tool for one in result.undone] == ["car", "flight"]
+    [mail] = result.not_undone
+    assert (mail.tool, mail.blocked) == ("send", False)
+    assert "names no compensate=" in mail.reason
+
+
+@pytest.mark.parametrize(
+    ("undo", "on_cancel", "stands"),
+    [(None, False, True), (None, True, False), (True, False, False), (False, True, True)],
+)
+async def test_a_cancellation_undoes_as_it_says_or_else_as_the_agent_says(
+    shop: OpenShop, travel: Travel, undo: bool | None, on_cancel: bool, stands: bool
+) -> None:
+    travel.slow["book hotel"] = 1.0
+    tools = [booking("flight"), booking("hotel", cancelling("hotel", safe_if_absent=True)), booking("car")]
+    endings = {"undo_on": (RunStatus.CANCELLED,)} if on_cancel else {}
+    desk = await shop(traveller([*TRIP, "Booked."], tools, **endings), upstreams=travel.upstreams)
+    run = await desk.client.start("traveller", "Go", id=new_id())
+
+    async def under_way() -> bool:
+        return "book hotel grand" in travel.log
+
+    await until(under_way)
+    await run.cancel(undo=undo)
+    result = await asyncio.wait_for(run.result(), 30)
+    assert result.status is RunStatus.CANCELLED
+    # The call that was under way has ended, or is in doubt and was looked after.
+    assert ("flight oslo" in travel.standing) is stands
+    if not stands:
+        assert travel.standing == set()
+
+
+async def test_calls_of_one_turn_are_undone_side_by_side_unless_they_conflict(shop: OpenShop, travel: Travel) -> None:
+    rooms = booking("room", conflict=("number",))
+    cars = booking("car")
+    turn = [ask("room", number="1"), ask("car", number="a"), ask("room", number="1"), ask("car", number="b")]
+    travel.slow |= {"cancel car": 0.5, "cancel room": 0.5}
+    desk = await shop(traveller([turn], [rooms, cars]), upstreams=travel.upstreams)
+    run = await failed(desk)
+    at = {event.reference: event.at for event in await desk.ledger.read_events(run.id) if event.kind == "undone"}
+    room_1, car_a, room_2, car_b = (at[operation.operation_id] for operation in await run.operations())
+    assert room_1 - room_2 > timedelta(seconds=0.4)
+    assert abs(car_a - car_b) < timedelta(seconds=0.4)
+
+
+async def test_what_can_not_be_undone_blocks_until_somebody_says_retry(shop: OpenShop, travel: Travel) -> None:
+    travel.planned["cancel hotel"] = [500, 500]
+    desk = await shop(traveller(TRIP), upstreams=travel.upstreams)
+    run = await desk.client.start("traveller", "Go", id=new_id())
+    [(tool_name, reason)] = await until(lambda: blocked(run))
+    assert (tool_name, "500" in reason, travel.standing) == ("hotel", True, {"flight oslo", "hotel grand"})
+    [summary] = await desk.client.runs(blocked=True)
+    assert (summary.run_id, summary.status, summary.blocked) == (run.id, RunStatus.RUNNING, 1)
+
+    async def findable() -> bool:
+        query = f"HoldfastStatus = 'compensation_blocked' and WorkflowId = '{run.id}'"
+        return [one.id async for one in desk.client.temporal.list_workflows(query)] == [run.id]
+
+    await until(findable)
+    hotel = next(one for one in await run.undo() if one.tool == "hotel")
+    assert (hotel.undone, hotel.blocked, hotel.attempts) == (False, True, 2)
+    with pytest.raises(DecisionRefused, match="skip needs a reason"):
+        await run.unblock(hotel.operation, "skip")
+    with pytest.raises(DecisionRefused, match="does not wait to be undone"):
+        await run.unblock("none", "retry")
+    await run.unblock(hotel.operation, "retry", by="ada")
+    with pytest.raises(RunFailed):
+        await asyncio.wait_for(run.result(), 30)
+    assert travel.log[3:] == ["cancel car red", "cancel hotel grand", "cancel flight oslo"]
+    assert [(one.tool, one.undone, one.attempts) for one in await run.undo()] == [
+        ("car", True, 1), ("hotel", True, 3), ("flight", True, 1),
+    ]  # fmt: skip
+    assert (await desk.ledger.verify(run.id)).faults == ()
+    assert await desk.client.runs(blocked=True) == []
+
+
+@pytest.mark.parametrize(("action", "outcome"), [("skip", Outcome.SUCCEEDED), ("done", Outcome.COMPENSATED)])
+async def test_a_person_may_leave_it_or_undo_it_by_hand(
+    shop: OpenShop, travel: Travel, action: Any, outcome: Outcome
+) -> None:
+    travel.planned["cancel hotel"] = [404] * 9
+    desk = await shop(traveller(TRIP), upstreams=travel.upstreams)
+    run = await desk.client.start("traveller", "Go", id=new_id())
+    await until(lambda: blocked(run))
+    [hotel] = [one for one in await run.undo() if one.blocked]
+    await run.unblock(hotel.operation, action, by="ada", reason="the hotel has closed")
+    with pytest.raises(RunFailed):
+        await asyncio.wait_for(run.result(), 30)
+    assert outcomes(await run.operations())[1] == ("hotel", outcome)
+    [_, hotel, flight] = await run.undo()
+    assert (hotel.undone, hotel.blocked, flight.undone) == (action == "done", False, True)
+    assert hotel.reason == f"{'by hand, says' if action == 'done' else 'left as it is by'} ada: the hotel has closed"
+    assert (await desk.ledger.verify(run.id)).faults == ()
+
+
+def unsure(kind: str, **clauses: Any) -> Any:
+    """A tool whose calls end in doubt, as the answer is lost and nothing protects a repeat."""
+    return booking(kind, effect=Effect.ONCE, **clauses)
+
+
+@pytest.mark.parametrize("happened", [True, False])
+async def test_a_call_in_doubt_is_only_undone_once_somebody_knows(
+    shop: OpenShop, travel: Travel, happened: bool
+) -> None:
+    travel.planned["book hotel"] = [0]
+    tools = [booking("flight"), unsure("hotel", compensate=cancelling("hotel", effect=Effect.KEYED))]
+    desk = await shop(traveller(TRIP[:2], tools), upstreams=travel.upstreams)
+    run = await desk.client.start("traveller", "Go", id=new_id())
+
+    async def waits() -> bool:
+        return [one.unknown for one in (await run.state()).waiting] == [True]
+
+    await until(waits)
+    await run.cancel(undo=True)
+    [(_, reason)] = await until(lambda: blocked(run))
+    assert "nobody knows whether the call happened" in reason
+    [hotel] = [one for one in await run.undo() if one.blocked]
+    await run.resolve(hotel.operation, happened=happened, by="ada")
+    result = await asyncio.wait_for(run.result(), 30)
+    assert result.status is RunStatus.CANCELLED
+    assert ("cancel hotel grand" in travel.log) is happened
+    assert [one.tool for one in result.undone] == (["hotel", "flight"] if happened else ["flight"])
+    assert (result.not_undone, (await desk.ledger.verify(run.id)).faults) == ((), ())
+
+
+async def test_what_is_safe_where_there_is_nothing_runs_without_knowing(shop: OpenShop, travel: Travel) -> None:
+    travel.planned["book hotel"] = [0]
+    safe = cancelling("hotel", effect=Effect.IDEMPOTENT, safe_if_absent=True)
+    desk = await shop(
+        traveller(TRIP[:2], [booking("flight"), unsure("hotel", compensate=safe)]), upstreams=travel.upstreams
+    )
+    run = await desk.client.start("traveller", "Go", id=new_id())
+
+    async def waits() -> bool:
+        return bool((await run.state()).waiting)
+
+    await until(waits)
+    await run.cancel(undo=True)
+    result = await asyncio.wait_for(run.result(), 30)
+    assert ([one.tool for one in result.undone], travel.standing) == (["hotel", "flight"], set())
+
+
+async def test_a_run_that_ended_well_is_rolled_back_on_an_operators_word_and_only_once(
+    shop: OpenShop, travel: Travel
+) -> None:
+    desk = await shop(traveller([*TRIP, "Booked."]), upstreams=travel.upstreams)
+    run = await desk.client.start("traveller", "Go", id=new_id())
+    assert (await run.result()).status is RunStatus.COMPLETED
+    for _ in range(2):
+        await run.rollback(by="ada", reason="the customer died")
+        await asyncio.wait_for(desk.client.temporal.get_workflow_handle(f"rollback:{run.id}").result(), 30)
+    assert travel.log[3:] == ["cancel car red", "cancel hotel grand", "cancel flight oslo"]
+    result = await run.result()
+    assert (result.status, len(result.undone), result.not_undone) == (RunStatus.COMPLETED, 3, ())
+    assert (await desk.ledger.verify(run.id)).faults == ()
+
+
+async def test_a_run_that_was_terminated_is_rolled_back_too(shop: OpenShop, travel: Travel) -> None:
+    travel.slow["book hotel"] = 1.5
+    desk = await shop(traveller([*TRIP, "Booked."]), upstreams=travel.upstreams)
+    run = await desk.client.start("traveller", "Go", id=new_id())
+
+    async def under_way() -> bool:
+        return "book hotel grand" in travel.log
+
+    await until(under_way)
+    await run.handle.terminate()
+    await run.rollback(by="ada")
+    [(tool_name, reason)] = await until(lambda: blocked_in_rollback(desk, run))
+    assert (tool_name, "nobody knows" in reason) == ("hotel", True)
+    [hotel] = [one for one in await run.undo() if one.blocked]
+    await run.resolve(hotel.operation, happened=True, by="ada")
+    await asyncio.wait_for(desk.client.temporal.get_workflow_handle(f"rollback:{run.id}").result(), 30)
+    assert travel.standing == set()
+    result = await run.result()
+    assert (result.status, [one.tool for one in result.undone]) == (RunStatus.CANCELLED, ["hotel", "flight"])
+
+
+async def blocked_in_rollback(desk: Shop, run: Run) -> list[tuple[str, str]]:
+    handle = desk.client.temporal.get_workflow_handle(f"rollback:{run.id}")
+    state: Any = await handle.query("state")
+    return [(one["tool"], one["reason"]) for one in state.get("blocked", ())]
+
+
+async def test_a_cancellation_does_not_reach_what_is_being_undone(shop: OpenShop, travel: Travel) -> None:
+    travel.slow |= {"cancel car": 0.6, "cancel hotel": 0.6}
+    desk = await shop(traveller(TRIP), upstreams=travel.upstreams)
+    run = await desk.client.start("traveller", "Go", id=new_id())
+
+    async def cancelling_the_car() -> bool:
+        return "cancel car red" in travel.log
+
+    await until(cancelling_the_car)
+    for _ in range(3):
+        await run.cancel()
+        await asyncio.sleep(0.1)
+    with pytest.raises(RunFailed):
+        await asyncio.wait_for(run.result(), 30)
+    assert travel.standing == set()
+    assert [one.undone for one in await run.undo()] == [True] * 3
