@@ -44,6 +44,15 @@ class Case:
         database = self.client.ledger.database
         return int(await database.read(lambda connection: connection.execute(count, {"ref": ref}).scalar_one()))
 
+    async def unblock_as_a_person_would(self) -> None:
+        """Look at the other side, and say of what could not be undone what is so."""
+        for one in await self.run.undo():
+            if one.blocked and one.operation not in self.resolved:
+                self.resolved.add(one.operation)
+                [operation] = [o for o in await self.run.operations() if o.operation_id == one.operation]
+                undone = bool(await charges(self.address, f"undo-{operation.arguments['ref']}"))
+                await self.run.unblock(one.operation, "done" if undone else "retry", by="a person")
+
     async def resolve_as_a_person_would(self) -> None:
         """Look at the other side, and say once what became of what is not known."""
         for operation in await self.run.operations():

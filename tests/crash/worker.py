@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from httpcore._backends.anyio import AnyIOStream
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from holdfast import Agent, Effect, Lane, Limits, Script, Tier, ToolContext, ask, tool
+from holdfast import Agent, Effect, Lane, Limits, Script, Tier, ToolContext, ask, compensation, tool
 from holdfast.activities.operation import OperationAttempt
 from holdfast.contracts.messages import ModelRequest, ModelResponse
 from holdfast.ledger import Ledger
@@ -35,6 +36,10 @@ OWN_REFS = os.environ.get("CRASH_REFS") == "own"
 """Each operation charges under a reference of its own, so that many runs share one downstream."""
 SLOW_SECONDS = 0.5
 """At the point "slow" a call takes so long before its effect, and again between the effect and the answer."""
+UNDO = os.environ.get("CRASH_UNDO") == "1"
+"""The run fails when both are charged, and is undone."""
+undoing: ContextVar[bool] = ContextVar("undoing", default=False)
+"""What goes on is a compensation, whose points are `U1` where those of a call are `K1`, and so on."""
 SIGNAL = signal.Signals[f"SIG{os.environ.get('CRASH_SIGNAL', 'KILL')}"]
 VICTIMS = os.environ.get("CRASH_VICTIMS", "worker")
 """Who dies at a point: `worker`, `server` or `both`."""
@@ -49,6 +54,8 @@ TIMEOUT = timedelta(seconds=1.5 if MANNER.endswith("late") else 2 if LANE is Lan
 
 def crash_here(point: str) -> bool:
     """Whether this is the next point."""
+    if undoing.get():
+        point = point.replace("K", "U", 1)
     crashed = len(MARK.read_text().splitlines()) if MARK.exists() else 0
     if crashed >= len(POINTS) or point != POINTS[crashed]:
         return False
@@ -79,6 +86,26 @@ async def find_charge(args: Any, ctx: ToolContext) -> Charge | None:
     return Charge(charge=found[0]["charge"]) if found else None
 
 
+async def find_refund(args: Any, result: Charge | None, ctx: ToolContext) -> Charge | None:
+    found = (await ctx.http("downstream").get("/charges", params={"ref": f"undo-{args.ref}"})).json()
+    return Charge(charge=found[0]["charge"]) if found else None
+
+
+@compensation(
+    effect=Effect.ONCE if EFFECT is Effect.TRANSACTIONAL else EFFECT,
+    timeout=timedelta(seconds=3),
+    reconcile=find_refund if EFFECT is Effect.RECONCILED else None,
+)
+async def refund(args: Any, result: Charge | None, ctx: ToolContext) -> Charge:
+    """A charge the other way round."""
+    die("K3 before sending")
+    headers = {"x-kill": " ".join(map(str, victims()))} if crash_here("K4 committed, no answer") else {}
+    wanted = {"ref": f"undo-{args.ref}", "manner": MANNER, "answer_after": 0}
+    reply = await ctx.http("downstream").post("/charges", json=wanted, headers=headers)
+    die("K5 answered, unwritten")
+    return Charge.model_validate(reply.json())
+
+
 @tool(
     version="1.0.0",
     effect=EFFECT,
@@ -89,6 +116,7 @@ async def find_charge(args: Any, ctx: ToolContext) -> Charge | None:
     attempts=int(os.environ.get("CRASH_ATTEMPTS", "4")),
     settles_within=timedelta(seconds=LATE_SECONDS if MANNER.endswith("late") else 0.5),
     reconcile=find_charge if EFFECT is Effect.RECONCILED else None,
+    compensate=refund if UNDO else None,
 )
 async def charge(ref: str, ctx: ToolContext) -> Charge:
     """Charge."""
@@ -166,9 +194,20 @@ def wrap(name: str, before: str, after: str) -> None:
     setattr(Ledger, name, wrapped)
 
 
+def wrap_undoing() -> None:
+    """Know in an activity that it is a compensation."""
+    original = Ledger.read_to_undo
+
+    async def wrapped(*args: Any) -> Any:
+        undoing.set(True)
+        return await original(*args)
+
+    setattr(Ledger, original.__name__, wrapped)
+
+
 agent = Agent(
     name="charger",
-    model=Asked([ask("charge", ref="one"), ask("charge", ref="two"), "charged"]),
+    model=Asked([ask("charge", ref="one"), ask("charge", ref="two"), *([] if UNDO else ["charged"])]),
     instructions="Charge.",
     tools=[charge],
     limits=Limits(wall_time=timedelta(minutes=10)),
@@ -181,6 +220,10 @@ if __name__ == "__main__":
     wrap("settle", "-", "K6 settled, unreported")
     wrap("record_decision", "-", "P1 word written")
     wrap("record_resolution", "-", "P1 word written")
+    wrap("begin_undo", "U0 before undoing", "U0 begun")
+    wrap("block", "B0 not undone", "B1 blocked")
+    wrap("unblock", "-", "B2 word written")
+    wrap_undoing()
     wrap_sending()
     wrap_transaction("T6 committed, unreported")
     wrap("close_run", "M4 before closing", "M5 closed")

@@ -192,25 +192,35 @@ class Run:
                 await self.handle.signal(names.UNDO, undo)
             await self.handle.cancel()
 
-    async def rollback(self, *, by: str = "", reason: str = "") -> None:
+    async def rollback(self, *, to: str = "", by: str = "", reason: str = "") -> None:
         """Undo what it did, as far as its tools name a `compensate=`: a run that goes on is cancelled for that.
 
-        Also after its end, however it ended. Said again, it goes on with what is still owed. `Ledger.list_undo` and
-        `holdfast show` tell what became of it.
+        Also after its end, however it ended. Said again, it goes on with what is still owed. `Run.undo` and `holdfast show` tell
+        what became of it, `Ledger.list_owed` what would be undone.
+
+        Args:
+            to: Only the calls after this operation, of a run that is over. Unless said, all of them.
+            by: Who wants it; recorded.
+            reason: Recorded.
 
         Raises:
             RunNotFound: There is no such run.
+            DecisionRefused: It has no operation `to`, or it goes on and can only be undone as a whole.
             EngineUnavailable: Temporal does not answer; say it again.
         """
         _require_words(by=by, reason=reason)
         summary = await self.summary()
+        await self._ledger.list_owed(self.id, to)
         if not summary.status.closed and not await self._over():
+            if to:
+                msg = f"run {self.id!r} goes on: cancel it first, or roll it back as a whole"
+                raise DecisionRefused(msg)
             await self.cancel(undo=True)
             return
         with _refusals(self.id):
             await self._temporal.start_workflow(
                 names.ROLLBACK_RUN,
-                RollbackRequest(by=by, reason=reason),
+                RollbackRequest(by=by, reason=reason, to=to),
                 id=f"{names.ROLLBACK_PREFIX}{self.id}",
                 task_queue=self._task_queue,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,

@@ -220,6 +220,8 @@ class UndoInput(Wire):
     """The ending for which what the run did is undone, or `rollback`."""
     reason: str = ""
     by: str = ""
+    to: str = ""
+    """Only the calls after this operation; all of them if empty."""
 
 
 class RollbackRequest(Wire):
@@ -227,6 +229,8 @@ class RollbackRequest(Wire):
 
     by: str = ""
     reason: str = ""
+    to: str = ""
+    """Only the calls after this operation; all of them if empty."""
 
 
 class UndoStep(Wire):

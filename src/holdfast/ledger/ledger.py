@@ -273,6 +273,10 @@ class Ledger:
         """Write down that a run is undone; see `undo.begin_undo`."""
         return await self._write(undo.begin_undo, run_id, given, ref)
 
+    async def list_owed(self, run_id: str, to: str = "") -> list[tuple[str, str, int]]:
+        """What would be undone now; see `undo.list_owed`."""
+        return await self._read(undo.list_owed, run_id, to)
+
     async def read_to_undo(self, run_id: str, operation_id: str) -> ToUndo:
         """The call that an operation undoes; see `undo.read_to_undo`."""
         return await self._read(undo.read_to_undo, run_id, operation_id)

@@ -7,7 +7,7 @@ it undoes keeps its settlement; its outcome becomes `COMPENSATED` in the transac
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Select, func, insert, select, update
 
 from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.errors import DecisionRefused, LedgerConflict
@@ -52,13 +52,7 @@ def begin_undo(connection: Connection, run_id: str, given: UndoInput, ref: str) 
     )
     for operation_id in connection.execute(unsettled).scalars().all():
         fence(connection, run_id, operation_id, "the run is undone")
-    where = (operations.c.run_id == run_id, operations.c.undoes == "", operations.c.undo != "")
-    owed = connection.execute(
-        select(operations)
-        .where(*where, operations.c.outcome.in_(STANDS), operations.c.undoing.not_in(STOPPED))
-        .order_by(operations.c.turn_seq.desc(), operations.c.idx.desc())
-        .with_for_update()
-    ).all()
+    owed = connection.execute(_owed(connection, run_id, given.to).with_for_update()).all()
     steps = [_step(connection, run_id, row, _standing(connection, run_id, row)) for row in owed]
     if find(connection, run_id, "undo", ref) is None:
         meta = {"cause": given.cause, "calls": len(steps), "by": given.by}
@@ -67,9 +61,32 @@ def begin_undo(connection: Connection, run_id: str, given: UndoInput, ref: str) 
     return UndoPlan(steps=tuple(steps))
 
 
+def list_owed(connection: Connection, run_id: str, to: str = "") -> list[tuple[str, str, int]]:
+    """(operation, tool, turn) of what would be undone now, the last call first."""
+    return [(row.operation_id, row.tool, row.turn) for row in connection.execute(_owed(connection, run_id, to))]
+
+
+def _owed(connection: Connection, run_id: str, to: str) -> Select[Any]:
+    """The calls that are owed a compensation, the last one first; only those after the call `to`, if there is one."""
+    query = (
+        select(operations)
+        .where(operations.c.run_id == run_id, operations.c.undoes == "", operations.c.undo != "")
+        .where(operations.c.outcome.in_(STANDS), operations.c.undoing.not_in(STOPPED))
+        .order_by(operations.c.turn_seq.desc(), operations.c.idx.desc())
+    )
+    if not to:
+        return query
+    row = _read(connection, run_id, to)
+    later = (operations.c.turn_seq == row.turn_seq) & (operations.c.idx > row.idx)
+    return query.where((operations.c.turn_seq > row.turn_seq) | later)
+
+
 def _standing(connection: Connection, run_id: str, row: Any) -> str:
-    """The operation that undoes a call: the last one that was made for it, or a first one."""
-    return _last(connection, row.operation_id) or _new(connection, run_id, row)
+    """The operation that undoes a call: the last one that was made for it, unless it is done and the call stands again."""
+    last = _last(connection, row.operation_id)
+    if not last or _read(connection, run_id, last).outcome == Outcome.SUCCEEDED:
+        return _new(connection, run_id, row)
+    return last
 
 
 def _last(connection: Connection, operation_id: str) -> str:
@@ -146,7 +163,7 @@ def read_to_undo(connection: Connection, run_id: str, operation_id: str) -> ToUn
 
 def record_found(connection: Connection, run_id: str, operation_id: str, *, happened: bool, result: Any) -> None:
     """Write down what was found of a call in doubt when it was to be undone."""
-    row = _locked(connection, run_id, operation_id)
+    row = _read(connection, run_id, operation_id, lock=True)
     if row.outcome != Outcome.UNKNOWN:
         return
     outcome = Outcome.SUCCEEDED if happened else Outcome.FAILED
@@ -160,7 +177,7 @@ def record_found(connection: Connection, run_id: str, operation_id: str, *, happ
 
 def block(connection: Connection, run_id: str, operation_id: str, compensation: str, reason: str) -> None:
     """Write down that a call could not be undone, and waits for a person."""
-    row = _locked(connection, run_id, operation_id)
+    row = _read(connection, run_id, operation_id, lock=True)
     if row.outcome in STANDS and row.undoing not in {"blocked", *STOPPED}:
         entry = NewEntry(kind="blocked", ref=compensation, meta={"operation": operation_id}, content={"reason": reason})
         if find(connection, run_id, "blocked", compensation) is None:
@@ -174,7 +191,7 @@ def unblock(connection: Connection, run_id: str, word: UndoWord) -> Undone:
     Raises:
         DecisionRefused: The call does not wait for it, or somebody said otherwise before.
     """
-    row = _locked(connection, run_id, word.operation)
+    row = _read(connection, run_id, word.operation, lock=True)
     last = _last(connection, word.operation)
     said = find(connection, run_id, "unblocked", last)
     if row.undoing != "blocked":
@@ -259,9 +276,9 @@ def _reason(row: Any, blocked: Entry | None, word: Entry | None) -> str:
     return "not tried yet"
 
 
-def _locked(connection: Connection, run_id: str, operation_id: str) -> Any:
-    where = (operations.c.operation_id == operation_id, operations.c.run_id == run_id)
-    row = connection.execute(select(operations).where(*where).with_for_update()).one_or_none()
+def _read(connection: Connection, run_id: str, operation_id: str, *, lock: bool = False) -> Any:
+    query = select(operations).where(operations.c.operation_id == operation_id, operations.c.run_id == run_id)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         raise DecisionRefused(f"run {run_id!r} has no operation {operation_id!r}; `holdfast show {run_id}` lists them")
     return row

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 from holdfast.workflows import options
@@ -13,6 +12,8 @@ from holdfast.workflows.calls import Calls
 from holdfast.workflows.clock import WorkClock
 from holdfast.workflows.people import People
 from holdfast.workflows.saga import Saga
+from holdfast.workflows.story import tell
+from holdfast.workflows.visibility import AGENT, COST, STATUS, TENANT, show_blocked, show_waiting
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
@@ -34,27 +35,9 @@ with workflow.unsafe.imports_passed_through():
         Said,
         TurnInput,
         TurnResult,
+        UndoInput,
         UndoWord,
     )  # fmt: skip
-
-AGENT = SearchAttributeKey.for_keyword(names.SEARCH_AGENT)
-STATUS = SearchAttributeKey.for_keyword(names.SEARCH_STATUS)
-TENANT = SearchAttributeKey.for_keyword(names.SEARCH_TENANT)
-COST = SearchAttributeKey.for_float(names.SEARCH_COST)
-WAITING = "waiting"
-"""The value of `HoldfastStatus` while a run waits for a person."""
-BLOCKED = "compensation_blocked"
-"""The same, while something it did can't be undone."""
-
-
-def _show_waiting(waiting: int) -> None:
-    """Make runs that wait for a person findable in Temporal."""
-    workflow.upsert_search_attributes([STATUS.value_set(WAITING if waiting else RunStatus.RUNNING)])
-
-
-def _show_blocked(blocked: int) -> None:
-    """Make runs that can't be undone findable in Temporal."""
-    workflow.upsert_search_attributes([STATUS.value_set(BLOCKED if blocked else RunStatus.RUNNING)])
 
 
 def _restarting(info: workflow.Info) -> str:
@@ -99,9 +82,9 @@ class AgentRun:
         self._cancelled = False
         self._closing = False
         self._clock = WorkClock(carried.used.work_seconds)
-        self._people = People(_show_waiting, carried.words)
+        self._people = People(show_waiting, carried.words)
         self._calls = Calls(self._clock, self._people, self._may_go_on, carried)
-        self._saga = Saga(_show_blocked)
+        self._saga = Saga(show_blocked)
         self._undo_wanted: bool | None = None
         """Whether a cancellation undoes what was done; None if nobody said."""
         self._branch = carried.branch
@@ -113,14 +96,8 @@ class AgentRun:
 
     @workflow.run
     async def run(self, request: Any) -> RunClosed:
-        """Tell the story in a task of its own, so that a cancellation can't tear it in the middle."""
-        story = asyncio.create_task(self._story())
-        while not story.done():
-            try:
-                await workflow.wait([story])
-            except asyncio.CancelledError:
-                self._cancel()
-        return story.result()
+        """From the opening to the close; a cancellation ends it in good order."""
+        return await tell(self._story(), self._cancel)
 
     async def _story(self) -> RunClosed:
         try:
@@ -253,7 +230,7 @@ class AgentRun:
         self._closing = True
         await self._calls.end_jobs()
         if self._must_undo(ending):
-            await self._saga.undo(ending.status, ending.reason or ending.limit)
+            await self._saga.undo(UndoInput(cause=ending.status, reason=(ending.reason or ending.limit)[:300]))
         close = CloseInput(
             status=ending.status, limit=ending.limit, reason=ending.reason, work_seconds=self._clock.seconds
         )
@@ -367,11 +344,11 @@ class AgentRun:
     @workflow.update(name=names.UNBLOCK)
     async def unblock(self, word: UndoWord) -> None:
         """Say what becomes of a call that could not be undone."""
-        self._saga.claim(word)
+        await self._saga.take(word)
 
     @unblock.validator
     def _check_unblock(self, word: UndoWord) -> None:
-        self._saga.require_blocked(word)
+        self._saga.require_owed(word)
 
     @workflow.signal(name=names.UNDO)
     def undo(self, wanted: bool) -> None:

@@ -1,21 +1,16 @@
 """Undoing a run that has ended: on an operator's word, or because its workflow was ended from outside."""
 
-import asyncio
-
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey
 
 from holdfast.workflows import options
 from holdfast.workflows.saga import Saga
+from holdfast.workflows.story import tell
+from holdfast.workflows.visibility import show_blocked, show_status
 
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts import names
     from holdfast.contracts.effects import RunStatus
-    from holdfast.contracts.wire import CloseInput, RollbackRequest, RunClosed, RunState, UndoWord
-
-STATUS = SearchAttributeKey.for_keyword(names.SEARCH_STATUS)
-UNDOING = "compensating"
-BLOCKED = "compensation_blocked"
+    from holdfast.contracts.wire import CloseInput, RollbackRequest, RunClosed, RunState, UndoInput, UndoWord
 
 
 @workflow.defn(name=names.ROLLBACK_RUN)
@@ -24,22 +19,16 @@ class RollbackRun:
 
     @workflow.init
     def __init__(self, request: RollbackRequest) -> None:
-        self._saga = Saga(self._show)
+        self._saga = Saga(show_blocked)
 
     @workflow.run
     async def run(self, request: RollbackRequest) -> RunClosed:
-        """Undo in a task of its own, so that a cancellation can't tear it in the middle."""
-        saga = asyncio.create_task(self._story(request))
-        while not saga.done():
-            try:
-                await workflow.wait([saga])
-            except asyncio.CancelledError:
-                workflow.logger.warning("a rollback is not cancelled: it ends when nothing is owed")
-        return saga.result()
+        """Undo what is owed. It is not cancelled: it ends when nothing is owed any more."""
+        return await tell(self._story(request), lambda: None)
 
     async def _story(self, request: RollbackRequest) -> RunClosed:
-        self._show(0)
-        await self._saga.undo("rollback", request.reason, request.by)
+        show_blocked(0)
+        await self._saga.undo(UndoInput(cause="rollback", reason=request.reason[:300], by=request.by, to=request.to))
         # A run whose workflow was ended from outside is still open in the ledger; one that was closed stays as it is.
         close = CloseInput(
             status=RunStatus.CANCELLED, reason="its workflow was ended from outside, and it was rolled back"
@@ -47,22 +36,19 @@ class RollbackRun:
         closed: RunClosed = await workflow.execute_local_activity(
             names.CLOSE_RUN, close, result_type=RunClosed, **options.booking()
         )
-        workflow.upsert_search_attributes([STATUS.value_set(closed.status)])
+        show_status(closed.status)
         return closed
 
     @workflow.update(name=names.UNBLOCK)
     async def unblock(self, word: UndoWord) -> None:
         """Say what becomes of a call that could not be undone."""
-        self._saga.claim(word)
+        await self._saga.take(word)
 
     @unblock.validator
     def _check_unblock(self, word: UndoWord) -> None:
-        self._saga.require_blocked(word)
+        self._saga.require_owed(word)
 
     @workflow.query(name=names.STATE)
     def state(self) -> RunState:
         """What is stuck."""
         return RunState(blocked=self._saga.blocked)
-
-    def _show(self, blocked: int) -> None:
-        workflow.upsert_search_attributes([STATUS.value_set(BLOCKED if blocked else UNDOING)])

@@ -23,39 +23,56 @@ class Saga:
         self._on_change = on_change
         self._blocked: dict[str, Blocked] = {}
         self._words: dict[str, UndoWord] = {}
+        self._under_way: set[str] = set()
+        """Calls that are being undone. The ledger knows that one of them is blocked before this does."""
 
     @property
     def blocked(self) -> tuple[Blocked, ...]:
         """Calls that could not be undone, and wait for a person; the first one first."""
         return tuple(self._blocked.values())
 
-    async def undo(self, cause: str, reason: str, by: str = "") -> None:
+    async def undo(self, given: UndoInput) -> None:
         """Undo everything that is owed. Ends when nothing is left that somebody has not undone, or left on purpose."""
+        # A call that was undone stands again if a late attempt of it reports that it happened.
+        while (plan := await self._begin(given)).steps:
+            await self._carry_out(plan)
+
+    async def _begin(self, given: UndoInput) -> UndoPlan:
         plan: UndoPlan = await workflow.execute_local_activity(
-            BEGIN_UNDO, UndoInput(cause=cause, reason=reason[:300], by=by), result_type=UndoPlan, **options.booking()
+            BEGIN_UNDO, given, result_type=UndoPlan, **options.booking()
         )
+        return plan
+
+    async def _carry_out(self, plan: UndoPlan) -> None:
+        self._under_way.update(step.undoes for step in plan.steps)
         for _, group in groupby(plan.steps, key=lambda step: step.group):
             await asyncio.gather(*(self._in_order(lane, plan) for lane in _lanes(list(group))))
 
-    def require_blocked(self, word: UndoWord) -> None:
-        """Refuse a word on a call that does not wait for one.
+    def require_owed(self, word: UndoWord) -> None:
+        """Refuse a word on a call that is not being undone.
 
         Raises:
-            ApplicationError: It is not blocked, or somebody was faster.
+            ApplicationError: It is not, or somebody was faster.
         """
-        if word.operation in self._words or word.operation not in self._blocked:
+        if word.operation in self._words or word.operation not in self._under_way:
             ids = ", ".join(self._blocked) or "none"
             message = f"operation {word.operation} does not wait to be undone; blocked: {ids}"
             raise ApplicationError(message, type=ErrorCode.DENIED)
 
-    def claim(self, word: UndoWord) -> None:
-        """Take a person's word; the first one counts."""
-        self.require_blocked(word)
+    async def take(self, word: UndoWord) -> None:
+        """Take a person's word, once the call waits for it; the first one counts.
+
+        Raises:
+            ApplicationError: It was undone, or somebody was faster.
+        """
+        await workflow.wait_condition(lambda: word.operation in self._blocked or word.operation not in self._under_way)
+        self.require_owed(word)
         self._words[word.operation] = word
 
     async def _in_order(self, lane: Sequence[UndoStep], plan: UndoPlan) -> None:
         for step in lane:
             await self._through(step, plan)
+            self._under_way.discard(step.undoes)
 
     async def _through(self, step: UndoStep, plan: UndoPlan) -> None:
         while reason := await self._undo(step, plan):

@@ -130,12 +130,34 @@ def cancel(
 
 def rollback(
     run_id: RunId,
+    to: Annotated[str, typer.Option(metavar="OPERATION", help="Only the calls after this one.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be undone, and do nothing.")] = False,
     reason: Annotated[str, typer.Option(help="Recorded.")] = "",
     by: By = "",
     json: Json = False,
 ) -> None:
     """Undo what a run did, as far as its tools can: cancels it if it goes on, and works after its end, too."""
-    _tell(run_id, lambda run: run.rollback(by=by or _login(), reason=reason), "rolling back", json=json)
+    if dry_run:
+        _tell_owed(run_id, to, json=json)
+        return
+    _tell(run_id, lambda run: run.rollback(to=to, by=by or _login(), reason=reason), "rolling back", json=json)
+
+
+def _tell_owed(run_id: str, to: str, *, json: bool) -> None:
+    async def go() -> list[tuple[str, str, int]]:
+        async with await Client.connect() as client:
+            await client.run(run_id).summary()
+            return await client.ledger.list_owed(run_id, to)
+
+    owed = run_async(go())
+    if json:
+        for operation, tool, turn in owed:
+            print_json({"run_id": run_id, "operation": operation, "tool": tool, "turn": turn})
+        return
+    for operation, tool, turn in owed:
+        console.print(f"{operation}  {tool}, turn {turn}")
+    if not owed:
+        console.print("nothing that can be undone stands", style="dim")
 
 
 def unblock(

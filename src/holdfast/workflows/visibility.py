@@ -1,0 +1,34 @@
+"""What Temporal can search runs by."""
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey
+
+with workflow.unsafe.imports_passed_through():
+    from holdfast.contracts import names
+    from holdfast.contracts.effects import RunStatus
+
+AGENT = SearchAttributeKey.for_keyword(names.SEARCH_AGENT)
+STATUS = SearchAttributeKey.for_keyword(names.SEARCH_STATUS)
+TENANT = SearchAttributeKey.for_keyword(names.SEARCH_TENANT)
+COST = SearchAttributeKey.for_float(names.SEARCH_COST)
+WAITING = "waiting"
+"""The value of `HoldfastStatus` while a run waits for a person."""
+BLOCKED = "compensation_blocked"
+"""The same, while something it did can't be undone."""
+COMPENSATING = "compensating"
+"""The same, while it is undone after its end."""
+
+
+def show_status(status: str) -> None:
+    """Make a run findable by where it stands."""
+    workflow.upsert_search_attributes([STATUS.value_set(status)])
+
+
+def show_waiting(waiting: int) -> None:
+    """Make runs that wait for a person findable."""
+    show_status(WAITING if waiting else RunStatus.RUNNING)
+
+
+def show_blocked(blocked: int) -> None:
+    """Make runs that can't be undone findable."""
+    show_status(BLOCKED if blocked else COMPENSATING)

@@ -1,0 +1,103 @@
+"""kill -9 at every point of undoing: each compensation happens once, in order, or a person is asked; the downstream's log says so."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from holdfast import Effect, Outcome, RunStatus
+from holdfast.engine.connect import Engine
+from tests.conftest import outcomes
+from tests.crash.case import REFS, opened_case
+from tests.crash.harness import charges
+
+POINTS = (
+    "U0 before undoing",
+    "U0 begun",
+    "U1 started",
+    "U2 reserved",
+    "U3 before sending",
+    "U4 committed, no answer",
+    "U5 answered, unwritten",
+    "U6 settled, unreported",
+    "M4 before closing",
+)
+DOUBTFUL = POINTS[3:7]
+"""Where only the other side knows whether it happened."""
+TWICE = (
+    "U4 committed, no answer;U2 reserved",
+    "U2 reserved;U4 committed, no answer",
+    "U0 begun;U6 settled, unreported",
+)
+AT_ONCE = 5
+
+
+async def play(engine: Engine, folder: Path, effect: Effect, points: str) -> int:
+    """A run of two charges that fails and is undone while its worker dies at the points; how often a person was asked."""
+    async with opened_case(engine, folder, effect, points, more={"CRASH_UNDO": "1"}) as case:
+        kills, worker = 0, case.worker("first")
+        try:
+            async with asyncio.timeout(200):
+                while not (await case.run.summary()).status.closed:
+                    if worker.code is not None:
+                        assert worker.code == -signal.SIGKILL, worker.output.read_text()[-3000:]
+                        kills += 1
+                        worker = case.worker(f"after-{kills}")
+                    person = asyncio.create_task(case.unblock_as_a_person_would())
+                    await asyncio.wait([person], timeout=0.5)
+                    if not person.done() and worker.code is None:
+                        await asyncio.wait([person])
+                    if person.done():
+                        person.result()
+                    await asyncio.sleep(0.05)
+        finally:
+            await worker.stop()
+        assert (points, kills) == (points, len(points.split(";")))
+        assert (points, (await case.run.summary()).status) == (points, RunStatus.FAILED)
+        ledger = case.client.ledger
+        assert (points, (await ledger.verify(case.run.id)).faults) == (points, ())
+        assert outcomes(await case.run.operations()) == [("charge", Outcome.COMPENSATED)] * 2
+        assert (points, await case.charged()) == (points, {"one": 1, "two": 1})
+        back = [await charges(case.address, f"undo-{ref}") for ref in REFS]
+        assert (points, [len(found) for found in back]) == (points, [1, 1])
+        assert (points, back[1][0]["charge"] < back[0][0]["charge"]) == (points, True)
+        kinds = [event.kind for event in await ledger.read_events(case.run.id)]
+        assert (points, kinds.count("undone")) == (points, 2)
+        return len(case.resolved)
+
+
+async def campaign(engine: Engine, folder: Path, effect: Effect, places: tuple[str, ...]) -> list[tuple[str, int]]:
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def one(points: str) -> tuple[str, int]:
+        async with limit:
+            return points, await play(engine, folder, effect, points)
+
+    return await asyncio.gather(*(one(points) for points in places))
+
+
+@pytest.mark.timeout(120)
+async def test_a_compensation_happens_once_although_its_worker_dies(engine: Engine, tmp_path: Path) -> None:
+    places = ("U0 begun", "U4 committed, no answer;U2 reserved", "U6 settled, unreported")
+    assert await campaign(engine, tmp_path, Effect.KEYED, places) == [(points, 0) for points in places]
+
+
+@pytest.mark.timeout(120)
+async def test_a_person_is_asked_of_a_compensation_that_nothing_protects(engine: Engine, tmp_path: Path) -> None:
+    places = ("U2 reserved", "U5 answered, unwritten;B2 word written")
+    assert await campaign(engine, tmp_path, Effect.ONCE, places) == [(points, 1) for points in places]
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED, Effect.TRANSACTIONAL, Effect.ONCE])
+async def test_undoing_under_kills_at_every_point(engine: Engine, tmp_path: Path, effect: Effect) -> None:
+    """What can be repeated or looked up is undone once, and nobody is asked; of every other doubt a person is, once."""
+    protected = effect in {Effect.KEYED, Effect.RECONCILED}
+    places = POINTS + (TWICE if protected else ())
+    asked = await campaign(engine, tmp_path, effect, places)
+    print(
+        f"\n{effect}: {len(places)} cases, all undone once, in order; a person was asked {sum(n for _, n in asked)} times"
+    )
+    assert asked == [(point, int(point in DOUBTFUL and not protected)) for point in places]
