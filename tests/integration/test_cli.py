@@ -25,7 +25,9 @@ from tests.crash.harness import Process
 
 HOLDFAST = [sys.executable, "-m", "holdfast.client.cli"]
 AGENTS = '''
-from holdfast import Agent, Effect, Script, Tier, ask, tool
+from pathlib import Path
+
+from holdfast import Agent, Effect, Script, Tier, ToolError, ask, tool
 
 @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="letters:write", show=("to",))
 async def send_letter(to: str) -> str:
@@ -34,8 +36,19 @@ async def send_letter(to: str) -> str:
 
 clerk = Agent(name="clerk", model=Script([ask("send_letter", to="ada"), "The letter is sent."]),
               instructions="Send letters.", tools=[send_letter])
+async def close_account(args, result, ctx):
+    if not Path("permitted").exists():
+        raise ToolError("the bank wants a form", happened="no")
+
+@tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="accounts:write", compensate=close_account)
+async def open_account(name: str) -> str:
+    """Open an account."""
+    return name
+
+banker = Agent(name="banker", model=Script([ask("open_account", name="ada"), ask("open_account", name="bob"), "Open."]),
+               instructions="Open accounts.", tools=[open_account])
 greeter = Agent(name="greeter", model=Script(["Hello."]), instructions="Greet.")
-office = [clerk, greeter]
+office = [clerk, banker, greeter]
 '''
 
 
@@ -133,6 +146,40 @@ async def test_pause_say_resume_cancel_reach_a_run(office: Office) -> None:
     assert (watched.returncode, "cancelled" in watched.stdout) == (6, True)
 
 
+async def test_a_run_is_rolled_back_by_command_and_what_is_stuck_is_found_and_freed(office: Office) -> None:
+    await office("run", "banker", "Open two", "--id", "accounts")
+    [first, second] = [o["operation_id"] for o in (await office.json("show", "accounts"))[0]["operations"]]
+    owed = await office.json("rollback", "accounts", "--dry-run")
+    assert [one["operation"] for one in owed] == [second, first]
+    assert [one["operation"] for one in await office.json("rollback", "accounts", "--to", first, "--dry-run")] == [
+        second
+    ]
+    refused = await office("rollback", "accounts", "--to", "none")
+    assert (refused.returncode, "has no operation 'none'" in refused.stderr) == (3, True)
+    await office.json("rollback", "accounts", "--to", first, "--reason", "a mistake", "--by", "ada")
+
+    async def stuck() -> bool:
+        return [one["run_id"] for one in await office.json("runs", "--blocked")] == ["accounts"]
+
+    await until(stuck, seconds=40)
+    shown = await office("show", "accounts")
+    assert "the bank wants a form" in shown.stdout
+    assert f"holdfast unblock accounts {second} retry|skip|done" in shown.stdout
+    assert "could not be undone" in (await office("runs")).stdout
+    refused = await office("unblock", "accounts", second, "skip")
+    assert (refused.returncode, "skip needs a reason" in refused.stderr) == (3, True)
+    (office.folder / "permitted").touch()
+    await office.json("unblock", "accounts", second, "retry", "--by", "ada")
+
+    async def undone() -> bool:
+        [shown] = await office.json("show", "accounts")
+        return {one["operation"]: one["undone"] for one in shown["undo"]} == {second: True, first: False}
+
+    await until(undone, seconds=40)
+    assert (await office("ledger", "verify", "accounts")).returncode == 0
+    assert "undone" in (await office("show", "accounts")).stdout
+
+
 async def test_the_ledger_is_verified_against_temporal_and_erased(office: Office) -> None:
     await office("run", "greeter", "My secret", "--id", "private")
     [found] = await office.json("ledger", "verify", "private")
@@ -174,7 +221,7 @@ async def test_a_run_can_be_started_with_temporals_own_command_line(office: Offi
         (("show", "nobody"), 3, "the ledger has no run 'nobody'"),
         (("worker", "office"), 4, "write MODULE:NAME"),
         (("worker", "nowhere:agents"), 4, "there is no module 'nowhere'"),
-        (("worker", "office:nothing"), 4, "agents in it: clerk, greeter"),
+        (("worker", "office:nothing"), 4, "agents in it: clerk, banker, greeter"),
         (("run", "greeter", "  "), 3, "the request is empty"),
         (("tools", "check", "office:office"), 1, ""),
         (("nonsense",), 2, "nonsense"),

@@ -47,6 +47,7 @@ async def ask(
     effect: Effect = Effect.KEYED,
     again: Collection[str] = (),
     branches: tuple[int, ...] = (),
+    undo: Effect | None = None,
 ) -> list[CallInput]:
     """Settle a turn that asks for one call of `pay` for each of the arguments; `again` are the ids of those taken over."""
     run = await ledger.read_run(run_id)
@@ -58,7 +59,14 @@ async def ask(
         identity = taken.pop(0) if taken else operation_id(run.chain_id, run.calls + index + 1)
         bound = digest("pay", 1, given)
         head = Head(id=identity, tool="pay", digest=bound, effect=effect)
-        asked = AskedCall(head=head, call_id=f"c{index}", version="1.0.0", tier=Tier.REVERSIBLE, taken_over=taken_over)
+        asked = AskedCall(
+            head=head,
+            call_id=f"c{index}",
+            version="1.0.0",
+            tier=Tier.REVERSIBLE,
+            undo=undo or "",
+            taken_over=taken_over,
+        )
         calls.append(asked)
         inputs.append(CallInput(id=identity, turn=turn, index=index, digest=bound))
     parts = tuple(ToolCall(id=f"c{n}", tool="pay", arguments=given) for n, given in enumerate(arguments))

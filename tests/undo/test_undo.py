@@ -123,7 +123,9 @@ async def test_calls_of_one_turn_are_undone_side_by_side_unless_they_conflict(sh
     travel.slow |= {"cancel car": 0.5, "cancel room": 0.5}
     desk = await shop(traveller([turn], [rooms, cars]), upstreams=travel.upstreams)
     run = await failed(desk)
-    at = {event.reference: event.at for event in await desk.ledger.read_events(run.id) if event.kind == "undone"}
+    at = {
+        event.data["operation"]: event.at for event in await desk.ledger.read_events(run.id) if event.kind == "undone"
+    }
     room_1, car_a, room_2, car_b = (at[operation.operation_id] for operation in await run.operations())
     assert room_1 - room_2 > timedelta(seconds=0.4)
     assert abs(car_a - car_b) < timedelta(seconds=0.4)

@@ -52,11 +52,11 @@ def is_news(connection: Connection, run_id: str, row: Any, owner: str, late: Set
 
 def keep_evidence(
     connection: Connection, run_id: str, operation_id: str, row: Any, owner: str, new: Settlement
-) -> None:
-    """Write a late word beside what stands, and tell the owner."""
+) -> bool:
+    """Write a late word beside what stands, and tell the owner; False if that was done before."""
     ref = f"{operation_id}#{owner[:8]}"
     if find(connection, run_id, "late", ref) is not None:
-        return
+        return False
     append(connection, run_id, [NewEntry(kind="late", ref=ref, meta={"outcome": new.outcome}, content=new.content)])
     word = "reports that it happened" if new.outcome is Outcome.SUCCEEDED else "may have acted"
     text = (
@@ -64,3 +64,4 @@ def keep_evidence(
         f"({row.outcome or 'a newer attempt is under way'}). Look how often it happened"
     )
     record_notice(connection, Notice(kind="late_effect", subject=operation_id, text=text))
+    return True

@@ -233,15 +233,17 @@ def settle(connection: Connection, run_id: str, operation_id: str, owner: str, n
     if row.state == "settled":
         recorded = CallResult(outcome=Outcome(row.outcome), anchor=anchor_at(connection, run_id, row.settled_seq))
         if is_news(connection, run_id, row, owner, new):
-            keep_evidence(connection, run_id, operation_id, row, owner, new)
-            if row.outcome == Outcome.COMPENSATED and new.outcome is Outcome.SUCCEEDED:
+            first = keep_evidence(connection, run_id, operation_id, row, owner, new)
+            if first and row.outcome == Outcome.COMPENSATED and new.outcome is Outcome.SUCCEEDED:
                 stands_again(connection, run_id, operation_id)
         return Settled(recorded, mine=False)
     if row.owner != owner and new.outcome is not Outcome.SUCCEEDED and owner != OUTSIDE:
         raise LedgerConflict(f"operation {operation_id!r} has a newer attempt, which decides what became of it")
     for name in new.invalidates if new.outcome in {Outcome.SUCCEEDED, Outcome.UNKNOWN} else ():
         forget(connection, name)
-    undone = compensated(connection, row.undoes) if row.undoes and new.outcome is Outcome.SUCCEEDED else None
+    undone = (
+        compensated(connection, row.undoes, operation_id) if row.undoes and new.outcome is Outcome.SUCCEEDED else None
+    )
     anchor, *_ = append(connection, run_id, [settled_entry(operation_id, row.tool, new), *([undone] if undone else ())])
     SETTLE.run(connection, {"id": operation_id, "became": new.outcome, "by": owner, "seq": anchor[0], "at": now_ms()})
     return Settled(CallResult(outcome=new.outcome, anchor=anchor), mine=True)

@@ -17,7 +17,7 @@ from holdfast.contracts.wire import CallInput, TurnResult, UndoInput, Undone, Un
 from holdfast.ledger.entries import Entry, NewEntry, append, entry_at, find, now_ms, read_entries
 from holdfast.ledger.operations import fence
 from holdfast.ledger.tables import operations
-from holdfast.ledger.undone import STANDS
+from holdfast.ledger.undone import STANDS, last_compensation, undone_entry
 
 STOPPED = ("skipped", "done")
 """Where undoing stands once nothing more is tried."""
@@ -83,26 +83,16 @@ def _owed(connection: Connection, run_id: str, to: str) -> Select[Any]:
 
 def _standing(connection: Connection, run_id: str, row: Any) -> str:
     """The operation that undoes a call: the last one that was made for it, unless it is done and the call stands again."""
-    last = _last(connection, row.operation_id)
+    last = last_compensation(connection, run_id, row.operation_id)
     if not last or _read(connection, run_id, last).outcome == Outcome.SUCCEEDED:
         return _new(connection, run_id, row)
     return last
 
 
-def _last(connection: Connection, operation_id: str) -> str:
-    query = (
-        select(operations.c.operation_id)
-        .where(operations.c.undoes == operation_id)
-        .order_by(operations.c.left_by)
-        .limit(1)
-    )
-    return str(connection.execute(query).scalar_one_or_none() or "")
-
-
 def _new(connection: Connection, run_id: str, row: Any) -> str:
     """One more operation to undo a call."""
     made = select(func.count()).where(operations.c.run_id == run_id, operations.c.undoes != "")
-    tried = select(func.count()).where(operations.c.undoes == row.operation_id)
+    tried = select(func.count()).where(operations.c.run_id == run_id, operations.c.undoes == row.operation_id)
     identity = compensation_id(row.operation_id, connection.execute(tried).scalar_one() + 1)
     same = {
         name: getattr(row, name)
@@ -192,10 +182,10 @@ def unblock(connection: Connection, run_id: str, word: UndoWord) -> Undone:
         DecisionRefused: The call does not wait for it, or somebody said otherwise before.
     """
     row = _read(connection, run_id, word.operation, lock=True)
-    last = _last(connection, word.operation)
+    last = last_compensation(connection, run_id, word.operation)
     said = find(connection, run_id, "unblocked", last)
     if row.undoing != "blocked":
-        before = said or find(connection, run_id, "unblocked", _before(connection, word.operation, last))
+        before = said or find(connection, run_id, "unblocked", _before(connection, run_id, word.operation, last))
         if before is not None and before.meta["action"] == word.action:
             return Undone(retry=last if word.action == "retry" else "", anchor=before.anchor)
         raise DecisionRefused(f"operation {word.operation!r} is not blocked: {row.undoing or row.outcome}")
@@ -215,18 +205,16 @@ def unblock(connection: Connection, run_id: str, word: UndoWord) -> Undone:
         _change(connection, word.operation, undoing="skipped")
     else:
         _change(connection, word.operation, outcome=Outcome.COMPENSATED, undoing="done")
-        entries.append(
-            NewEntry(kind="undone", ref=word.operation, meta={"outcome": Outcome.COMPENSATED, "by": word.by})
-        )
+        entries.append(undone_entry(word.operation, last, Outcome.COMPENSATED, by=word.by))
     anchors = append(connection, run_id, entries)
-    return Undone(retry=retry, anchor=anchors[-1])
+    return Undone(retry=retry, anchor=anchors[0])
 
 
-def _before(connection: Connection, operation_id: str, last: str) -> str:
+def _before(connection: Connection, run_id: str, operation_id: str, last: str) -> str:
     """The operation before the last one that was to undo a call."""
     query = (
         select(operations.c.operation_id)
-        .where(operations.c.undoes == operation_id, operations.c.operation_id != last)
+        .where(operations.c.run_id == run_id, operations.c.undoes == operation_id, operations.c.operation_id != last)
         .order_by(operations.c.left_by)
         .limit(1)
     )

@@ -10,16 +10,13 @@ STANDS = (Outcome.SUCCEEDED, Outcome.UNKNOWN)
 """Outcomes of calls that have had an effect, or may have."""
 
 
-def compensated(connection: Connection, operation_id: str) -> NewEntry | None:
+def compensated(connection: Connection, operation_id: str, compensation: str) -> NewEntry | None:
     """Note that a call was undone, whose row is locked by this; the entry to append, None if there is nothing to undo any more."""
-    row = connection.execute(
-        select(operations.c.outcome).where(operations.c.operation_id == operation_id).with_for_update()
-    ).one()
-    if row.outcome not in STANDS:
+    query = select(operations.c.outcome).where(operations.c.operation_id == operation_id)
+    if connection.execute(query.with_for_update()).scalar_one() not in STANDS:
         return None
-    values = {"outcome": Outcome.COMPENSATED, "undoing": "done"}
-    connection.execute(update(operations).where(operations.c.operation_id == operation_id).values(**values))
-    return NewEntry(kind="undone", ref=operation_id, meta={"outcome": Outcome.COMPENSATED})
+    _change(connection, operation_id, Outcome.COMPENSATED, "done")
+    return undone_entry(operation_id, compensation, Outcome.COMPENSATED)
 
 
 def stands_again(connection: Connection, run_id: str, operation_id: str) -> None:
@@ -27,7 +24,29 @@ def stands_again(connection: Connection, run_id: str, operation_id: str) -> None
 
     The call is in doubt again, and owed.
     """
-    meta = {"outcome": Outcome.UNKNOWN, "late": True}
-    append(connection, run_id, [NewEntry(kind="undone", ref=operation_id, meta=meta)])
-    values = {"outcome": Outcome.UNKNOWN, "undoing": ""}
-    connection.execute(update(operations).where(operations.c.operation_id == operation_id).values(**values))
+    last = last_compensation(connection, run_id, operation_id)
+    append(connection, run_id, [undone_entry(operation_id, last, Outcome.UNKNOWN)])
+    _change(connection, operation_id, Outcome.UNKNOWN, "")
+
+
+def last_compensation(connection: Connection, run_id: str, operation_id: str) -> str:
+    """The operation that was made last to undo a call; empty if there is none."""
+    query = (
+        select(operations.c.operation_id)
+        .where(operations.c.run_id == run_id, operations.c.undoes == operation_id)
+        .order_by(operations.c.left_by)
+        .limit(1)
+    )
+    return str(connection.execute(query).scalar_one_or_none() or "")
+
+
+def undone_entry(operation_id: str, compensation: str, outcome: Outcome, *, by: str = "") -> NewEntry:
+    """What the chain says of a call that was undone, or stands again: UNKNOWN."""
+    late = "#late" if outcome is Outcome.UNKNOWN else ""
+    meta = {"outcome": outcome, "operation": operation_id, "by": by}
+    return NewEntry(kind="undone", ref=f"{operation_id}#{compensation[:8]}{late}", meta=meta)
+
+
+def _change(connection: Connection, operation_id: str, outcome: Outcome, undoing: str) -> None:
+    where = operations.c.operation_id == operation_id
+    connection.execute(update(operations).where(where).values(outcome=outcome, undoing=undoing))

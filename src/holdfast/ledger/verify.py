@@ -92,7 +92,7 @@ def _operation_faults(connection: Connection, run_id: str, rows: list[Row[Any]])
             operation_id = row.ref.split("#")[0]
             reservations[operation_id] = reservations.get(operation_id, 0) + 1
         if row.kind in {"settled", "resolved", "undone"}:
-            settled[row.ref] = row
+            settled[row.ref.split("#")[0]] = row
     known: set[str] = set()
     for operation in connection.execute(select(operations).where(operations.c.run_id == run_id)):
         known.add(operation.operation_id)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from rich.text import Text
 
 from holdfast.client.cli.output import COLOURS, printable, short
+from holdfast.contracts.effects import Outcome
 from holdfast.contracts.messages import Message
 from holdfast.contracts.results import Event
 
@@ -107,6 +108,32 @@ class Story:
         reason = _content(event).get("reason", "")
         told = f"to turn {event.data['turn']} by {event.data['by'] or '?'}{f': {reason}' if reason else ''}"
         return [Text.assemble(("reset    ", "bold magenta"), printable(told))]
+
+    def _undo(self, event: Event) -> list[Text]:
+        by = f" by {event.data['by']}" if event.data["by"] else ""
+        told = f"{event.data['calls']} calls, {event.data['cause']}{by} {_content(event).get('reason', '')}"
+        return [Text.assemble(("undo     ", "bold magenta"), printable(told))]
+
+    def _undone(self, event: Event) -> list[Text]:
+        tool, arguments, _ = self._asked.get(event.data["operation"], ("?", "", event.at))
+        if event.data["outcome"] == Outcome.UNKNOWN:
+            return [Text.assemble(("  late     ", "yellow"), f"{tool} {arguments} may stand again")]
+        by = f" by hand, says {event.data['by']}" if event.data["by"] else ""
+        return [Text.assemble(("  undone   ", "green"), f"{tool} {arguments}{by}")]
+
+    def _blocked(self, event: Event) -> list[Text]:
+        operation = event.data["operation"]
+        tool, arguments, _ = self._asked.get(operation, ("?", "", event.at))
+        return [
+            Text.assemble(
+                ("  blocked  ", "bold red"), printable(f"{tool} {arguments}: {_content(event).get('reason', '')}")
+            ),
+            Text(f"           holdfast unblock {event.run_id} {operation} retry|skip|done", style="dim"),
+        ]
+
+    def _unblocked(self, event: Event) -> list[Text]:
+        told = f"{event.data['action']}, says {event.data['by'] or '?'} {_content(event).get('reason', '')}"
+        return [Text.assemble(("  unblock  ", "bold"), printable(told))]
 
     def _closed(self, event: Event) -> list[Text]:
         status = event.data["status"]
