@@ -18,7 +18,7 @@ from holdfast.settings import load_settings
 from tests.conftest import OpenShop, outcomes, until
 
 ROOT = Path(__file__).parents[2]
-SAID = ("README.md", "docs/guide.md", "docs/http.md")
+SAID = ("README.md", "docs/guide.md", "docs/http.md", "docs/undo.md")
 PAGES = {(ROOT / page).name: (ROOT / page).read_text() for page in SAID}
 
 
@@ -84,6 +84,14 @@ def test_the_tools_of_the_page_on_http_are_valid_ones() -> None:
         exec(compile(code, "snippet", "exec"), names)
     assert names["list_payments"].schema.parameters["required"] == ["customer"]
     assert (names["create_ticket"].secrets, names["create_ticket"].schema.name) == (("tools",), "create_ticket")
+
+
+def test_the_agent_of_the_page_on_undo_is_a_valid_one() -> None:
+    names: dict[str, Any] = {}
+    [code] = python("undo.md")
+    exec(compile(code, "snippet", "exec"), names)
+    assert (names["book_room"].undo, names["book_room"].compensate.safe_if_absent) == ("KEYED", True)
+    assert "cancelled" in names["traveller"].undo_on
 
 
 def test_every_link_leads_somewhere() -> None:

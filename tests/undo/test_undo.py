@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from holdfast import DecisionRefused, Effect, Limits, Outcome, Run, RunFailed, RunStatus, Tier, ToolContext, ask, tool
-from tests.conftest import OpenShop, Shop, outcomes, until
-from tests.undo.travel import TOOLS, TRIP, Travel, booking, cancelling, traveller
+from holdfast.engine.connect import connect
+from holdfast.ledger import Settlement
+from holdfast.workers.worker import make_worker
+from tests.conftest import OpenShop, Postgres, Shop, new_database, outcomes, until
+from tests.undo.travel import TOOLS, TRIP, Booking, Travel, booking, cancelling, traveller
 
 
 def new_id() -> str:
@@ -286,3 +289,88 @@ async def test_a_cancellation_does_not_reach_what_is_being_undone(shop: OpenShop
         await asyncio.wait_for(run.result(), 30)
     assert travel.standing == set()
     assert [one.undone for one in await run.undo()] == [True] * 3
+
+
+@pytest.mark.parametrize("happened", [True, False])
+async def test_a_call_in_doubt_is_looked_up_before_it_is_undone(shop: OpenShop, travel: Travel, happened: bool) -> None:
+    async def find(args: Any, ctx: ToolContext) -> Booking | None:
+        assert ctx.operation_id
+        return Booking(number=args.number) if f"book hotel {args.number}" in travel.log else None
+
+    travel.slow["book hotel"] = 1.0
+    if not happened:
+        travel.planned["book hotel"] = [500]
+    hotel = booking(
+        "hotel",
+        cancelling("hotel", effect=Effect.KEYED),
+        effect=Effect.RECONCILED,
+        reconcile=find,
+        settles_within=timedelta(seconds=0.2),
+        timeout=timedelta(seconds=2),
+    )
+    desk = await shop(traveller(TRIP, [booking("flight"), hotel, booking("car")]), upstreams=travel.upstreams)
+    run = await desk.client.start("traveller", "Go", id=new_id())
+
+    async def under_way() -> bool:
+        operations = await run.operations()
+        return len(operations) == 2 and operations[1].state == "reserved" and "book flight oslo" in travel.log
+
+    await until(under_way)
+    await asyncio.sleep(0.3)
+    await run.cancel(undo=True)
+    result = await asyncio.wait_for(run.result(), 30)
+    assert (result.status, travel.standing) == (RunStatus.CANCELLED, set())
+    assert [one.tool for one in result.undone] == (["hotel", "flight"] if happened else ["flight"])
+    assert ((await desk.ledger.verify(run.id)).faults, result.not_undone) == ((), ())
+
+
+async def test_a_tool_on_a_queue_of_its_own_is_undone_there_when_its_worker_is_back(
+    shop: OpenShop, travel: Travel, postgres: Postgres
+) -> None:
+    queue = f"own-{uuid.uuid4().hex[:8]}"
+    tools = [booking("flight"), booking("hotel", queue=queue)]
+    agent = traveller(TRIP[:2], tools)
+    desk = await shop(agent, upstreams=travel.upstreams, ledger_url=new_database(postgres))
+    temporal, _ = await connect(desk.settings, desk.client.engine.address)
+    travel.slow["book hotel"] = 0.3
+    async with make_worker(temporal, desk.boundary, desk.settings, task_queue=queue):
+        run = await desk.client.start("traveller", "Go", id=new_id())
+
+        async def booked() -> bool:
+            return "book hotel grand" in travel.log
+
+        await until(booked)
+    again, _ = await connect(desk.settings, desk.client.engine.address)
+    async with make_worker(again, desk.boundary, desk.settings, task_queue=queue):
+        with pytest.raises(RunFailed):
+            await asyncio.wait_for(run.result(), 40)
+    assert travel.log[2:] == ["cancel hotel grand", "cancel flight oslo"]
+    assert (await desk.ledger.verify(run.id)).faults == ()
+
+
+async def test_a_frozen_attempt_that_reports_late_has_its_call_undone_again(shop: OpenShop, travel: Travel) -> None:
+    """The call was undone while nobody knew; a second word on it comes while the run is still undoing."""
+    travel.planned["book hotel"] = [0]
+    travel.slow["cancel flight"] = 1.5
+    safe = cancelling("hotel", effect=Effect.ONCE, safe_if_absent=True)
+    tools = [booking("flight"), unsure("hotel", compensate=safe)]
+    desk = await shop(traveller(TRIP[:2], tools), upstreams=travel.upstreams)
+    run = await desk.client.start("traveller", "Go", id=new_id())
+
+    async def waits() -> bool:
+        return bool((await run.state()).waiting)
+
+    await until(waits)
+    await run.cancel(undo=True)
+
+    async def hotel_undone() -> bool:
+        return "cancel hotel grand" in travel.log and "cancel flight oslo" in travel.log
+
+    await until(hotel_undone)
+    hotel = (await run.operations())[1]
+    late = Settlement(outcome=Outcome.SUCCEEDED, content={"number": "grand"}, meta={"attempt": 1})
+    await desk.ledger.settle(run.id, hotel.operation_id, "a frozen worker", late)
+    result = await asyncio.wait_for(run.result(), 30)
+    assert travel.log.count("cancel hotel grand") == 2
+    assert [(one.tool, one.undone, one.attempts) for one in result.undone] == [("hotel", True, 2), ("flight", True, 1)]
+    assert ((await desk.ledger.verify(run.id)).faults, result.not_undone) == ((), ())

@@ -82,6 +82,7 @@ def cancelling(kind: str, **clauses: Any) -> Compensation:
     @compensation(attempts=2, backoff=FAST, **clauses)
     async def cancel(args: Any, result: Booking | None, ctx: ToolContext) -> None:
         number = args.number if result is None else result.number
+        assert ctx.undoes not in {"", ctx.operation_id}
         await ctx.http("travel").delete(f"/{kind}/{number}")
 
     return cancel

@@ -49,6 +49,7 @@ class EngineContext(ToolContext):
         self.ledger = ledger
         self.run_id = run_id
         self.operation_id = operation_id
+        self.undoes = looked.undoes
         self.attempt = attempt
         self.user = looked.user
         self.tenant = looked.tenant

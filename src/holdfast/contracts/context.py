@@ -11,6 +11,8 @@ class ToolContext(ABC):
     Attributes:
         operation_id: The same for every attempt, after every crash, on every machine.
         idempotency_key: What requests carry: the operation id, unless the contract names a `key` of its own.
+        undoes: The operation that is undone, in a `compensate=`; empty in a call. Its requests carried that as their key, unless its
+            contract names another one.
         attempt: 1 for the first one, counted by reservations in the ledger.
         run_id: The run that asked.
         user: Who the run works for, as given when it started.
@@ -21,6 +23,7 @@ class ToolContext(ABC):
 
     operation_id: str
     idempotency_key: str
+    undoes: str
     attempt: int
     run_id: str
     user: str

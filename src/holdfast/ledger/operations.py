@@ -60,6 +60,8 @@ class Looked:
     """The other side's name for work that goes on there."""
     receipt: bool = False
     """The model has a receipt for that work, and hears of its end in a later turn."""
+    undoes: str = ""
+    """The operation that it undoes; empty for a call."""
     settled: CallResult | None = None
 
 
@@ -126,6 +128,7 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
         began_at=_began_at(connection, run_id, row) if row.state == "reserved" else 0,
         reference=_reference(connection, run_id, row) if row.state == "pending" else "",
         receipt=row.receipt_seq is not None,
+        undoes=row.undoes,
         settled=settled,
     )
 
