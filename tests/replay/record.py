@@ -27,6 +27,7 @@ from holdfast import (
     Script,
     Tier,
     ToolContext,
+    ToolError,
     ask,
     tool,
 )
@@ -91,6 +92,29 @@ async def develop(n: int) -> int | Pending:
     return Pending(reference=str(n))
 
 
+refused: list[int] = []
+
+
+async def unmake(args: Any, result: int | None, ctx: ToolContext) -> None:
+    """The second one can't be undone at first."""
+    if args.n == 2 and not refused:
+        refused.append(args.n)
+        raise ToolError("not now")
+
+
+@tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y", compensate=unmake)
+async def make(n: int) -> int:
+    """Make."""
+    return n
+
+
+async def unblock(run: Run) -> None:
+    """Say retry of what could not be undone."""
+    while not (blocked := (await run.state()).blocked):
+        await asyncio.sleep(0.05)
+    await run.unblock(blocked[0].operation, "retry", by="ada")
+
+
 async def nothing(run: Run) -> None:
     """Let the run go."""
 
@@ -142,6 +166,7 @@ CASES: dict[str, tuple[Script_, Callable[[Run], Awaitable[None]], dict[str, Any]
         nothing,
         {"continue_after_turns": 2},
     ),
+    "undone": ([[ask("make", n=1), ask("make", n=2)], ask("make", n=3)], unblock, {}),
     "failed": ([ask("look", n=1)], nothing, {}),
     "limited": ([ask("look", n=n) for n in range(9)], nothing, {}),
 }
@@ -162,7 +187,7 @@ async def record(version: str, wanted: Collection[str]) -> None:
                     name=name,
                     instructions="Record.",
                     model=Script(script),
-                    tools=[look, glance, pay, send, wait, develop],
+                    tools=[look, glance, pay, send, wait, develop, make],
                     limits=Limits(turns=6, tokens=10**6),
                 )
                 for name, (script, _, _) in cases.items()
