@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from holdfast import DecisionRefused, Effect, Limits, Outcome, Run, RunFailed, RunStatus, Tier, ToolContext, ask, tool
+from holdfast.contracts.circuit import CircuitPolicy
+from holdfast.contracts.upstream import Upstream
 from holdfast.engine.connect import connect
 from holdfast.ledger import Settlement
 from holdfast.workers.worker import make_worker
@@ -229,6 +231,22 @@ async def test_what_is_safe_where_there_is_nothing_runs_without_knowing(shop: Op
     await run.cancel(undo=True)
     result = await asyncio.wait_for(run.result(), 30)
     assert ([one.tool for one in result.undone], travel.standing) == (["hotel", "flight"], set())
+
+
+async def test_what_undoes_a_call_waits_for_a_service_that_is_down(shop: OpenShop, travel: Travel) -> None:
+    travel.planned["cancel hotel"] = [503]
+    policy = CircuitPolicy(failures=1, seconds=2, successes=1)
+    tools = [booking("flight"), booking("hotel", cancelling("hotel", attempts=1))]
+    desk = await shop(traveller(TRIP[:2], tools), upstreams={"travel": Upstream(base_url=travel.url, circuit=policy)})
+    run = await desk.client.start("traveller", "Go", id=new_id())
+    await until(lambda: blocked(run))
+    [hotel] = [one for one in await run.undo() if one.blocked]
+    await run.unblock(hotel.operation, "done", by="ada")
+    with pytest.raises(RunFailed):
+        await asyncio.wait_for(run.result(), 30)
+    assert [(one.tool, one.undone, one.attempts) for one in await run.undo()] == [
+        ("hotel", True, 1), ("flight", True, 2),
+    ]  # fmt: skip
 
 
 async def test_a_run_that_ended_well_is_rolled_back_on_an_operators_word_and_only_once(

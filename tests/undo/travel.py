@@ -30,7 +30,8 @@ class Travel(Loopback):
         self.log: list[str] = []
         """What has happened, in order, such as `book flight oslo` and `cancel flight oslo`."""
         self.planned: dict[str, list[int]] = {}
-        """Statuses to answer next, by what is asked (`cancel hotel`), without doing it; 0 for a lost connection, afterwards."""
+        """Statuses to answer next, without doing it, by what is asked: `cancel hotel`, or `cancel hotel grand`. 0 does it, and
+        loses the connection then."""
         self.slow: dict[str, float] = {}
         """Seconds until the answer, by what is asked."""
         self.keys: list[str] = []
@@ -40,7 +41,7 @@ class Travel(Loopback):
 
     @property
     def upstreams(self) -> dict[str, Upstream]:
-        return {"travel": Upstream(base_url=self.url)}
+        return {"travel": Upstream(base_url=self.url, circuit=None)}
 
     @property
     def standing(self) -> set[str]:
@@ -53,10 +54,11 @@ class Travel(Loopback):
         _, kind, *number = request.path.split("/")
         what = f"{'book' if request.command == 'POST' else 'cancel'} {kind}"
         key = request.headers["Idempotency-Key"] or ""
+        name = number[0] if number else body["number"]
         with self._lock:
-            status = self.planned[what].pop(0) if self.planned.get(what) else 200
+            planned = self.planned.get(f"{what} {name}") or self.planned.get(what)
+            status = planned.pop(0) if planned else 200
             if status in {0, 200} and key not in self._answered:
-                name = number[0] if number else body["number"]
                 self.log.append(f"{what} {name}")
                 self.keys.append(key)
                 self._answered[key] = json.dumps({"number": name}).encode()
@@ -79,7 +81,7 @@ async def book(kind: str, number: str, ctx: ToolContext) -> Booking:
 def cancelling(kind: str, **clauses: Any) -> Compensation:
     """What cancels a booking."""
 
-    @compensation(attempts=2, backoff=FAST, **clauses)
+    @compensation(**{"attempts": 2, "backoff": FAST, **clauses})
     async def cancel(args: Any, result: Booking | None, ctx: ToolContext) -> None:
         number = args.number if result is None else result.number
         assert ctx.undoes not in {"", ctx.operation_id}

@@ -15,7 +15,7 @@ from holdfast.contracts.compensation import Compensation
 from holdfast.contracts.context import ToolContext
 from holdfast.contracts.effects import Effect, Lane, Tier
 from holdfast.contracts.endpoint import Endpoint
-from holdfast.contracts.errors import ContractError, ToolError
+from holdfast.contracts.errors import ContractError, ErrorCode, ToolError
 from holdfast.contracts.faults import argument_faults, own_faults
 from holdfast.contracts.identity import digest
 from holdfast.contracts.messages import ToolSchema
@@ -26,6 +26,8 @@ from holdfast.contracts.upstream import Upstream
 from holdfast.contracts.versions import version_numbers
 
 DEFAULT_TIMEOUT = timedelta(seconds=30)
+DOWN_MARGIN = 0.5
+"""Seconds after which a service that is down is tried again by what undoes a call, once a probe may pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +153,13 @@ class Tool:
             raise ValueError(msg)
 
         async def undo(arguments: BaseModel, ctx: ToolContext) -> Any:
-            undone = await compensation.function(arguments, result, ctx)
+            try:
+                undone = await compensation.function(arguments, result, ctx)
+            except ToolError as error:
+                if error.code == ErrorCode.CIRCUIT_OPEN:
+                    # A call does without a service that is down; what undoes one waits until it may be tried.
+                    error.retryable, error.retry_after = True, (error.retry_after or 0) + DOWN_MARGIN
+                raise
             if isinstance(undone, Pending):
                 message = f"what undoes {self.name} returned Pending: it must end within its time limit"
                 raise ToolError(message, happened="unknown")
