@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import Effect, Outcome, RunStatus
+from holdfast import Client, Effect, Outcome, RunFailed, RunStatus
 from holdfast.engine.connect import Engine
+from holdfast.ledger import Ledger
+from holdfast.settings import Settings
 from tests.conftest import outcomes
 from tests.crash.case import REFS, opened_case
-from tests.crash.harness import charges
+from tests.crash.harness import charges, downstream, worker_env
+from tests.crash.test_campaign import RUNS, SEED, counted, killing
 
 POINTS = (
     "U0 before undoing",
@@ -101,3 +104,36 @@ async def test_undoing_under_kills_at_every_point(engine: Engine, tmp_path: Path
         f"\n{effect}: {len(places)} cases, all undone once, in order; a person was asked {sum(n for _, n in asked)} times"
     )
     assert asked == [(point, int(point in DOUBTFUL and not protected)) for point in places]
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED])
+async def test_random_kills_while_runs_are_made_and_undone(engine: Engine, tmp_path: Path, effect: Effect) -> None:
+    queue, url = f"undo-campaign-{effect}", f"sqlite:///{tmp_path / 'ledger.db'}"
+    settings = Settings(home=tmp_path, task_queue=queue, ledger_url=url)
+    ledger = Ledger.connect(settings.ledger)
+    await ledger.migrate()
+    await ledger.close()
+    async with downstream(tmp_path) as address, await Client.connect(engine.address, settings=settings) as client:
+        crash = {
+            "CRASH_EFFECT": effect.value, "CRASH_REFS": "own", "CRASH_POINT": "slow", "CRASH_ATTEMPTS": "1000", "CRASH_UNDO": "1",
+            "HOLDFAST_MAX_CONCURRENT_CALLS": "10",
+        }  # fmt: skip
+        env = worker_env(engine.address, settings.ledger, queue, {"downstream": address}, **crash)
+        async with killing("tests.crash.worker", env, tmp_path / "worker.log") as killer:
+            runs = [await client.start("charger", f"Charge {n}", id=f"{queue}-{n}") for n in range(RUNS)]
+            ended = asyncio.gather(*(run.result() for run in runs), return_exceptions=True)
+            await killer.kill_until(ended.done)
+            results = await asyncio.wait_for(ended, 600)
+        assert {type(result) for result in results} == {RunFailed}
+        charged = await counted(address)
+        operations = [operation for run in runs for operation in await run.operations()]
+        print(
+            f"\n{effect}, undone: {len(killer.killed_at)} kills, {len(operations)} calls, {len(charged)} charges   seed {SEED}"
+        )
+        wanted = {ref: 1 for one in operations for ref in (one.operation_id, f"undo-{one.operation_id}")}
+        assert (len(killer.killed_at) >= 5, charged) == (True, wanted)
+        assert {operation.outcome for operation in operations} == {Outcome.COMPENSATED}
+        for run in runs:
+            assert (await client.ledger.verify(run.id)).faults == ()

@@ -87,20 +87,27 @@ async def find_charge(args: Any, ctx: ToolContext) -> Charge | None:
 
 
 async def find_refund(args: Any, result: Charge | None, ctx: ToolContext) -> Charge | None:
-    found = (await ctx.http("downstream").get("/charges", params={"ref": f"undo-{args.ref}"})).json()
+    found = (await ctx.http("downstream").get("/charges", params={"ref": refund_of(args, ctx)})).json()
     return Charge(charge=found[0]["charge"]) if found else None
 
 
+def refund_of(args: Any, ctx: ToolContext) -> str:
+    return f"undo-{ctx.undoes if OWN_REFS else args.ref}"
+
+
 @compensation(
+    attempts=1000 if OWN_REFS else 8,
     effect=Effect.ONCE if EFFECT is Effect.TRANSACTIONAL else EFFECT,
     timeout=timedelta(seconds=3),
     reconcile=find_refund if EFFECT is Effect.RECONCILED else None,
 )
 async def refund(args: Any, result: Charge | None, ctx: ToolContext) -> Charge:
     """A charge the other way round."""
+    if SLOW:
+        await asyncio.sleep(SLOW_SECONDS)
     die("K3 before sending")
     headers = {"x-kill": " ".join(map(str, victims()))} if crash_here("K4 committed, no answer") else {}
-    wanted = {"ref": f"undo-{args.ref}", "manner": MANNER, "answer_after": 0}
+    wanted = {"ref": refund_of(args, ctx), "manner": MANNER, "answer_after": 0}
     reply = await ctx.http("downstream").post("/charges", json=wanted, headers=headers)
     die("K5 answered, unwritten")
     return Charge.model_validate(reply.json())

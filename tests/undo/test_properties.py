@@ -58,7 +58,7 @@ LEGS = st.builds(
 TRIPS = st.builds(Trip, turns=st.lists(st.lists(LEGS, min_size=1, max_size=3), min_size=1, max_size=4))
 
 
-def script(request: ModelRequest) -> Step | list[Step]:
+def script(request: ModelRequest) -> Step:
     """What the request asks for, turn by turn; then it breaks off."""
     trip = json.loads(request.messages[0].text)
     turn = sum(message.role == "assistant" for message in request.messages)

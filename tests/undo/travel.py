@@ -78,10 +78,10 @@ async def book(kind: str, number: str, ctx: ToolContext) -> Booking:
     return Booking.model_validate(reply.json())
 
 
-def cancelling(kind: str, **clauses: Any) -> Compensation:
+def cancelling(kind: str, attempts: int = 2, **clauses: Any) -> Compensation:
     """What cancels a booking."""
 
-    @compensation(**{"attempts": 2, "backoff": FAST, **clauses})
+    @compensation(attempts=attempts, backoff=FAST, **clauses)
     async def cancel(args: Any, result: Booking | None, ctx: ToolContext) -> None:
         number = args.number if result is None else result.number
         assert ctx.undoes not in {"", ctx.operation_id}
