@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -115,7 +115,6 @@ async def test_whatever_fails_each_booking_is_cancelled_once_or_left_by_a_person
         max_examples=EXAMPLES,
         deadline=None,
         derandomize="UNDO_EXAMPLES" not in os.environ,
-        suppress_health_check=list(HealthCheck),
         print_blob=True,
     )
     @given(TRIPS)
