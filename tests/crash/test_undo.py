@@ -10,10 +10,11 @@ from holdfast import Client, Effect, Outcome, RunFailed, RunStatus
 from holdfast.engine.connect import Engine
 from holdfast.ledger import Ledger
 from holdfast.settings import Settings
-from tests.conftest import outcomes
+from tests.conftest import outcomes, until
 from tests.crash.case import REFS, opened_case
 from tests.crash.harness import charges, downstream, worker_env
 from tests.crash.test_campaign import RUNS, SEED, counted, killing
+from tests.crash.test_freeze import is_stopped, serves
 
 POINTS = (
     "U0 before undoing",
@@ -104,6 +105,49 @@ async def test_undoing_under_kills_at_every_point(engine: Engine, tmp_path: Path
         f"\n{effect}: {len(places)} cases, all undone once, in order; a person was asked {sum(n for _, n in asked)} times"
     )
     assert asked == [(point, int(point in DOUBTFUL and not protected)) for point in places]
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(180)
+async def test_an_effect_that_lands_after_it_was_undone_is_told_and_undone_again(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """The worker is frozen inside the write. The run is cancelled and undone meanwhile; then the bytes go out."""
+    more = {"CRASH_UNDO": "1", "CRASH_SAFE": "1"}
+    async with opened_case(engine, tmp_path, Effect.ONCE, "K3 sending", signal="STOP", more=more) as case:
+        frozen = other = None
+        try:
+            frozen = case.worker("frozen")
+            await until(lambda: is_stopped(frozen), seconds=60)
+            other = case.worker("other")
+            await until(lambda: serves(other), seconds=60)
+            await case.run.cancel(undo=True)
+            result = await asyncio.wait_for(case.run.result(), 90)
+            [undone] = result.undone
+            assert (result.status, undone.undone, await case.charged()) == (
+                RunStatus.CANCELLED,
+                True,
+                {"one": 0, "two": 0},
+            )
+            frozen.signal(signal.SIGCONT)
+            ledger = case.client.ledger
+
+            async def told() -> bool:
+                return [notice.kind for notice in await ledger.list_notices()] == ["late_effect"]
+
+            await until(told, seconds=60)
+            assert await case.charged() == {"one": 1, "two": 0}
+            assert [one.undone for one in await case.run.undo()] == [False]
+            await case.run.rollback(by="a person")
+            rollback = case.client.temporal.get_workflow_handle(f"rollback:{case.run.id}")
+            await asyncio.wait_for(rollback.result(), 60)
+            assert [one.undone for one in await case.run.undo()] == [True]
+            [charge], back = await charges(case.address, "one"), await charges(case.address, "undo-one")
+            assert (len(back), back[-1]["charge"] > charge["charge"]) == (2, True)
+            assert (await ledger.verify(case.run.id)).faults == ()
+        finally:
+            for worker in filter(None, (frozen, other)):
+                await worker.stop()
 
 
 @pytest.mark.crash

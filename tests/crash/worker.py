@@ -99,6 +99,7 @@ def refund_of(args: Any, ctx: ToolContext) -> str:
     attempts=1000 if OWN_REFS else 8,
     effect=Effect.ONCE if EFFECT is Effect.TRANSACTIONAL else EFFECT,
     timeout=timedelta(seconds=3),
+    safe_if_absent=os.environ.get("CRASH_SAFE") == "1",
     reconcile=find_refund if EFFECT is Effect.RECONCILED else None,
 )
 async def refund(args: Any, result: Charge | None, ctx: ToolContext) -> Charge:

@@ -5,7 +5,7 @@ import pytest
 from holdfast.contracts.effects import Effect, Outcome, RunStatus
 from holdfast.contracts.errors import DecisionRefused, LedgerConflict
 from holdfast.contracts.wire import CallInput, CloseInput, Resolution, UndoInput, UndoStep, UndoWord
-from holdfast.ledger import Ledger, OperationMoved
+from holdfast.ledger import Ledger, OperationMoved, Settlement
 from tests.integration.test_ledger import MAYBE, SUCCESS, ask, open_run
 
 MINUTE = 60_000
@@ -82,6 +82,31 @@ async def test_a_late_success_of_a_call_that_was_undone_is_owed_again(ledger: Le
     await undo(ledger, again)
     await ledger.settle("r1", call.id, "frozen", SUCCESS, tool="pay")
     assert await begun(ledger) == ()
+    assert (await ledger.verify("r1")).faults == ()
+
+
+async def test_a_late_word_that_it_may_have_happened_counts_the_same(ledger: Ledger) -> None:
+    await open_run(ledger)
+    [call] = await ask(ledger, {"n": 1}, undo=Effect.KEYED)
+    await ledger.reserve("r1", call, "frozen", MINUTE, "1.0.0", seen=0)
+    await undo(ledger, (await begun(ledger))[0])
+    for acted, owed in ((False, 0), (True, 1)):
+        await ledger.release("r1", call.id, "frozen", "timeout", attempt=1, surely_not=False, acted=acted)
+        assert len(await begun(ledger)) == owed
+    assert (await ledger.verify("r1")).faults == ()
+
+
+@pytest.mark.parametrize("effect", [Effect.KEYED, Effect.ONCE])
+async def test_a_late_word_on_what_was_known_to_have_happened_is_news_only_of_a_second_effect(
+    ledger: Ledger, effect: Effect
+) -> None:
+    [call] = await carried_out(ledger, effect=effect)
+    await undo(ledger, (await begun(ledger))[0])
+    await ledger.settle("r1", call.id, call.id, SUCCESS, tool="pay")
+    assert await begun(ledger) == ()
+    other = Settlement(outcome=Outcome.SUCCEEDED, content={"done": "by another attempt"}, meta={"attempt": 1})
+    await ledger.settle("r1", call.id, "another attempt", other, tool="pay")
+    assert len(await begun(ledger)) == int(effect is Effect.ONCE)
     assert (await ledger.verify("r1")).faults == ()
 
 

@@ -7,12 +7,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from temporalio.client import WorkflowFailureError
 
 from holdfast import DecisionRefused, Effect, Limits, Outcome, Run, RunFailed, RunStatus, Tier, ToolContext, ask, tool
 from holdfast.contracts.circuit import CircuitPolicy
+from holdfast.contracts.errors import RunError
+from holdfast.contracts.messages import ModelRequest
 from holdfast.contracts.upstream import Upstream
 from holdfast.engine.connect import connect
 from holdfast.ledger import Settlement
+from holdfast.llm.script import Step
 from holdfast.workers.worker import make_worker
 from tests.conftest import OpenShop, Postgres, Shop, new_database, outcomes, until
 from tests.undo.travel import TOOLS, TRIP, Booking, Travel, booking, cancelling, traveller
@@ -392,3 +396,44 @@ async def test_a_frozen_attempt_that_reports_late_has_its_call_undone_again(shop
     assert travel.log.count("cancel hotel grand") == 2
     assert [(one.tool, one.undone, one.attempts) for one in result.undone] == [("hotel", True, 2), ("flight", True, 1)]
     assert ((await desk.ledger.verify(run.id)).faults, result.not_undone) == ((), ())
+
+
+async def test_a_rollback_of_what_is_not_there_ends_with_the_reason(shop: OpenShop, travel: Travel) -> None:
+    desk = await shop(traveller(["Nothing to do."]), upstreams=travel.upstreams)
+    run = await desk.client.start("traveller", "Go", id=new_id())
+    await run.result()
+    with pytest.raises(DecisionRefused, match="has no operation 'none'"):
+        await run.rollback(to="none")
+    for run_id, to in ((run.id, "none"), ("no-such-run", "")):
+        handle: Any = await desk.client.temporal.start_workflow(
+            "RollbackRun", {"to": to}, id=f"rollback:{run_id}", task_queue=desk.settings.task_queue
+        )
+        with pytest.raises(WorkflowFailureError):
+            await asyncio.wait_for(handle.result(), 20)
+    with pytest.raises(RunError, match="are the engine's own"):
+        await desk.client.start("traveller", "Go", id="rollback:x")
+
+
+async def test_a_model_that_thinks_again_after_a_rollback_is_told_and_acts_anew(shop: OpenShop, travel: Travel) -> None:
+    heard: list[str] = []
+
+    def script(request: ModelRequest) -> Step:
+        turn = sum(message.role == "assistant" for message in request.messages)
+        heard.extend(result.text for message in request.messages for result in message.results if turn == 1)
+        return ask("flight", number="oslo") if turn == 0 or ("undone" in heard[-1] and turn == 1) else "Booked."
+
+    desk = await shop(traveller(script, [booking("flight")]), upstreams=travel.upstreams)
+    run = await desk.client.start("traveller", "Go", id=new_id())
+    assert (await run.result()).text == "Booked."
+    await run.rollback(by="ada")
+    await asyncio.wait_for(desk.client.temporal.get_workflow_handle(f"rollback:{run.id}").result(), 30)
+    await run.reset(2, by="ada")
+
+    async def thought_again() -> bool:
+        return (await run.summary()).status.closed and len(travel.log) == 3
+
+    await until(thought_again)
+    assert travel.log == ["book flight oslo", "cancel flight oslo", "book flight oslo"]
+    assert "This call was undone since" in heard[-1]
+    assert outcomes(await run.operations()) == [("flight", Outcome.COMPENSATED), ("flight", Outcome.SUCCEEDED)]
+    assert (await desk.ledger.verify(run.id)).faults == ()

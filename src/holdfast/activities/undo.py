@@ -15,7 +15,7 @@ from holdfast.activities.heartbeat import beating
 from holdfast.activities.operation import OperationAttempt
 from holdfast.activities.patience import patiently
 from holdfast.contracts.effects import Outcome
-from holdfast.contracts.errors import ErrorCode, LedgerConflict, ToolError
+from holdfast.contracts.errors import DecisionRefused, ErrorCode, LedgerConflict, RunNotFound, ToolError
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.versions import version_numbers
 from holdfast.contracts.wire import CallInput, CallResult, UndoInput, Undone, UndoPlan
@@ -32,7 +32,10 @@ async def begin_undo(boundary: Boundary, given: UndoInput) -> UndoPlan:
     """Write down that the run is undone, and what is owed."""
     run_id = run_id_of_this_activity()
     ref = activity.info().workflow_run_id or ""
-    plan = await patiently(lambda: boundary.ledger.begin_undo(run_id, given, ref))
+    try:
+        plan = await patiently(lambda: boundary.ledger.begin_undo(run_id, given, ref))
+    except (DecisionRefused, RunNotFound) as error:
+        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
     log.info("undoing", cause=given.cause, calls=len(plan.steps))
     return plan.model_copy(update={"heartbeat_seconds": boundary.heartbeat_seconds})
 

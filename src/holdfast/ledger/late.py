@@ -9,6 +9,7 @@ from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.results import Notice
 from holdfast.ledger.entries import NewEntry, append, entry_at, find
 from holdfast.ledger.notices import record_notice
+from holdfast.ledger.undone import stands_again
 
 RECONCILE = "reconcile"
 """The owner of a settlement that was looked up, not carried out."""
@@ -34,11 +35,15 @@ def is_news(connection: Connection, run_id: str, row: Any, owner: str, late: Set
     """Whether a late word matters: the settlement says otherwise, or two attempts may have had an effect each."""
     if late.outcome not in {Outcome.SUCCEEDED, Outcome.UNKNOWN} or row.outcome == late.outcome == Outcome.UNKNOWN:
         return False
+    undone = row.outcome == Outcome.COMPENSATED
+    if undone and entry_at(connection, run_id, row.settled_seq).meta["outcome"] != Outcome.SUCCEEDED:
+        # It was undone although nobody knew whether it had happened: this attempt may have acted since.
+        return late.outcome is Outcome.SUCCEEDED or late.acted
     if late.outcome is Outcome.UNKNOWN and (Effect(row.effect).repeatable or not late.acted):
         return False
     if row.state != "settled":
         return not Effect(row.effect).repeatable and row.owner != owner
-    if row.outcome != Outcome.SUCCEEDED:
+    if row.outcome != Outcome.SUCCEEDED and not undone:
         return True
     if Effect(row.effect).repeatable or owner in {row.owner, RECONCILE, OUTSIDE}:
         return False
@@ -52,11 +57,11 @@ def is_news(connection: Connection, run_id: str, row: Any, owner: str, late: Set
 
 def keep_evidence(
     connection: Connection, run_id: str, operation_id: str, row: Any, owner: str, new: Settlement
-) -> bool:
-    """Write a late word beside what stands, and tell the owner; False if that was done before."""
+) -> None:
+    """Write a late word beside what stands, and tell the owner. A call that was undone is in doubt again."""
     ref = f"{operation_id}#{owner[:8]}"
     if find(connection, run_id, "late", ref) is not None:
-        return False
+        return
     append(connection, run_id, [NewEntry(kind="late", ref=ref, meta={"outcome": new.outcome}, content=new.content)])
     word = "reports that it happened" if new.outcome is Outcome.SUCCEEDED else "may have acted"
     text = (
@@ -64,4 +69,5 @@ def keep_evidence(
         f"({row.outcome or 'a newer attempt is under way'}). Look how often it happened"
     )
     record_notice(connection, Notice(kind="late_effect", subject=operation_id, text=text))
-    return True
+    if row.outcome == Outcome.COMPENSATED:
+        stands_again(connection, run_id, operation_id)

@@ -16,7 +16,7 @@ from holdfast.ledger.late import OUTSIDE, Settlement, is_news, keep_evidence
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
 from holdfast.ledger.throttle import Throttle, take
-from holdfast.ledger.undone import compensated, stands_again
+from holdfast.ledger.undone import compensated
 
 
 class State(Enum):
@@ -236,9 +236,7 @@ def settle(connection: Connection, run_id: str, operation_id: str, owner: str, n
     if row.state == "settled":
         recorded = CallResult(outcome=Outcome(row.outcome), anchor=anchor_at(connection, run_id, row.settled_seq))
         if is_news(connection, run_id, row, owner, new):
-            first = keep_evidence(connection, run_id, operation_id, row, owner, new)
-            if first and row.outcome == Outcome.COMPENSATED and new.outcome is Outcome.SUCCEEDED:
-                stands_again(connection, run_id, operation_id)
+            keep_evidence(connection, run_id, operation_id, row, owner, new)
         return Settled(recorded, mine=False)
     if row.owner != owner and new.outcome is not Outcome.SUCCEEDED and owner != OUTSIDE:
         raise LedgerConflict(f"operation {operation_id!r} has a newer attempt, which decides what became of it")

@@ -75,6 +75,9 @@ RESULTS = Statement(
 )  # fmt: skip
 
 
+UNDONE_SINCE = "This call was undone since: what it did no longer stands."
+
+
 def read_results(connection: Connection, run_id: str, first: int, last: int) -> dict[int, tuple[ToldResult, ...]]:
     """What the model was told of the calls of the turns from `first` to `last`, in the order it asked.
 
@@ -91,13 +94,15 @@ def read_results(connection: Connection, run_id: str, first: int, last: int) -> 
 
 
 def _told(row: Any) -> ToldResult:
+    outcome = Outcome(row.outcome or Outcome.UNKNOWN)
+    warning = json.loads(row.meta)["warning"] if '"warning":' in row.meta else ""
     return ToldResult(
         operation_id=row.operation_id,
         call_id=row.call_id,
         tool=row.tool,
-        outcome=Outcome(row.outcome or Outcome.UNKNOWN),
+        outcome=outcome,
         content=None if row.body is None else json.loads(row.body),
-        warning=json.loads(row.meta)["warning"] if '"warning":' in row.meta else "",
+        warning=UNDONE_SINCE if outcome is Outcome.COMPENSATED else warning,
     )
 
 
