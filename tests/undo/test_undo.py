@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from temporalio.client import WorkflowFailureError
 
 from holdfast import DecisionRefused, Effect, Limits, Outcome, Run, RunFailed, RunStatus, Tier, ToolContext, ask, tool
@@ -437,3 +438,25 @@ async def test_a_model_that_thinks_again_after_a_rollback_is_told_and_acts_anew(
     assert "This call was undone since" in heard[-1]
     assert outcomes(await run.operations()) == [("flight", Outcome.COMPENSATED), ("flight", Outcome.SUCCEEDED)]
     assert (await desk.ledger.verify(run.id)).faults == ()
+
+
+async def test_what_is_in_the_ledgers_own_database_is_undone_there_exactly_once(shop: OpenShop, travel: Travel) -> None:
+    async def take_back(args: Any, result: int | None, ctx: ToolContext) -> None:
+        async with ctx.transaction() as connection:
+            await connection.execute(text("INSERT INTO bookings (n) VALUES (:n)"), {"n": -args.n})
+
+    @tool(
+        version="1.0.0", effect=Effect.TRANSACTIONAL, tier=Tier.REVERSIBLE, scope="x:y", compensate=take_back,
+    )  # fmt: skip
+    async def keep(n: int, ctx: ToolContext) -> int:
+        """Keep."""
+        async with ctx.transaction() as connection:
+            await connection.execute(text("INSERT INTO bookings (n) VALUES (:n)"), {"n": n})
+        return n
+
+    desk = await shop(traveller([ask("keep", n=1), ask("keep", n=2)], [keep]), upstreams=travel.upstreams)
+    database = desk.ledger.database
+    await database.write(lambda connection: connection.execute(text("CREATE TABLE bookings (n INTEGER)")))
+    run = await failed(desk)
+    booked = await database.read(lambda connection: list(connection.execute(text("SELECT n FROM bookings")).scalars()))
+    assert (booked, [one.undone for one in await run.undo()]) == ([1, 2, -2, -1], [True, True])
