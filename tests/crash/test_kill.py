@@ -179,11 +179,14 @@ async def test_a_decision_on_a_call_that_only_the_ledger_knows_of_yet_counts(eng
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("unknown", [False, True], ids=["decision", "resolution"])
 async def test_a_word_that_was_written_down_is_acted_on_though_nobody_says_it_again(
-    engine: Engine, tmp_path: Path, unknown: bool
+    engine: Engine, tmp_path: Path
 ) -> None:
-    """The worker dies right after the ledger has the word, and who said it has gone."""
+    """The worker dies right after the ledger has the word, and who said it has gone; for a decision and a resolution."""
+    await asyncio.gather(*(say_and_go(engine, tmp_path, unknown=unknown) for unknown in (False, True)))
+
+
+async def say_and_go(engine: Engine, tmp_path: Path, *, unknown: bool) -> None:
     effect, tier = (Effect.ONCE, Tier.REVERSIBLE) if unknown else (Effect.KEYED, Tier.IRREVERSIBLE)
     point = "K2 reserved;P1 word written" if unknown else "P1 word written"
     async with opened_case(engine, tmp_path, effect, point, tier=tier) as case:

@@ -39,7 +39,7 @@ async def test_of_many_at_once_no_more_pass_a_window_than_it_holds(ledger: Ledge
     assert (await places(ledger, throttle, 20)).count(0) == 5
 
 
-CALLS = 40
+CALLS = 20
 
 
 async def test_calls_that_wait_have_their_turn_in_order_and_try_a_few_times_each(ledger: Ledger) -> None:
@@ -68,16 +68,16 @@ async def test_calls_that_wait_have_their_turn_in_order_and_try_a_few_times_each
         waiting.append(asyncio.create_task(carry_out(n)))
         while not has_come(n):
             await asyncio.sleep(0)
-    waiting[20].cancel()
+    waiting[10].cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     order = [n for _, n in began]
-    assert {*order} == {*range(CALLS)} - {20}
+    assert {*order} == {*range(CALLS)} - {10}
     # Those that have their turn at the same moment may come in any order.
     assert all(abs(order.index(n) - place) <= 4 for place, n in enumerate(sorted(order))), order
     starts = [at for at, _ in began]
     assert all(later - earlier > 0.4 for earlier, later in zip(starts, starts[4:], strict=False)), starts
-    # If each came whenever there is a place, it would be 180.
-    assert sum(tries) <= 3 * CALLS, tries
+    # If each came whenever there is a place, it would be 40.
+    assert sum(tries) < 40, tries
 
 
 async def test_windows_of_other_tools_tenants_and_users_are_others(ledger: Ledger) -> None:

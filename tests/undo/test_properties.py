@@ -19,7 +19,7 @@ from holdfast.llm.script import Step
 from tests.conftest import OpenShop
 from tests.undo.travel import Travel, booking, cancelling, traveller
 
-EXAMPLES = int(os.environ.get("UNDO_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("UNDO_EXAMPLES", "10"))
 LOST = 0
 DEAD = [404] * 50
 TOOLS = [
