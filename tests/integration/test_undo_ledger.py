@@ -163,6 +163,8 @@ async def test_what_is_not_known_is_found_or_said_before_it_is_undone(ledger: Le
         (Outcome.SUCCEEDED, {"n": 1}), (Outcome.FAILED, None), (Outcome.SUCCEEDED, None),
     ]  # fmt: skip
     assert [step.undoes for step in await begun(ledger)] == [said.id, found.id]
+    await undo(ledger, steps[absent.id])
+    assert (await ledger.list_operations("r1"))[1].outcome is Outcome.FAILED
     with pytest.raises(LedgerConflict, match="undoes no call"):
         await ledger.read_to_undo("r1", found.id)
     assert (await ledger.verify("r1")).faults == ()
