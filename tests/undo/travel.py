@@ -34,6 +34,8 @@ class Travel(Loopback):
         loses the connection then."""
         self.slow: dict[str, float] = {}
         """Seconds until the answer, by what is asked."""
+        self.asked: list[str] = []
+        """What was asked, whatever became of it."""
         self.keys: list[str] = []
         self._answered: dict[str, bytes] = {}
         self._lock = threading.Lock()
@@ -58,6 +60,7 @@ class Travel(Loopback):
         with self._lock:
             planned = self.planned.get(f"{what} {name}") or self.planned.get(what)
             status = planned.pop(0) if planned else 200
+            self.asked.append(f"{what} {name}")
             if status in {0, 200} and key not in self._answered:
                 self.log.append(f"{what} {name}")
                 self.keys.append(key)
