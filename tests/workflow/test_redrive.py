@@ -46,7 +46,7 @@ async def test_a_call_that_failed_for_good_is_carried_out_again_once(shop: OpenS
     assert (result.text, operation.arguments, operation.result) == ("done", {"amount": 5}, "paid 5")
     assert operation.operation_id != first
     assert (await desk.ledger.verify(again.id)).faults == ()
-    assert [found.operation_id for _, found in await desk.ledger.list_failed()][-1] == first
+    assert first in {found.operation_id for _, found in await desk.ledger.list_failed()}
 
 
 async def test_a_call_that_is_carried_out_again_is_gated_like_any_other(shop: OpenShop) -> None:
