@@ -33,7 +33,7 @@ demo: $(STAMP)
 export TICKET
 
 test: $(STAMP)
-	$(BIN)/pytest -m "not crash"
+	$(BIN)/pytest -m "not crash" --numprocesses 2 --dist worksteal
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

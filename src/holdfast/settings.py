@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     """How long a worker that is told to stop lets its calls end."""
     watchdog_seconds: float = Field(default=20.0, ge=0)
     """After how long with a blocked event loop a worker ends itself; 0 turns the watchdog off."""
+    sweep_seconds: float = Field(default=60.0, ge=0)
+    """How often a worker looks for runs that were ended from outside, by `temporal workflow terminate` for instance; 0 for never."""
     health_host: str = "127.0.0.1"
     health_port: int = Field(default=0, ge=0, le=65535)
     """Port of `/healthz` and `/readyz`; 0 for none."""

@@ -96,8 +96,9 @@ def cancelling(kind: str, attempts: int = 2, **clauses: Any) -> Compensation:
 def booking(kind: str, compensate: Compensation | None = None, **clauses: Any) -> Tool:
     """A tool that books."""
     clauses = {"effect": Effect.KEYED, "tier": Tier.REVERSIBLE, "attempts": 2, "backoff": FAST, **clauses}
+    undo = None if clauses.get("pivot") else compensate or cancelling(kind)
 
-    @tool(name=kind, version="1.0.0", scope="travel:w", compensate=compensate or cancelling(kind), **clauses)
+    @tool(name=kind, version="1.0.0", scope="travel:w", compensate=undo, **clauses)
     async def act(number: str, ctx: ToolContext) -> Booking:
         """Book."""
         return await book(kind, number, ctx)

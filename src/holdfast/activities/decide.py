@@ -22,6 +22,12 @@ async def record_decision(boundary: Boundary, record: RecordDecision) -> CallRes
         if record.unblock is not None:
             unblock = record.unblock
             return await patiently(lambda: boundary.ledger.unblock(run_id, unblock))
+        if record.stuck is not None:
+            stuck = record.stuck
+            blocked = await patiently(
+                lambda: boundary.ledger.block(run_id, stuck.operation, stuck.compensation, stuck.reason)
+            )
+            return Undone(blocked=stuck.reason if blocked else "")
     except (DecisionRefused, LedgerConflict) as error:
         raise ApplicationError(str(error), type=ErrorCode.DENIED, non_retryable=True) from error
     raise ApplicationError(

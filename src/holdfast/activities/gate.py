@@ -13,6 +13,7 @@ from holdfast.contracts.messages import ToolCall
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import Head
 from holdfast.ledger import AskedCall, Orphan, RunRow
+from holdfast.ledger.undone import PIVOT
 
 
 def validate(tool: Tool, arguments: Mapping[str, Any]) -> BaseModel | dict[str, str]:
@@ -102,6 +103,7 @@ class Gate:
             queue=tool.queue or "",
             timeout=tool.timeout.total_seconds(),
             conflict=_conflict(tool, call.arguments),
+            pivot=tool.pivot,
         )
         return AskedCall(
             head=head,
@@ -109,7 +111,7 @@ class Gate:
             version=tool.version,
             tier=tool.tier,
             intent=intent,
-            undo=tool.undo or "",
+            undo=PIVOT if tool.pivot else tool.undo or "",
             taken_over=bool(orphan),
         )
 

@@ -16,6 +16,7 @@ from holdfast.activities.gate import Gate
 from holdfast.activities.heartbeat import beating
 from holdfast.activities.patience import patiently
 from holdfast.activities.read_result import read_result
+from holdfast.activities.savepoints import roll_back, savepoint
 from holdfast.activities.transcripts import (
     Kept,
     ResultLimit,
@@ -28,7 +29,7 @@ from holdfast.activities.transcripts import (
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, ModelError, RunNotFound
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, ToolCall
-from holdfast.contracts.names import READ_RESULT
+from holdfast.contracts.names import READ_RESULT, ROLL_BACK, SAVEPOINT
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.versions import version_numbers
@@ -60,7 +61,7 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
     run_id = run_id_of_this_activity()
     with beating():
         execution = activity.info().workflow_run_id or ""
-        kept = boundary.transcripts.get(run_id, turn.turn, execution)
+        kept = None if turn.undone else boundary.transcripts.get(run_id, turn.turn, execution)
         context = await _context(boundary, run_id, turn, kept)
         if context.settled is not None:
             return context.settled
@@ -139,6 +140,8 @@ def tools_of(agent: Agent, registry: Registry, contracts: Mapping[str, str]) -> 
         pinned = registry.tools[name].of_major(version_numbers(version)[0]) if name in registry.tools else None
         if pinned is not None and name in tools:
             tools[name] = pinned
+    if agent.savepoints:
+        tools |= {SAVEPOINT: savepoint, ROLL_BACK: roll_back}
     return {**tools, READ_RESULT: read_result} if tools else {}
 
 

@@ -1,6 +1,7 @@
 """Undoing what a run did: the list of what is owed, and carrying out one compensation under the effect protocol."""
 
-from datetime import timedelta
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -17,14 +18,18 @@ from holdfast.activities.patience import patiently
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.errors import DecisionRefused, ErrorCode, LedgerConflict, RunNotFound, ToolError
 from holdfast.contracts.tool import Tool
+from holdfast.contracts.undo_order import in_order
 from holdfast.contracts.versions import version_numbers
-from holdfast.contracts.wire import CallInput, CallResult, UndoInput, Undone, UndoPlan
+from holdfast.contracts.wire import CallInput, CallResult, UndoInput, Undone, UndoPlan, UndoStep
 from holdfast.ledger import Looked, NotAskedFor, OperationMoved, Settlement, ToUndo
 from holdfast.ledger.entries import now_ms
 from holdfast.telemetry import tool_span
 
 ANOTHER_WORKER = timedelta(seconds=5)
 """How long a compensation that this worker can't carry out waits until the next one may try."""
+NOBODY_SERVES_IT = timedelta(minutes=10)
+"""After how long without a worker that has the tool a person is asked."""
+COMMITTED = "committed"
 log = structlog.get_logger()
 
 
@@ -37,7 +42,16 @@ async def begin_undo(boundary: Boundary, given: UndoInput) -> UndoPlan:
     except (DecisionRefused, RunNotFound) as error:
         raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
     log.info("undoing", cause=given.cause, calls=len(plan.steps))
-    return plan.model_copy(update={"heartbeat_seconds": boundary.heartbeat_seconds})
+    boundary.transcripts.drop(run_id)
+    steps = in_order(plan.steps, lambda step: _undone_after(boundary, step))
+    return plan.model_copy(update={"steps": steps, "heartbeat_seconds": boundary.heartbeat_seconds})
+
+
+def _undone_after(boundary: Boundary, step: UndoStep) -> Collection[str]:
+    """The tools whose calls are undone before this one, by the newest contract this worker has."""
+    versions = boundary.registry.tools.get(step.tool)
+    compensate = versions.newest.compensate if versions is not None else None
+    return compensate.after if compensate is not None else ()
 
 
 async def compensate(boundary: Boundary, call: CallInput) -> Undone:
@@ -50,15 +64,15 @@ async def compensate(boundary: Boundary, call: CallInput) -> Undone:
         structlog.contextvars.bind_contextvars(tool=original.tool, undoes=original.operation_id)
         try:
             with beating(), tool_span(original.tool, call.id, "undo"):
-                reason = await _undo(boundary, run_id, call, looked, original)
+                undone = await _undo(boundary, run_id, call, looked, original)
         except OperationMoved:
             continue
-        if reason:
+        if undone.blocked:
             await patiently(
-                lambda: boundary.ledger.block(run_id, original.operation_id, call.id, reason)  # noqa: B023 - awaited here
+                lambda: boundary.ledger.block(run_id, original.operation_id, call.id, undone.blocked)  # noqa: B023 - awaited here
             )
-            log.warning("call could not be undone, a person must look", reason=reason)
-        return Undone(blocked=reason)
+            log.warning("call could not be undone, a person must look", reason=undone.blocked)
+        return undone
 
 
 async def _look_up(boundary: Boundary, run_id: str, call: CallInput) -> Looked:
@@ -68,13 +82,14 @@ async def _look_up(boundary: Boundary, run_id: str, call: CallInput) -> Looked:
         raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
 
 
-async def _undo(boundary: Boundary, run_id: str, call: CallInput, looked: Looked, original: ToUndo) -> str:
-    """Why the call could not be undone; empty if it was, or need not be."""
+async def _undo(boundary: Boundary, run_id: str, call: CallInput, looked: Looked, original: ToUndo) -> Undone:
     if looked.settled is not None:
-        return await _why(boundary, run_id, call, looked.settled)
+        return await _ended(boundary, run_id, call, looked.settled)
     tool = _serving(boundary, original)
-    if tool.compensate is None:
-        return f"{tool.name} {tool.version} names no compensate= any more"
+    if tool is None:
+        return Undone(blocked=f"no worker serves {original.tool} {original.version}: start one that does, then retry")
+    if tool.compensate is None and not tool.pivot:
+        return Undone(blocked=f"{tool.name} {tool.version} names no compensate= any more")
     result = original.result
     if original.outcome is Outcome.UNKNOWN:
         original = await _cleared(boundary, run_id, looked, original, tool)
@@ -82,27 +97,47 @@ async def _undo(boundary: Boundary, run_id: str, call: CallInput, looked: Looked
     if original.outcome not in {Outcome.SUCCEEDED, Outcome.UNKNOWN}:
         new = Settlement(outcome=Outcome.SUCCEEDED, content={"message": "there is nothing to undo"}, meta={})
         await patiently(lambda: boundary.ledger.settle(run_id, call.id, "", new))
-        return ""
+        return Undone()
+    if tool.compensate is None:
+        return await _commit(boundary, run_id, call, original)
     if original.outcome is Outcome.UNKNOWN and not tool.compensate.safe_if_absent:
-        return "nobody knows whether the call happened, and undoing it is not declared safe_if_absent: resolve it, then retry"
+        return Undone(
+            blocked="nobody knows whether the call happened, and undoing it is not declared safe_if_absent: resolve it, then retry"
+        )
     try:
         known = None if result is None else tool.result_adapter.validate_python(result)
     except ValidationError as error:
-        return f"{tool.name} {tool.version} can't read the result of {original.version}: {error.error_count()} faults"
+        faults = error.error_count()
+        return Undone(
+            blocked=f"{tool.name} {tool.version} can't read the result of {original.version}: {faults} faults"
+        )
     attempt = OperationAttempt(boundary, tool.undoing(known), call, run_id, looked)
     settled = await attempt.carry_out()
     log_outcome(settled)
-    return await _why(boundary, run_id, call, settled)
+    return await _ended(boundary, run_id, call, settled)
 
 
-def _serving(boundary: Boundary, original: ToUndo) -> Tool:
-    """The contract that knows how to undo the call: of the major version it was made against.
+async def _commit(boundary: Boundary, run_id: str, call: CallInput, original: ToUndo) -> Undone:
+    """What a pivot in doubt turned out to be: it has happened, and what was done before it stands; or nobody knows."""
+    if original.outcome is Outcome.UNKNOWN:
+        told = f"nobody knows whether {original.tool} has happened, which commits the job: resolve it, then retry"
+        return Undone(blocked=told)
+    content = {"code": COMMITTED, "message": "it has happened, and commits the job"}
+    new = Settlement(outcome=Outcome.FAILED, content=content, meta={})
+    await patiently(lambda: boundary.ledger.settle(run_id, call.id, "", new))
+    return Undone(committed=True)
+
+
+def _serving(boundary: Boundary, original: ToUndo) -> Tool | None:
+    """The contract that knows how to undo the call: of the major version it was made against. None if no worker has it.
 
     Raises:
         ApplicationError: This worker has none; the compensation waits for a worker that does.
     """
     versions = boundary.registry.tools.get(original.tool)
     tool = versions.of_major(version_numbers(original.version)[0]) if versions is not None else None
+    if tool is None and datetime.now(UTC) - activity.info().scheduled_time > NOBODY_SERVES_IT:
+        return None
     if tool is None:
         message = f"undoing {original.tool} {original.version} needs a worker that serves it"
         code = ErrorCode.CONTRACT_VERSION_UNSUPPORTED
@@ -110,12 +145,14 @@ def _serving(boundary: Boundary, original: ToUndo) -> Tool:
     return tool
 
 
-async def _why(boundary: Boundary, run_id: str, call: CallInput, settled: CallResult) -> str:
-    """Why a compensation that ended did not undo the call; empty if it did."""
+async def _ended(boundary: Boundary, run_id: str, call: CallInput, settled: CallResult) -> Undone:
+    """What a compensation that has ended means for the call."""
     if settled.outcome is Outcome.SUCCEEDED:
-        return ""
-    told: dict[str, Any] | None = await patiently(lambda: boundary.ledger.read_result(run_id, call.id))
-    return str((told or {}).get("message") or f"what undoes it ended as {settled.outcome}")
+        return Undone()
+    told: dict[str, Any] = await patiently(lambda: boundary.ledger.read_result(run_id, call.id)) or {}
+    if told.get("code") == COMMITTED:
+        return Undone(committed=True)
+    return Undone(blocked=str(told.get("message") or f"what undoes it ended as {settled.outcome}"))
 
 
 async def _cleared(boundary: Boundary, run_id: str, looked: Looked, original: ToUndo, tool: Tool) -> ToUndo:

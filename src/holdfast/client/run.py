@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from temporalio.client import Client as TemporalClient
 from temporalio.client import RPCTimeoutOrCancelledError, WorkflowHandle, WorkflowUpdateFailedError
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -25,7 +24,8 @@ from holdfast.contracts.errors import (
 )
 from holdfast.contracts.messages import Message, Usage
 from holdfast.contracts.results import Event, Operation, RunResult, RunSummary, Undo
-from holdfast.contracts.wire import Decision, Resolution, RollbackRequest, RunClosed, RunState, Said, UndoWord
+from holdfast.contracts.wire import Decision, Resolution, RollbackRequest, RunState, Said, UndoWord
+from holdfast.engine.rollback import start_rollback
 from holdfast.ledger import Ledger
 
 LONGEST_WORDS = 2000
@@ -218,15 +218,8 @@ class Run:
             await self.cancel(undo=True)
             return
         with _refusals(self.id):
-            await self._temporal.start_workflow(
-                names.ROLLBACK_RUN,
-                RollbackRequest(by=by, reason=reason, to=to),
-                id=f"{names.ROLLBACK_PREFIX}{self.id}",
-                task_queue=self._task_queue,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                result_type=RunClosed,
-            )
+            request = RollbackRequest(by=by, reason=reason, to=to)
+            await start_rollback(self._temporal, self.id, request, self._task_queue)
 
     async def unblock(
         self, operation_id: str, action: Literal["retry", "skip", "done"], *, by: str = "", reason: str = ""

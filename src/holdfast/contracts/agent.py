@@ -1,8 +1,9 @@
 """An agent: data, not code. The workflow that runs it is the same for all."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,6 +16,15 @@ from holdfast.contracts.price import Price
 from holdfast.contracts.tool import Tool
 
 NAME = re.compile(r"^[a-zA-Z][a-zA-Z0-9_.-]{0,63}$")
+
+
+def cycle_faults(after: Mapping[str, Collection[str]]) -> list[str]:
+    """What is wrong with an order: `after` names for each thing those that come before it."""
+    try:
+        tuple(TopologicalSorter(after).static_order())
+    except CycleError as error:
+        return [f"after= goes round in a circle: {' after '.join(error.args[1])}"]
+    return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +73,8 @@ class Agent:
     undo_on: Collection[RunStatus] = (RunStatus.FAILED, RunStatus.LIMIT_REACHED, RunStatus.REFUSED)
     """After which endings what the run did is undone, as far as its tools name a `compensate=`. A cancellation may say
     otherwise."""
+    savepoints: bool = False
+    """The model gets two more tools: `savepoint` marks a point of its work, `roll_back` undoes what it did since."""
     max_output_tokens: int = 4096
     """For one model call."""
     price: Price | None = None
@@ -89,6 +101,10 @@ class Agent:
             for status in self.undo_on
             if status not in UNDONE
         )
+        undone_after = {tool.name: set(tool.compensate.after) for tool in self.tools if tool.compensate is not None}
+        if self.savepoints and not undone_after:
+            faults.append("savepoints= without a tool that names compensate=: there is nothing that could be undone")
+        faults.extend(cycle_faults(undone_after))
         if not callable(self.auto_approve) and Tier.PRIVILEGED in self.auto_approve:
             faults.append("auto_approve holds PRIVILEGED: such calls always wait for a person")
         if faults:

@@ -31,6 +31,8 @@ class Compensation:
     """How often it is tried before a person is asked."""
     backoff: Backoff = field(default_factory=Backoff)
     """The waits between attempts."""
+    after: tuple[str, ...] = ()
+    """Tools whose calls in the run are undone before it, also those that were called earlier. Else the last call comes first."""
 
     def faults(self, tool_effect: Effect) -> list[str]:
         """What is wrong with it, one sentence each."""
@@ -70,6 +72,7 @@ def compensation(
     timeout: timedelta | None = None,
     attempts: int = 8,
     backoff: Backoff | None = None,
+    after: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], Compensation]:
     """Declare an `async def (args, result, ctx)` as what undoes a call; see `Compensation` for each clause.
 
@@ -85,6 +88,7 @@ def compensation(
             timeout=timeout,
             attempts=attempts,
             backoff=backoff or Backoff(),
+            after=after,
         )
 
     return build

@@ -59,6 +59,12 @@ def own_faults(tool: "Tool") -> list[str]:
         faults.append("background= with effect TRANSACTIONAL: it commits or does not, and can't be Pending")
     if tool.background and tool.poll is None and tool.callback is None:
         faults.append("background= without poll= or callback=: nobody would hear of the work's end")
+    if tool.pivot and tool.compensate is not None:
+        faults.append("pivot= with compensate=: a pivot commits the job because it can't be undone; choose one of them")
+    if tool.pivot and tool.effect is Effect.READ:
+        faults.append("pivot= with effect READ: it changes nothing, so it can't commit a job")
+    if tool.pivot and tool.background:
+        faults.append("pivot= with background=: whether the job is committed must be known before the model goes on")
     if tool.compensate is not None:
         faults.extend(tool.compensate.faults(tool.effect))
     faults.extend(_read_faults(tool))

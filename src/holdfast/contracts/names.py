@@ -13,9 +13,13 @@ BEGIN_UNDO = "begin_undo"
 COMPENSATE = "compensate"
 CLOSE_RUN = "close_run"
 READ_RESULT = "read_result"
+SAVEPOINT = "savepoint"
+ROLL_BACK = "roll_back"
+START = "start"
+"""The savepoint that every run has."""
 
 RESERVED_TOOL_NAMES = frozenset(
-    {OPEN_RUN, MODEL_TURN, RECORD_DECISION, FENCE, BEGIN_UNDO, COMPENSATE, CLOSE_RUN, READ_RESULT}
+    {OPEN_RUN, MODEL_TURN, RECORD_DECISION, FENCE, BEGIN_UNDO, COMPENSATE, CLOSE_RUN, READ_RESULT, SAVEPOINT, ROLL_BACK}
 )
 """Activity types of the engine, which no tool may take."""
 

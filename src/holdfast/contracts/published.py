@@ -52,6 +52,7 @@ class PublishedTool(Frozen):
     background: bool = False
     undo: str = ""
     """The effect class of what undoes a call; empty if nothing does."""
+    pivot: bool = False
     endpoints: tuple[str, ...] = ()
     parameters: dict[str, Any]
     """JSON Schema of the arguments."""
@@ -115,6 +116,7 @@ def publish(tool: Tool) -> PublishedTool:
         secrets=tool.secrets,
         background=tool.background,
         undo=tool.undo or "",
+        pivot=tool.pivot,
         endpoints=tuple(map(str, tool.endpoints)),
         parameters=tool.schema.parameters,
         result=tool.result_adapter.json_schema(mode="serialization"),

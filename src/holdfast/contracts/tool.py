@@ -102,6 +102,9 @@ class Tool:
     """What it asks of its upstreams: watched for drift, and held against the upstream's own document by `tools probe`."""
     compensate: Compensation | None = None
     """What undoes a call, if the run ends badly or somebody rolls it back."""
+    pivot: bool = False
+    """It can't be undone, and commits the job: it is carried out once every other call that was asked for before it in the turn has
+    succeeded, and after it nothing that was done is undone because the run ends badly."""
     poll: Callable[..., Any] | None = None
     """`async poll(args, reference, ctx)`: what became of work that a call left `Pending`, None as long as it goes on; a
     `ToolError` that is not retryable ends it."""
@@ -243,6 +246,7 @@ def tool(
     settles_within: timedelta = timedelta(minutes=1),
     reconcile: Callable[..., Any] | None = None,
     compensate: Compensation | Callable[..., Any] | None = None,
+    pivot: bool = False,
     key: tuple[str, ...] = (),
     key_lifetime: timedelta = timedelta(hours=24),
     rates: tuple[Rate, ...] = (),
@@ -295,6 +299,7 @@ def tool(
             settles_within=settles_within,
             reconcile=reconcile,
             compensate=Compensation(function=compensate) if callable(compensate) else compensate,
+            pivot=pivot,
             key=key,
             key_lifetime=key_lifetime,
             rates=rates,

@@ -105,6 +105,8 @@ class TurnInput(Wire):
     """Background operations that have ended since: the model is told what became of them."""
     branch: int = 0
     """Of the turn before: how often the run had been reset to think again, as far as the workflow knows."""
+    undone: bool = False
+    """Calls were undone since the last turn: what the model was told of them no longer holds."""
 
 
 class Head(Wire):
@@ -123,6 +125,8 @@ class Head(Wire):
     timeout: float = 30.0
     """Seconds of one attempt."""
     conflict: str = ""
+    pivot: bool = False
+    """It commits the job: it is carried out once what was asked for before it in the turn has succeeded."""
 
 
 class TurnResult(Wire):
@@ -205,28 +209,42 @@ class UndoWord(Wire):
     reason: str = ""
 
 
+class Stuck(Wire):
+    """A call that could not be undone, and for a reason that no worker has written down."""
+
+    operation: str
+    compensation: str
+    """The operation that was to undo it."""
+    reason: str
+
+
 class RecordDecision(Wire):
     """The input of `record_decision`: exactly one of them."""
 
     decision: Decision | None = None
     resolution: Resolution | None = None
     unblock: UndoWord | None = None
+    stuck: Stuck | None = None
 
 
 class UndoInput(Wire):
     """The input of `begin_undo`."""
 
     cause: str
-    """The ending for which what the run did is undone, or `rollback`."""
+    """The ending for which what the run did is undone; `rollback` for an operator's word, `roll_back` for the model's, `pivot` where
+    a person refused what would have committed the job."""
     reason: str = ""
     by: str = ""
     to: str = ""
     """Only the calls after this operation; all of them if empty."""
+    by_call: str = ""
+    """The model's call that asks for it. Only the calls after the savepoint that it names are undone."""
 
 
 class RollbackRequest(Wire):
     """The input of `RollbackRun`."""
 
+    cause: str = "rollback"
     by: str = ""
     reason: str = ""
     to: str = ""
@@ -248,6 +266,8 @@ class UndoStep(Wire):
     timeout: float = 30.0
     """Seconds of one attempt of the call itself."""
     conflict: str = ""
+    pivot: bool = False
+    """Nothing undoes it: what there is to do is to find out whether it has happened."""
 
 
 class UndoPlan(Wire):
@@ -262,6 +282,8 @@ class Undone(Wire):
 
     blocked: str = ""
     """Why it could not be undone; empty if it was, or need not be."""
+    committed: bool = False
+    """It turned out to have happened, and is a pivot: nothing before it is undone."""
     retry: str = ""
     """The operation that tries again."""
     anchor: Anchor = (0, "")

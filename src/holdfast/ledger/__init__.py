@@ -9,6 +9,7 @@ from holdfast.ledger.throttle import Throttle, Throttled
 from holdfast.ledger.transcript import PastTurn, ToldResult, TurnContext
 from holdfast.ledger.turns import AskedCall, NewTurn
 from holdfast.ledger.undo import ToUndo
+from holdfast.ledger.unfinished import Unfinished
 from holdfast.ledger.verify import Verification
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "ToUndo",
     "ToldResult",
     "TurnContext",
+    "Unfinished",
     "Verification",
 ]

@@ -48,6 +48,8 @@ from holdfast.ledger import (
     transcript,
     turns,
     undo,
+    undo_listing,
+    unfinished,
     verify,
 )
 from holdfast.ledger.cached import Found
@@ -64,6 +66,7 @@ from holdfast.ledger.throttle import Throttle, Throttled, queue_up
 from holdfast.ledger.transcript import TurnContext
 from holdfast.ledger.turns import NewTurn
 from holdfast.ledger.undo import ToUndo
+from holdfast.ledger.unfinished import Unfinished
 from holdfast.ledger.verify import Verification
 
 if TYPE_CHECKING:
@@ -277,6 +280,14 @@ class Ledger:
         """What would be undone now; see `undo.list_owed`."""
         return await self._read(undo.list_owed, run_id, to)
 
+    async def read_unfinished(self, run_ids: Sequence[str]) -> list[Unfinished]:
+        """Those of these runs that are not over; see `unfinished.read_unfinished`."""
+        return await self._read(unfinished.read_unfinished, run_ids)
+
+    async def abandon(self, run_id: str, close: CloseInput) -> None:
+        """Close a run whose workflow can't do it any more; see `unfinished.abandon`."""
+        await self._write(unfinished.abandon, run_id, close)
+
     async def read_to_undo(self, run_id: str, operation_id: str) -> ToUndo:
         """The call that an operation undoes; see `undo.read_to_undo`."""
         return await self._read(undo.read_to_undo, run_id, operation_id)
@@ -285,17 +296,21 @@ class Ledger:
         """Write down what was found of a call in doubt; see `undo.record_found`."""
         await self._write(undo.record_found, run_id, operation_id, happened=happened, result=result)
 
-    async def block(self, run_id: str, operation_id: str, compensation: str, reason: str) -> None:
+    async def block(self, run_id: str, operation_id: str, compensation: str, reason: str) -> bool:
         """Write down that a call could not be undone; see `undo.block`."""
-        await self._write(undo.block, run_id, operation_id, compensation, reason)
+        return await self._write(undo.block, run_id, operation_id, compensation, reason)
 
     async def unblock(self, run_id: str, word: UndoWord) -> Undone:
         """Write down a person's word on it; see `undo.unblock`."""
         return await self._write(undo.unblock, run_id, word)
 
     async def list_undo(self, run_id: str) -> list[Undo]:
-        """What became of undoing a run; see `undo.list_undo`."""
-        return await self._read(undo.list_undo, run_id)
+        """What became of undoing a run; see `undo_listing.list_undo`."""
+        return await self._read(undo_listing.list_undo, run_id)
+
+    async def list_rolled_back(self, run_id: str, operation_id: str) -> list[Undo] | None:
+        """What became of one `roll_back`; see `undo_listing.list_rolled_back`."""
+        return await self._read(undo_listing.list_rolled_back, run_id, operation_id)
 
     async def list_operations(self, run_id: str) -> list[Operation]:
         """The run's operations, with arguments and results."""

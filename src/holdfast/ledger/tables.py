@@ -35,6 +35,7 @@ runs = Table(
     Column("calls", Integer, nullable=False, server_default="0"),
     Column("tokens", BigInteger, nullable=False, server_default="0"),
     Column("cost_micros", BigInteger, nullable=False, server_default="0"),
+    Column("undoing", String(36), nullable=False, server_default=""),
     Index("runs_requested_at", "requested_at"),
 )
 

@@ -4,6 +4,7 @@ What undoes a call is an operation of its own, with `undoes` set and a negative 
 it undoes keeps its settlement; its outcome becomes `COMPENSATED` in the transaction that settles the other.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +13,13 @@ from sqlalchemy import Connection, Select, func, insert, select, update
 from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.errors import DecisionRefused, LedgerConflict
 from holdfast.contracts.identity import compensation_id
-from holdfast.contracts.results import Undo
+from holdfast.contracts.names import ROLL_BACK, SAVEPOINT, START
 from holdfast.contracts.wire import CallInput, TurnResult, UndoInput, Undone, UndoPlan, UndoStep, UndoWord
-from holdfast.ledger.entries import Entry, NewEntry, append, entry_at, find, now_ms, read_entries
+from holdfast.ledger.entries import NewEntry, append, entry_at, find, now_ms
+from holdfast.ledger.listing import read_call
 from holdfast.ledger.operations import fence
-from holdfast.ledger.tables import operations
-from holdfast.ledger.undone import STANDS, last_compensation, undone_entry
-
-STOPPED = ("skipped", "done")
-"""Where undoing stands once nothing more is tried."""
+from holdfast.ledger.tables import operations, runs
+from holdfast.ledger.undone import ALL, ASKED_FOR, PIVOT, STANDS, STOPPED, last_compensation, undone_entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,8 @@ class ToUndo:
 def begin_undo(connection: Connection, run_id: str, given: UndoInput, ref: str) -> UndoPlan:
     """Write down that a run is undone, with an operation for every call that is owed one; the last call comes first.
 
-    Calls that nobody has settled are closed to late attempts before: what they may have done is not known.
+    Of a run that is over, calls that nobody has settled are closed to late attempts before. A run whose pivot has happened is
+    committed: then only what somebody asks for is undone, and nothing that was called before the pivot.
 
     Args:
         connection: A transaction.
@@ -47,18 +47,73 @@ def begin_undo(connection: Connection, run_id: str, given: UndoInput, ref: str) 
         given: Why.
         ref: Of whoever undoes it: said again by the same one, it is the same undoing.
     """
+    to, ref = given.to, given.by_call or ref
+    if given.cause == ROLL_BACK:
+        savepoint = find_savepoint(connection, run_id, given.by_call)
+        if savepoint is None:
+            return UndoPlan()
+        to = savepoint
+    elif not given.by_call:
+        # The run is over: what goes on in the background would come too late.
+        fence_all(connection, run_id, "the run is undone")
+    committed = find_commit(connection, run_id)
+    stands = committed and given.cause not in ASKED_FOR
+    owed: Sequence[Any] = () if stands else connection.execute(_owed(connection, run_id, to).with_for_update()).all()
+    steps = [_step(connection, run_id, row, _standing(connection, run_id, row)) for row in owed]
+    if find(connection, run_id, "undo", ref) is None:
+        meta = {"cause": given.cause, "calls": len(steps), "by": given.by}
+        meta |= {name: value for name, value in (("to", to), ("committed", committed)) if value}
+        content = {"reason": given.reason} if given.reason else None
+        append(connection, run_id, [NewEntry(kind="undo", ref=ref, meta=meta, content=content)])
+    stage = (to or ALL) if steps else ""
+    connection.execute(update(runs).where(runs.c.run_id == run_id).values(undoing=stage))
+    return UndoPlan(steps=tuple(steps))
+
+
+def fence_all(connection: Connection, run_id: str, reason: str) -> None:
+    """Close every call that nobody has settled to late attempts: what it may have done is not known."""
     unsettled = select(operations.c.operation_id).where(
         operations.c.run_id == run_id, operations.c.undoes == "", operations.c.state != "settled"
     )
     for operation_id in connection.execute(unsettled).scalars().all():
-        fence(connection, run_id, operation_id, "the run is undone")
-    owed = connection.execute(_owed(connection, run_id, given.to).with_for_update()).all()
-    steps = [_step(connection, run_id, row, _standing(connection, run_id, row)) for row in owed]
-    if find(connection, run_id, "undo", ref) is None:
-        meta = {"cause": given.cause, "calls": len(steps), "by": given.by}
-        content = {"reason": given.reason} if given.reason else None
-        append(connection, run_id, [NewEntry(kind="undo", ref=ref, meta=meta, content=content)])
-    return UndoPlan(steps=tuple(steps))
+        fence(connection, run_id, operation_id, reason)
+
+
+def find_savepoint(connection: Connection, run_id: str, operation_id: str) -> str | None:
+    """What a `roll_back` goes back to: the operation that set the savepoint it names, empty for the start of the run.
+
+    The last one of that name counts. None if there is none.
+    """
+    asked = read_call(connection, operation_id)
+    name = "" if asked is None else str(asked[1].get("to", ""))
+    if name in {"", START}:
+        return ""
+    query = (
+        select(operations.c.operation_id)
+        .where(operations.c.run_id == run_id, operations.c.left_by == 0, operations.c.tool == SAVEPOINT)
+        .where(operations.c.outcome == Outcome.SUCCEEDED)
+        .order_by(operations.c.turn_seq.desc(), operations.c.idx.desc())
+    )
+    for found in connection.execute(query).scalars().all():
+        call = read_call(connection, found)
+        if call is not None and call[1].get("name") == name:
+            return str(found)
+    return None
+
+
+def find_commit(connection: Connection, run_id: str) -> str:
+    """The last pivot of a run that has happened: the job is done for good, and stands. Empty if there is none."""
+    return str(connection.execute(_commits(run_id).with_only_columns(operations.c.operation_id)).scalar() or "")
+
+
+def _commits(run_id: str) -> Select[Any]:
+    return (
+        select(operations)
+        .where(operations.c.run_id == run_id, operations.c.undoes == "", operations.c.undo == PIVOT)
+        .where(operations.c.outcome == Outcome.SUCCEEDED)
+        .order_by(operations.c.turn_seq.desc(), operations.c.idx.desc())
+        .limit(1)
+    )
 
 
 def list_owed(connection: Connection, run_id: str, to: str = "") -> list[tuple[str, str, int]]:
@@ -67,18 +122,19 @@ def list_owed(connection: Connection, run_id: str, to: str = "") -> list[tuple[s
 
 
 def _owed(connection: Connection, run_id: str, to: str) -> Select[Any]:
-    """The calls that are owed a compensation, the last one first; only those after the call `to`, if there is one."""
+    """The calls that are owed a compensation, the last one first; only those after `to`, and after a pivot that has happened."""
     query = (
         select(operations)
         .where(operations.c.run_id == run_id, operations.c.undoes == "", operations.c.undo != "")
         .where(operations.c.outcome.in_(STANDS), operations.c.undoing.not_in(STOPPED))
         .order_by(operations.c.turn_seq.desc(), operations.c.idx.desc())
     )
-    if not to:
-        return query
-    row = _read(connection, run_id, to)
-    later = (operations.c.turn_seq == row.turn_seq) & (operations.c.idx > row.idx)
-    return query.where((operations.c.turn_seq > row.turn_seq) | later)
+    after = [_read(connection, run_id, to)] if to else []
+    after.extend(connection.execute(_commits(run_id)).all())
+    for row in after:
+        later = (operations.c.turn_seq == row.turn_seq) & (operations.c.idx > row.idx)
+        query = query.where((operations.c.turn_seq > row.turn_seq) | later)
+    return query
 
 
 def _standing(connection: Connection, run_id: str, row: Any) -> str:
@@ -102,7 +158,7 @@ def _new(connection: Connection, run_id: str, row: Any) -> str:
         insert(operations).values(
             **same,
             operation_id=identity,
-            effect=row.undo,
+            effect=Effect.READ if row.undo == PIVOT else row.undo,
             reason="",
             intent="",
             state="asked",
@@ -126,6 +182,7 @@ def _step(connection: Connection, run_id: str, row: Any, operation_id: str) -> U
         queue=head.queue,
         timeout=head.timeout,
         conflict=head.conflict,
+        pivot=row.undo == PIVOT,
     )
 
 
@@ -165,14 +222,17 @@ def record_found(connection: Connection, run_id: str, operation_id: str, *, happ
     _change(connection, operation_id, outcome=outcome, settled_seq=anchor[0])
 
 
-def block(connection: Connection, run_id: str, operation_id: str, compensation: str, reason: str) -> None:
-    """Write down that a call could not be undone, and waits for a person."""
+def block(connection: Connection, run_id: str, operation_id: str, compensation: str, reason: str) -> bool:
+    """Write down that a call could not be undone, and waits for a person; False if it was undone, or need not be any more."""
     row = _read(connection, run_id, operation_id, lock=True)
-    if row.outcome in STANDS and row.undoing not in {"blocked", *STOPPED}:
+    if row.outcome not in STANDS or row.undoing in STOPPED:
+        return False
+    if row.undoing != "blocked":
         entry = NewEntry(kind="blocked", ref=compensation, meta={"operation": operation_id}, content={"reason": reason})
         if find(connection, run_id, "blocked", compensation) is None:
             append(connection, run_id, [entry])
         _change(connection, operation_id, undoing="blocked")
+    return True
 
 
 def unblock(connection: Connection, run_id: str, word: UndoWord) -> Undone:
@@ -219,49 +279,6 @@ def _before(connection: Connection, run_id: str, operation_id: str, last: str) -
         .limit(1)
     )
     return str(connection.execute(query).scalar_one_or_none() or "")
-
-
-def list_undo(connection: Connection, run_id: str) -> list[Undo]:
-    """What became of undoing a run, in the order in which that was tried; empty if nobody wanted it undone."""
-    begun = read_entries(connection, run_id, kind="undo")
-    if not begun:
-        return []
-    effects = connection.execute(
-        select(operations)
-        .where(operations.c.run_id == run_id, operations.c.undoes == "", operations.c.effect.not_in([Effect.READ, ""]))
-        .where(operations.c.outcome.in_([*STANDS, Outcome.COMPENSATED]) | (operations.c.undoing == "blocked"))
-        .order_by(operations.c.turn_seq.desc(), operations.c.idx.desc())
-    ).all()
-    blocked = {entry.meta["operation"]: entry for entry in read_entries(connection, run_id, kind="blocked")}
-    words = {entry.meta["operation"]: entry for entry in read_entries(connection, run_id, kind="unblocked")}
-    tries = select(operations.c.undoes, func.sum(operations.c.attempts)).where(operations.c.run_id == run_id)
-    tried = {row[0]: int(row[1]) for row in connection.execute(tries.group_by(operations.c.undoes))}
-    return [
-        Undo(
-            operation=row.operation_id,
-            tool=row.tool,
-            turn=row.turn,
-            undone=row.outcome == Outcome.COMPENSATED,
-            reason=_reason(row, blocked.get(row.operation_id), words.get(row.operation_id)),
-            blocked=row.undoing == "blocked",
-            attempts=tried.get(row.operation_id, 0),
-        )
-        for row in effects
-    ]
-
-
-def _reason(row: Any, blocked: Entry | None, word: Entry | None) -> str:
-    if word is not None and word.meta["action"] != "retry":
-        by = word.meta["by"] or "somebody"
-        said = "" if word.content is None else f": {word.content['reason']}"
-        return f"left as it is by {by}{said}" if row.undoing == "skipped" else f"by hand, says {by}{said}"
-    if row.outcome == Outcome.COMPENSATED:
-        return ""
-    if not row.undo:
-        return "nothing undoes such a call: its contract names no compensate="
-    if blocked is not None:
-        return "" if blocked.content is None else str(blocked.content["reason"])
-    return "not tried yet"
 
 
 def _read(connection: Connection, run_id: str, operation_id: str, *, lock: bool = False) -> Any:

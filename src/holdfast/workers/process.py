@@ -6,8 +6,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import structlog
+from temporalio.client import Client
 from temporalio.service import RPCError
 
+from holdfast.activities.boundary import Boundary
 from holdfast.activities.watchdog import Watchdog
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.errors import LedgerError
@@ -16,6 +18,7 @@ from holdfast.ledger import Ledger
 from holdfast.settings import Settings
 from holdfast.telemetry import traced
 from holdfast.workers.health import health_endpoints
+from holdfast.workers.sweeper import Sweeper
 from holdfast.workers.worker import make_boundary, make_worker
 
 log = structlog.get_logger()
@@ -92,6 +95,7 @@ async def _serving(
         watching = (
             asyncio.create_task(Watchdog(settings.watchdog_seconds).watch()) if settings.watchdog_seconds else None
         )
+        sweeping = _sweep(client, boundary, settings) if first == settings.task_queue else None
         for task in running:
             task.add_done_callback(lambda _: stop.set())
         log.info(
@@ -108,6 +112,14 @@ async def _serving(
                 with suppress(RuntimeError):
                     await worker.shutdown()
             await asyncio.gather(*running)
-            if watching is not None:
-                watching.cancel()
+            for background in filter(None, (watching, sweeping)):
+                background.cancel()
             await boundary.close()
+
+
+def _sweep(temporal: Client, boundary: Boundary, settings: Settings) -> "asyncio.Task[None] | None":
+    """Look for runs that were ended from outside, beside the work."""
+    if not settings.sweep_seconds:
+        return None
+    sweeper = Sweeper(temporal, boundary.ledger, boundary.registry, task_queue=settings.task_queue)
+    return asyncio.create_task(sweeper.watch(settings.sweep_seconds))

@@ -18,6 +18,7 @@ from holdfast.activities.decide import fence, record_decision
 from holdfast.activities.model_turn import model_turn
 from holdfast.activities.open_run import close_run, open_run
 from holdfast.activities.read_result import read_result
+from holdfast.activities.savepoints import roll_back, savepoint
 from holdfast.activities.undo import begin_undo, compensate
 from holdfast.contracts import names
 from holdfast.contracts.agent import Agent
@@ -137,7 +138,7 @@ def _pace_of(boundary: Boundary, queue: str) -> float | None:
 
 
 def _tools(boundary: Boundary) -> list[ToolVersions]:
-    return [*boundary.registry.tools.values(), ToolVersions(read_result)]
+    return [*boundary.registry.tools.values(), *(ToolVersions(one) for one in (read_result, savepoint, roll_back))]
 
 
 def _tool_activity(boundary: Boundary, versions: ToolVersions) -> Callable[..., Any]:

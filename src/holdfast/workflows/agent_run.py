@@ -1,19 +1,19 @@
 """One workflow runs every agent. It reads no registry and runs no user code: what decides arrives in activity results."""
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError
+from temporalio.exceptions import ApplicationError, FailureError
 
 from holdfast.workflows import options
 from holdfast.workflows.calls import Calls
 from holdfast.workflows.clock import WorkClock
+from holdfast.workflows.ending import Ending, ending_of, restarting
 from holdfast.workflows.people import People
 from holdfast.workflows.saga import Saga
 from holdfast.workflows.story import tell
-from holdfast.workflows.visibility import AGENT, COST, STATUS, TENANT, show_blocked, show_waiting
+from holdfast.workflows.visibility import AGENT, COST, STATUS, TENANT, show_blocked, show_status, show_waiting
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
         Carried,
         CloseInput,
         Decision,
+        Head,
         Opened,
         OpenInput,
         Resolution,
@@ -38,25 +39,6 @@ with workflow.unsafe.imports_passed_through():
         UndoInput,
         UndoWord,
     )  # fmt: skip
-
-
-def _restarting(info: workflow.Info) -> str:
-    """Why a run must not be started like this, empty if it may: what restarts a workflow would take the same run id again."""
-    if info.cron_schedule:
-        return "a run can't be started with a cron schedule, which uses one id for many runs: use a Temporal Schedule"
-    if info.retry_policy is not None:
-        return "a run can't be started with a retry policy: it recovers by itself, and a new request is a new run"
-    return ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """How a run ends."""
-
-    status: RunStatus
-    limit: str = ""
-    reason: str = ""
-    code: str = ErrorCode.INTERNAL
 
 
 @workflow.defn(name=names.AGENT_RUN)
@@ -83,8 +65,10 @@ class AgentRun:
         self._closing = False
         self._clock = WorkClock(carried.used.work_seconds)
         self._people = People(show_waiting, carried.words)
-        self._calls = Calls(self._clock, self._people, self._may_go_on, carried)
-        self._saga = Saga(show_blocked)
+        self._calls = Calls(self._clock, self._people, self._may_go_on, self._roll_back, carried)
+        self._saga = Saga(self._show_blocked)
+        self._undone = False
+        """Calls were undone since the last turn, and the run goes on."""
         self._undo_wanted: bool | None = None
         """Whether a cancellation undoes what was done; None if nobody said."""
         self._branch = carried.branch
@@ -115,14 +99,14 @@ class AgentRun:
                 if ending is None and self._must_continue_as_new():
                     await self._continue_as_new()
         except FailureError as error:
-            ending = self._ending_of(error)
+            ending = ending_of(error, cancelled=self._cancelled)
         except Exception as error:  # noqa: BLE001 - a bug must fail the run with its reason, not spin in a task failure
             workflow.logger.exception("bug in AgentRun")
             ending = Ending(status=RunStatus.FAILED, reason=f"{type(error).__name__}: {error}")
         return await self._close(ending)
 
     async def _open(self) -> None:
-        if fault := self._fault or _restarting(workflow.info()):
+        if fault := self._fault or restarting(workflow.info()):
             raise ApplicationError(fault, type=ErrorCode.INTERNAL)
         if workflow.info().typed_search_attributes.get(AGENT) is None:
             workflow.upsert_search_attributes(
@@ -143,6 +127,8 @@ class AgentRun:
             turn = await self._think()
             if turn is not None:
                 await self._calls.carry_out(turn.heads, self._turn, self._opened)
+                if refused := self._calls.refused_pivot:
+                    await self._undo_and_go_on(UndoInput(cause="pivot", by_call=refused))
         ending = self._ending(turn)
         self._resting = ending is None and turn is not None and turn.answered and not self._news
         return ending
@@ -176,7 +162,9 @@ class AgentRun:
             left=round(left, 1),
             jobs=self._calls.jobs.news,
             branch=self._branch,
+            undone=self._undone,
         )
+        self._undone = False
         self._thinking = self._ask_model(turn)
         try:
             with self._clock.working():
@@ -215,17 +203,6 @@ class AgentRun:
         limit = limit_reached(self._opened.limits, self._used())
         return Ending(status=RunStatus.LIMIT_REACHED, limit=limit) if limit else None
 
-    def _ending_of(self, error: FailureError) -> Ending:
-        """How the run ends because an activity of the engine failed for good. A local one raises its error as it is."""
-        cause = error.cause if isinstance(error, ActivityError) else error
-        code = cause.type if isinstance(cause, ApplicationError) else None
-        if self._cancelled:
-            return Ending(status=RunStatus.CANCELLED, reason="cancelled")
-        if code == ErrorCode.LIMIT_REACHED:
-            return Ending(status=RunStatus.LIMIT_REACHED, limit="wall_time", reason=str(cause))
-        message = cause.message if isinstance(cause, ApplicationError) else str(cause or error)
-        return Ending(status=RunStatus.FAILED, reason=message, code=code or ErrorCode.INTERNAL)
-
     async def _close(self, ending: Ending) -> RunClosed:
         self._closing = True
         await self._calls.end_jobs()
@@ -244,6 +221,20 @@ class AgentRun:
         if ending.status is RunStatus.CANCELLED:
             raise asyncio.CancelledError(ending.reason)
         return closed
+
+    async def _roll_back(self, head: Head) -> None:
+        """Undo what was done since the savepoint that a call of the model names."""
+        await self._undo_and_go_on(UndoInput(cause=names.ROLL_BACK, by_call=head.id))
+
+    async def _undo_and_go_on(self, given: UndoInput) -> None:
+        await self._saga.undo(given)
+        self._undone = True
+
+    def _show_blocked(self, blocked: int) -> None:
+        if blocked or self._closing:
+            show_blocked(blocked)
+        else:
+            show_status(RunStatus.RUNNING)
 
     def _must_undo(self, ending: Ending) -> bool:
         if ending.status is RunStatus.CANCELLED and self._undo_wanted is not None:

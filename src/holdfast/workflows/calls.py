@@ -19,7 +19,7 @@ from holdfast.workflows.people import People
 
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.effects import Lane, Outcome, Verdict
-    from holdfast.contracts.names import FENCE, RECORD_DECISION
+    from holdfast.contracts.names import FENCE, RECORD_DECISION, ROLL_BACK
     from holdfast.contracts.wire import (
         CallInput,
         CallResult,
@@ -44,11 +44,17 @@ class Calls:
     """The calls of one run, as its workflow carries them out."""
 
     def __init__(
-        self, clock: WorkClock, people: People, may_go_on: Callable[[], Awaitable[bool]], carried: Carried
+        self,
+        clock: WorkClock,
+        people: People,
+        may_go_on: Callable[[], Awaitable[bool]],
+        roll_back: Callable[[Head], Awaitable[None]],
+        carried: Carried,
     ) -> None:
         self._clock = clock
         self._people = people
         self._may_go_on = may_go_on
+        self._roll_back = roll_back
         self.jobs = Jobs(carried.news)
         self._under_way: set[workflow.ActivityHandle[Any]] = set()
         self._unsettled = {job.head.id for job in carried.jobs}
@@ -58,6 +64,10 @@ class Calls:
         """Those whose work may have ended there."""
         self._ending = False
         """No further call is started, and nobody is waited for."""
+        self._succeeded: set[str] = set()
+        """Of the turn's calls."""
+        self.refused_pivot = ""
+        """The turn's call that would have committed the job, if a person refused it."""
 
     def cancel(self) -> None:
         """Start no further call, and ask those under way to stop."""
@@ -79,12 +89,32 @@ class Calls:
 
     async def carry_out(self, heads: Sequence[Head], turn: int, opened: Opened) -> None:
         """Every call of a turn, until each is settled."""
+        self._unsettled.update(head.id for head in heads if head.verdict is not Verdict.DENY)
+        self._people.expect(heads)
+        self._succeeded.clear()
+        self.refused_pivot = ""
+        before: list[Head] = []
+        for stage in stages(heads):
+            held = any(head.pivot for _, head in [*stage, *enumerate(before)]) and not self._all_succeeded(before)
+            if held:
+                await asyncio.gather(*(self._hold_back(head) for _, head in stage if head.verdict is not Verdict.DENY))
+            else:
+                await self._carry_out(stage, turn, opened)
+            before.extend(head for _, head in stage)
+
+    def _all_succeeded(self, heads: Iterable[Head]) -> bool:
+        return all(head.id in self._succeeded for head in heads)
+
+    async def _hold_back(self, head: Head) -> None:
+        why = "it commits the job" if head.pivot else "it comes after what commits the job"
+        await self._fence(head, f"{why}, and not every call before it in the turn has succeeded; ask for it again")
+        self._unsettled.discard(head.id)
+
+    async def _carry_out(self, stage: Sequence[tuple[int, Head]], turn: int, opened: Opened) -> None:
         lanes: dict[str, list[tuple[int, Head]]] = {}
-        for index, head in enumerate(heads):
+        for index, head in stage:
             if head.verdict is not Verdict.DENY:
                 lanes.setdefault(head.conflict or head.id, []).append((index, head))
-                self._unsettled.add(head.id)
-        self._people.expect(heads)
         if len(lanes) == 1:
             [lane] = lanes.values()
             await self._in_order(lane, turn, opened)
@@ -136,6 +166,8 @@ class Calls:
             if not await self._may_go_on() or self._ending:
                 await self._fence(head, "the run was ended")
                 return None
+            if head.tool == ROLL_BACK:
+                await self._roll_back(head)
             result = await self._execute(head, call, opened)
             if not result.waiting:
                 return result
@@ -161,6 +193,8 @@ class Calls:
                 return False
             result = await self._resolved(head)
         self._unsettled.discard(head.id)
+        if result.outcome is Outcome.SUCCEEDED:
+            self._succeeded.add(head.id)
         return True
 
     async def _woken(self, head: Head, seconds: float) -> bool:
@@ -216,7 +250,10 @@ class Calls:
             await self._record(decision)
         except FailureError:
             return True
-        return isinstance(decision, Decision) and decision.approve
+        approved = isinstance(decision, Decision) and decision.approve
+        if head.pivot and not approved:
+            self.refused_pivot = head.id
+        return approved
 
     async def _resolved(self, head: Head) -> CallResult:
         resolution = await self._person(head, unknown=True)
@@ -248,3 +285,19 @@ class Calls:
         else:
             handle = workflow.start_local_activity(RECORD_DECISION, record, result_type=CallResult, **options.booking())
         return await handle
+
+
+def stages(heads: Sequence[Head]) -> list[list[tuple[int, Head]]]:
+    """The calls of a turn with their places, in the stages in which they are carried out.
+
+    What commits the job, and what goes back to a savepoint, is a stage of its own: it waits for all calls before it.
+    """
+    found: list[list[tuple[int, Head]]] = [[]]
+    for index, head in enumerate(heads):
+        alone = head.pivot or head.tool == ROLL_BACK
+        if alone and found[-1]:
+            found.append([])
+        found[-1].append((index, head))
+        if alone:
+            found.append([])
+    return [stage for stage in found if stage]

@@ -20,6 +20,9 @@ BOOK_TIME = timedelta(seconds=8)
 """One try of a short ledger transaction as a local activity, within one workflow task. A ledger that stays away is waited
 for by retrying."""
 
+NOBODY_TAKES_IT = timedelta(minutes=10)
+"""After how long without a worker on the queue of a tool what undoes its call is left to a person."""
+
 RETRY_FOREVER = RetryPolicy(
     initial_interval=timedelta(milliseconds=250), backoff_coefficient=3.0, maximum_interval=timedelta(seconds=30)
 )
@@ -74,8 +77,9 @@ def call_on_standard_lane(head: Head, opened: Opened) -> dict[str, Any]:
 
 
 def compensation(step: UndoStep, plan: UndoPlan) -> dict[str, Any]:
-    """For `compensate`. As for a tool; the worker enforces its own time limit."""
+    """For `compensate`. As for a tool; the worker enforces its own time limit. Where no worker takes it, a person is asked."""
     return {
+        "schedule_to_start_timeout": NOBODY_TAKES_IT,
         "start_to_close_timeout": timedelta(seconds=step.timeout) + SETTLE_TIME,
         "heartbeat_timeout": timedelta(seconds=plan.heartbeat_seconds),
         "retry_policy": TAKE_OVER,

@@ -28,7 +28,7 @@ class RollbackRun:
 
     async def _story(self, request: RollbackRequest) -> RunClosed:
         show_blocked(0)
-        await self._saga.undo(UndoInput(cause="rollback", reason=request.reason[:300], by=request.by, to=request.to))
+        await self._saga.undo(UndoInput(cause=request.cause, reason=request.reason[:300], by=request.by, to=request.to))
         # A run whose workflow was ended from outside is still open in the ledger; one that was closed stays as it is.
         close = CloseInput(
             status=RunStatus.CANCELLED, reason="its workflow was ended from outside, and it was rolled back"

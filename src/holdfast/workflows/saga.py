@@ -13,7 +13,7 @@ from holdfast.workflows import options
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.errors import ErrorCode
     from holdfast.contracts.names import BEGIN_UNDO, COMPENSATE, RECORD_DECISION
-    from holdfast.contracts.wire import Blocked, RecordDecision, UndoInput, Undone, UndoPlan, UndoStep, UndoWord
+    from holdfast.contracts.wire import Blocked, RecordDecision, Stuck, UndoInput, Undone, UndoPlan, UndoStep, UndoWord
 
 
 class Saga:
@@ -25,6 +25,8 @@ class Saga:
         self._words: dict[str, UndoWord] = {}
         self._under_way: set[str] = set()
         """Calls that are being undone. The ledger knows that one of them is blocked before this does."""
+        self._committed = False
+        """A pivot in doubt turned out to have happened: what else is owed must be asked again."""
 
     @property
     def blocked(self) -> tuple[Blocked, ...]:
@@ -44,9 +46,12 @@ class Saga:
         return plan
 
     async def _carry_out(self, plan: UndoPlan) -> None:
-        self._under_way.update(step.undoes for step in plan.steps)
+        self._under_way = {step.undoes for step in plan.steps}
         for _, group in groupby(plan.steps, key=lambda step: step.group):
             await asyncio.gather(*(self._in_order(lane, plan) for lane in _lanes(list(group))))
+            if self._committed:
+                self._committed = False
+                return
 
     def require_owed(self, word: UndoWord) -> None:
         """Refuse a word on a call that is not being undone.
@@ -75,21 +80,23 @@ class Saga:
             self._under_way.discard(step.undoes)
 
     async def _through(self, step: UndoStep, plan: UndoPlan) -> None:
-        while reason := await self._undo(step, plan):
-            undone = await self._ask(step, reason)
-            if not undone.retry:
+        while (undone := await self._undo(step, plan)).blocked:
+            said = await self._ask(step, undone.blocked)
+            if not said.retry:
                 return
-            step = step.model_copy(update={"call": step.call.model_copy(update={"id": undone.retry})})
+            step = step.model_copy(update={"call": step.call.model_copy(update={"id": said.retry})})
+        self._committed = self._committed or undone.committed
 
-    async def _undo(self, step: UndoStep, plan: UndoPlan) -> str:
-        """Why the call could not be undone; empty if it was."""
+    async def _undo(self, step: UndoStep, plan: UndoPlan) -> Undone:
         try:
             undone: Undone = await workflow.execute_activity(
                 COMPENSATE, step.call, result_type=Undone, **options.compensation(step, plan)
             )
         except FailureError as error:
-            return str(error.__cause__ or error)
-        return undone.blocked
+            reason = str(error.__cause__ or error)[:300]
+            stuck = Stuck(operation=step.undoes, compensation=step.call.id, reason=reason)
+            return await self._record(RecordDecision(stuck=stuck))
+        return undone
 
     async def _ask(self, step: UndoStep, reason: str) -> Undone:
         """Wait for a person's word, and write it down."""
@@ -98,7 +105,7 @@ class Saga:
             self._block(blocked)
             await workflow.wait_condition(lambda: step.undoes in self._words)
             try:
-                undone = await self._record(self._words[step.undoes])
+                undone = await self._record(RecordDecision(unblock=self._words[step.undoes]))
             except FailureError as error:
                 # The ledger refuses it: somebody has said otherwise there, as before a reset.
                 reason = str(error.__cause__ or error)
@@ -107,9 +114,9 @@ class Saga:
                 self._unblock(step.undoes)
                 return undone
 
-    async def _record(self, word: UndoWord) -> Undone:
+    async def _record(self, record: RecordDecision) -> Undone:
         handle: workflow.ActivityHandle[Any] = workflow.start_activity(
-            RECORD_DECISION, RecordDecision(unblock=word), result_type=Undone, **options.word()
+            RECORD_DECISION, record, result_type=Undone, **options.word()
         )
         undone: Undone = await handle
         return undone

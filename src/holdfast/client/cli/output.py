@@ -14,7 +14,8 @@ from rich.text import Text
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one value a line.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
+"""Lines are left to the terminal: what is to be copied stays in one piece."""
 
 COLOURS = {
     "completed": "green", "SUCCEEDED": "green", "running": "cyan", "requested": "cyan", "limit_reached": "yellow",
