@@ -15,8 +15,11 @@ from holdfast.telemetry import current_trace_id
 log = structlog.get_logger()
 
 
-async def open_run(boundary: Boundary, given: OpenInput) -> Opened:
-    """Write down the request (unless our client already did), bind it to this execution, pin model and limits."""
+async def open_run(boundary: Boundary, given: OpenInput, plan: str = "") -> Opened:
+    """Write down the request (unless our client already did), bind it to this execution, pin model and limits.
+
+    `plan` is what the request's text holds, if it is one for a plan.
+    """
     run_id = run_id_of_this_activity()
     request = given.request
     agent = boundary.registry.agents.get(request.agent)
@@ -34,6 +37,7 @@ async def open_run(boundary: Boundary, given: OpenInput) -> Opened:
                 user=request.user,
                 tenant=request.tenant,
                 trace_id=trace_id,
+                plan=plan,
             )
             await patiently(lambda: boundary.ledger.request_run(new))
         anchor = await patiently(

@@ -1,6 +1,7 @@
 """The way in for programs: connect, start runs, find them again."""
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +20,11 @@ from holdfast.client.run import Run
 from holdfast.contracts import names
 from holdfast.contracts.effects import Outcome, RunStatus
 from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError
+from holdfast.contracts.identity import canonical_json
 from holdfast.contracts.names import ROLLBACK_PREFIX
+from holdfast.contracts.plan import Plan, require_request
 from holdfast.contracts.results import RunResult, RunSummary
-from holdfast.contracts.wire import RunRequest
+from holdfast.contracts.wire import PlanRequest, RunRequest
 from holdfast.engine.connect import Engine, connect
 from holdfast.ledger import Ledger, NewRun
 from holdfast.settings import Settings, load_settings
@@ -116,6 +119,50 @@ class Client:
             NewRun(run_id=run_id, agent=agent, text=text, user=user, tenant=tenant), continue_after_turns
         )
 
+    async def start_plan(
+        self,
+        plan: Plan,
+        request: Mapping[str, Any] | None = None,
+        *,
+        agent: str = "",
+        user: str = "",
+        tenant: str = "default",
+        id: str = "",  # noqa: A002 - as in `start`
+        continue_after_turns: int = 0,
+    ) -> Run:
+        """Start a run that carries out a plan. Plan and request go into the ledger; Temporal gets a reference.
+
+        Args:
+            plan: What is to be done; `read_plan` reads one from a file. The worker checks it before anything runs.
+            request: What the plan is given.
+            agent: In whose name; the plan's own unless said.
+            user: Who it is for.
+            tenant: The tenant it belongs to.
+            id: The run's id. The same id with the same plan and request is the same run.
+            continue_after_turns: Continue as new after so many turns, for tests; else when Temporal suggests it.
+
+        Raises:
+            RunIdTaken: The id belongs to another request.
+            RunError: No agent is named, or the request does not fit the plan.
+            EngineUnavailable: Temporal does not answer; the request is kept, and the same start again goes on.
+        """
+        agent = agent or plan.agent
+        if not agent:
+            msg = f"plan {plan.name!r} names no agent: say in whose name it is carried out"
+            raise RunError(msg)
+        try:
+            require_request(plan, request or {})
+            told = canonical_json(
+                {"plan": plan.model_dump(mode="json", exclude_defaults=True), "request": request or {}}
+            )
+        except (TypeError, ValueError) as error:
+            raise RunError(str(error)) from error
+        run_id = id or f"{plan.name}-{uuid.uuid4().hex[:12]}"
+        text = f"plan {plan.name}"
+        _require_startable(run_id, told, user=user, tenant=tenant)
+        new = NewRun(run_id=run_id, agent=agent, text=text, user=user, tenant=tenant, plan=told)
+        return await self._start(new, continue_after_turns)
+
     async def redrive(self, run_id: str, operation_id: str, *, id: str = "") -> Run:  # noqa: A002 - as in `start`
         """Carry a call out again that failed for good: in a new run of the same agent, which begins with that call.
 
@@ -155,7 +202,8 @@ class Client:
             row = await self.ledger.request_run(replace(new, trace_id=current_trace_id()))
             if row.status is not RunStatus.REQUESTED:
                 return self.run(new.run_id)
-            request = RunRequest(
+            kind = PlanRequest if new.plan else RunRequest
+            request = kind(
                 agent=new.agent,
                 user=new.user,
                 tenant=new.tenant,
@@ -174,7 +222,7 @@ class Client:
         """The newest runs first; with `waiting`, only those that wait for a person, with `blocked` those that could not be undone."""
         return await self.ledger.list_runs(limit, waiting=waiting, blocked=blocked)
 
-    async def _start_workflow(self, run_id: str, request: RunRequest) -> None:
+    async def _start_workflow(self, run_id: str, request: RunRequest | PlanRequest) -> None:
         attributes = [
             SearchAttributePair(SearchAttributeKey.for_keyword(names.SEARCH_AGENT), request.agent),
             SearchAttributePair(SearchAttributeKey.for_keyword(names.SEARCH_STATUS), str(RunStatus.RUNNING)),
@@ -182,7 +230,7 @@ class Client:
         ]
         try:
             await self.temporal.start_workflow(
-                names.AGENT_RUN,
+                names.AGENT_RUN if isinstance(request, RunRequest) else names.PLAN_RUN,
                 request,
                 id=run_id,
                 task_queue=self.settings.task_queue,

@@ -111,7 +111,10 @@ class Run:
             turns=summary.turns,
             calls=summary.calls,
             tokens=summary.tokens,
-            usage=sum((Usage.model_validate(e.data["usage"]) for e in events if e.kind == "turn"), Usage()),
+            usage=sum(
+                (Usage.model_validate(e.data["usage"]) for e in events if e.kind == "turn" and "usage" in e.data),
+                Usage(),
+            ),
             cost_usd=summary.cost_usd,
             operations=await self.operations(),
             undone=tuple(one for one in undo if one.undone),

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from holdfast.contracts.effects import RunStatus, Tier
 from holdfast.contracts.errors import ContractError
 from holdfast.contracts.limits import Limits
-from holdfast.contracts.model import Model
+from holdfast.contracts.model import NO_MODEL, Model
 from holdfast.contracts.price import Price
 from holdfast.contracts.tool import Tool
 
@@ -53,9 +53,9 @@ class Agent:
     """
 
     name: str
-    model: str | Model
-    """A model id such as `claude-sonnet-5`, or an object that follows the `Model` protocol."""
-    instructions: str
+    model: str | Model = NO_MODEL
+    """A model id such as `claude-sonnet-5`, or an object that follows the `Model` protocol. Without one it only carries out plans."""
+    instructions: str = ""
     tools: tuple[Tool, ...] | list[Tool] = ()
     retired: tuple[Tool, ...] | list[Tool] = ()
     """Earlier major versions of tools: no model is offered them, and calls that were made against them are still served."""
@@ -87,7 +87,7 @@ class Agent:
         faults: list[str] = []
         if not NAME.match(self.name):
             faults.append(f"name {self.name!r}: allowed are a letter, then up to 63 letters, digits, '_', '.' or '-'")
-        if not self.instructions.strip():
+        if not self.instructions.strip() and self.model is not NO_MODEL:
             faults.append("instructions are empty: say what it is for and how it should work")
         if isinstance(self.model, str) and not self.model.strip():
             faults.append("model is empty: give a model id such as 'claude-sonnet-5'")

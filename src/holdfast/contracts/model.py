@@ -2,8 +2,9 @@
 
 from typing import Protocol, runtime_checkable
 
+from holdfast.contracts.errors import ErrorCode, ModelError
 from holdfast.contracts.messages import ModelRequest, ModelResponse
-from holdfast.contracts.price import Price
+from holdfast.contracts.price import FREE, Price
 
 
 @runtime_checkable
@@ -31,3 +32,22 @@ class Model(Protocol):
             ModelError: With the cause as its code.
         """
         ...
+
+
+class NoModel:
+    """What an agent has that only carries out plans."""
+
+    id = "none"
+    price = FREE
+
+    async def respond(self, request: ModelRequest) -> ModelResponse:
+        """Refuse.
+
+        Raises:
+            ModelError: Always; it is worth no other try.
+        """
+        msg = "this agent has no model: it carries out plans, see `Client.start_plan`"
+        raise ModelError(msg, code=ErrorCode.MODEL_UNKNOWN)
+
+
+NO_MODEL = NoModel()

@@ -2,10 +2,13 @@
 
 AGENT_RUN = "AgentRun"
 ROLLBACK_RUN = "RollbackRun"
+PLAN_RUN = "PlanRun"
 ROLLBACK_PREFIX = "rollback:"
 """Of the workflow id of a `RollbackRun`, before the id of the run that it undoes. No run may have such an id."""
 
 OPEN_RUN = "open_run"
+OPEN_PLAN = "open_plan"
+PLAN_TURN = "plan_turn"
 MODEL_TURN = "model_turn"
 RECORD_DECISION = "record_decision"
 FENCE = "fence"
@@ -15,11 +18,26 @@ CLOSE_RUN = "close_run"
 READ_RESULT = "read_result"
 SAVEPOINT = "savepoint"
 ROLL_BACK = "roll_back"
+RACE = "race"
+"""Why the ways of a plan's step are undone that another one has won."""
 START = "start"
 """The savepoint that every run has."""
 
 RESERVED_TOOL_NAMES = frozenset(
-    {OPEN_RUN, MODEL_TURN, RECORD_DECISION, FENCE, BEGIN_UNDO, COMPENSATE, CLOSE_RUN, READ_RESULT, SAVEPOINT, ROLL_BACK}
+    {
+        OPEN_RUN,
+        OPEN_PLAN,
+        PLAN_TURN,
+        MODEL_TURN,
+        RECORD_DECISION,
+        FENCE,
+        BEGIN_UNDO,
+        COMPENSATE,
+        CLOSE_RUN,
+        READ_RESULT,
+        SAVEPOINT,
+        ROLL_BACK,
+    }
 )
 """Activity types of the engine, which no tool may take."""
 

@@ -145,7 +145,107 @@ class TurnResult(Wire):
     jobs: tuple[str, ...] = ()
     """The background operations whose end the model was told in this turn."""
     branch: int = 0
+    asked: "tuple[StepAsked, ...]" = ()
+    """Of a plan: what became of the steps that were asked for. Their heads are in the same order."""
     anchor: Anchor = (0, "")
+
+
+class PlanStep(Wire):
+    """What a plan's workflow sees of a step: enough to decide and schedule, never the arguments."""
+
+    id: str
+    after: tuple[str, ...] = ()
+    """The steps that must have ended before."""
+    any_of: tuple[str, ...] = ()
+    """Of those, the ones of which the first success is enough."""
+    each: bool = False
+    parallel: int = 1
+    ways: int = 1
+    retries: int = 0
+    go_on: bool = False
+    """If it fails, the plan goes on without its result."""
+    instead: str = ""
+    """The step that is taken if it fails."""
+    owner: str = ""
+    """The step instead of which it is taken, if it is an alternative."""
+
+
+class PlanProgress(Wire):
+    """How far one step has come, as a plan's run takes it along."""
+
+    id: str
+    state: str = ""
+    next: int = 0
+    total: int = 0
+    failed: int = 0
+
+
+class PlanCarried(Wire):
+    """What a plan's run takes along when it continues as new."""
+
+    opened: "Opened"
+    steps: tuple[PlanStep, ...]
+    progress: tuple[PlanProgress, ...] = ()
+    again: "tuple[StepAsk, ...]" = ()
+    """Calls that are to be asked for again."""
+    turn: int = 0
+    used: Used = Used()
+    paused: bool = False
+    committed: bool = False
+    runs: int = 0
+
+
+class PlanRequest(Wire):
+    """The input of `PlanRun`. With `text`, the plan and its request as JSON, it can be started by any Temporal client."""
+
+    agent: str
+    text: str = ""
+    user: str = ""
+    tenant: str = "default"
+    by_reference: bool = False
+    continue_after_turns: int = 0
+    """Continue as new after so many turns even if the server does not suggest it; 0 means never."""
+    carried: PlanCarried | None = None
+
+
+class OpenedPlan(Wire):
+    """The output of `open_plan`."""
+
+    opened: "Opened"
+    steps: tuple[PlanStep, ...]
+
+
+class StepAsk(Wire):
+    """Calls of one step that are about to be asked for."""
+
+    step: str
+    first: int = 0
+    """The first item of a `for_each`."""
+    count: int = 1
+    retry: int = 0
+    """Which time a single call is asked for again; 0 for the first time."""
+
+
+class StepAsked(Wire):
+    """What became of that."""
+
+    step: str
+    heads: int = 0
+    """How many calls it has in this turn."""
+    total: int = 0
+    """How many items there are."""
+    skipped: bool = False
+    fault: str = ""
+    """Why it can't be asked for."""
+
+
+class PlanTurnInput(Wire):
+    """The input of `plan_turn`."""
+
+    turn: int
+    asks: tuple[StepAsk, ...] = ()
+    """None to write down what the plan returns."""
+    branch: int = 0
 
 
 class CallInput(Wire):
@@ -238,7 +338,9 @@ class UndoInput(Wire):
     to: str = ""
     """Only the calls after this operation; all of them if empty."""
     by_call: str = ""
-    """The model's call that asks for it. Only the calls after the savepoint that it names are undone."""
+    """The call that asks for it: one of the model, which names the savepoint to go back to, or the pivot that was refused."""
+    only: tuple[str, ...] = ()
+    """Only these operations: the ways of a step that another one has won."""
 
 
 class RollbackRequest(Wire):
@@ -350,4 +452,5 @@ class RunState(Wire):
     """Calls that could not be undone."""
 
 
-Carried.model_rebuild()
+for _model in (Carried, PlanCarried, PlanRequest, OpenedPlan, TurnResult):
+    _model.model_rebuild()

@@ -4,6 +4,7 @@ from holdfast.ledger.branches import Orphan
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.ledger import Ledger
 from holdfast.ledger.operations import Looked, NotAskedFor, OperationMoved, State
+from holdfast.ledger.plans import PlanContext, StepResults
 from holdfast.ledger.runs import NewRun, RunRow
 from holdfast.ledger.throttle import Throttle, Throttled
 from holdfast.ledger.transcript import PastTurn, ToldResult, TurnContext
@@ -22,9 +23,11 @@ __all__ = [
     "OperationMoved",
     "Orphan",
     "PastTurn",
+    "PlanContext",
     "RunRow",
     "Settlement",
     "State",
+    "StepResults",
     "Throttle",
     "Throttled",
     "ToUndo",

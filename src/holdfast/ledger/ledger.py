@@ -1,7 +1,7 @@
 """The ledger as the rest of Holdfast uses it: every method is one transaction, and can be repeated."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,6 +42,7 @@ from holdfast.ledger import (
     notices,
     operations,
     pending,
+    plans,
     runs,
     served,
     throttle,
@@ -58,6 +59,7 @@ from holdfast.ledger.database import Database, connect_database
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.operations import Looked, Settled
 from holdfast.ledger.pending import Begun
+from holdfast.ledger.plans import PlanContext
 from holdfast.ledger.runs import NewRun, RunRow
 from holdfast.ledger.statement import DriverCall
 from holdfast.ledger.tables import entries as entries_table
@@ -157,6 +159,14 @@ class Ledger:
     async def begin_branch(self, run_id: str, turn: int, *, left: str = "", by: str = "", reason: str = "") -> int:
         """Leave everything from a turn on behind; see `branches.begin_branch`."""
         return await self._write(branches.begin_branch, run_id, turn, left=left, by=by, reason=reason)
+
+    async def read_plan(self, run_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The plan of a run, and what it was given; see `plans.read_plan`."""
+        return await self._read(plans.read_plan, run_id)
+
+    async def read_plan_context(self, run_id: str, turn: int, steps: Collection[str]) -> PlanContext:
+        """What a turn of a plan needs to know; see `plans.read_plan_context`."""
+        return await self._read(plans.read_plan_context, run_id, turn, steps)
 
     async def record_said(self, run_id: str, said_id: str, text: str) -> Said:
         """Write down what the user says during a run."""

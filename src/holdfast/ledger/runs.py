@@ -30,12 +30,14 @@ class NewRun:
     trace_id: str = ""
     again: str = ""
     """The operation that the run begins with: one of another run, which failed for good."""
+    plan: str = ""
+    """The plan that is carried out and what it is given, as JSON; empty for a request to a model."""
 
     @property
     def digest(self) -> str:
         """What a run id is bound to."""
         asked = [self.text, self.user, self.tenant]
-        return digest(self.agent, 0, [*asked, self.again] if self.again else asked)
+        return digest(self.agent, 0, [*asked, *filter(None, (self.again, self.plan))])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,8 @@ def request_run(connection: Connection, new: NewRun) -> RunRow:
     meta = {"agent": new.agent, "user": new.user, "tenant": new.tenant}
     if new.again:
         meta["again"] = new.again
-    append(connection, new.run_id, [NewEntry(kind="requested", ref="", meta=meta, content={"text": new.text})])
+    content = {"text": new.text, **({"plan": new.plan} if new.plan else {})}
+    append(connection, new.run_id, [NewEntry(kind="requested", ref="", meta=meta, content=content)])
     return read_run(connection, new.run_id)
 
 

@@ -58,14 +58,17 @@ def begin_undo(connection: Connection, run_id: str, given: UndoInput, ref: str) 
         fence_all(connection, run_id, "the run is undone")
     committed = find_commit(connection, run_id)
     stands = committed and given.cause not in ASKED_FOR
-    owed: Sequence[Any] = () if stands else connection.execute(_owed(connection, run_id, to).with_for_update()).all()
+    query = _owed(connection, run_id, to).with_for_update()
+    if given.only:
+        query = query.where(operations.c.operation_id.in_(given.only))
+    owed: Sequence[Any] = () if stands else connection.execute(query).all()
     steps = [_step(connection, run_id, row, _standing(connection, run_id, row)) for row in owed]
     if find(connection, run_id, "undo", ref) is None:
         meta = {"cause": given.cause, "calls": len(steps), "by": given.by}
-        meta |= {name: value for name, value in (("to", to), ("committed", committed)) if value}
+        meta |= {name: value for name, value in (("to", to), ("committed", committed), ("only", given.only)) if value}
         content = {"reason": given.reason} if given.reason else None
         append(connection, run_id, [NewEntry(kind="undo", ref=ref, meta=meta, content=content)])
-    stage = (to or ALL) if steps else ""
+    stage = (to or ALL) if steps and not given.only else ""
     connection.execute(update(runs).where(runs.c.run_id == run_id).values(undoing=stage))
     return UndoPlan(steps=tuple(steps))
 

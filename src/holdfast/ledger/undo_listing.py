@@ -72,6 +72,9 @@ class _Begun:
 
     def covers(self, row: Any) -> bool:
         """Whether it was about this call."""
+        only = self.entry.meta.get("only")
+        if only:
+            return row.operation_id in only
         return row.turn_seq < self.entry.seq and (self.to is None or _place(self.to) < _place(row))
 
     def stands(self, row: Any) -> str:

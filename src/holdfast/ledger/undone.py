@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, select, update
 
 from holdfast.contracts.effects import Outcome
-from holdfast.contracts.names import ROLL_BACK
+from holdfast.contracts.names import RACE, ROLL_BACK
 from holdfast.ledger.entries import NewEntry, append
 from holdfast.ledger.tables import operations
 
@@ -13,8 +13,8 @@ STOPPED = ("skipped", "done")
 """Where undoing a call stands once nothing more is tried."""
 PIVOT = "pivot"
 """Of `operations.undo`: nothing undoes the call, and once it has happened nothing before it is undone either."""
-ASKED_FOR = ("rollback", ROLL_BACK)
-"""Causes for which somebody wants just this undone: also what was done after a pivot. All others leave a job that is committed."""
+ASKED_FOR = ("rollback", ROLL_BACK, RACE)
+"""Causes for which just this is to be undone: also what was done after a pivot. All others leave a job that is committed."""
 ALL = "*"
 """Of `runs.undoing`: everything that is owed is being undone. Else the operation after which it is; empty if nothing is."""
 

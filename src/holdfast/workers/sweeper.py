@@ -60,7 +60,7 @@ class Sweeper:
 
     async def _ended_badly(self) -> AsyncIterator[Sequence[str]]:
         """The runs whose workflow, or whose rollback, has ended badly since the last sweep."""
-        types = f"('{names.AGENT_RUN}', '{names.ROLLBACK_RUN}')"
+        types = f"('{names.AGENT_RUN}', '{names.PLAN_RUN}', '{names.ROLLBACK_RUN}')"
         query = f"WorkflowType IN {types} AND ExecutionStatus IN {ENDED_BADLY}"
         if self._since is not None:
             query += f" AND CloseTime >= '{self._since.isoformat()}'"

@@ -17,6 +17,7 @@ from holdfast.activities.call_tool import call_tool
 from holdfast.activities.decide import fence, record_decision
 from holdfast.activities.model_turn import model_turn
 from holdfast.activities.open_run import close_run, open_run
+from holdfast.activities.plan_turn import open_plan, plan_turn
 from holdfast.activities.read_result import read_result
 from holdfast.activities.savepoints import roll_back, savepoint
 from holdfast.activities.undo import begin_undo, compensate
@@ -30,7 +31,9 @@ from holdfast.contracts.wire import (
     CloseInput,
     FenceInput,
     Opened,
+    OpenedPlan,
     OpenInput,
+    PlanTurnInput,
     RecordDecision,
     RunClosed,
     TurnInput,
@@ -44,6 +47,7 @@ from holdfast.llm.pricing import require_price
 from holdfast.llm.resolve import Models
 from holdfast.settings import Settings
 from holdfast.workflows.agent_run import AgentRun
+from holdfast.workflows.plan_run import PlanRun
 from holdfast.workflows.rollback_run import RollbackRun
 
 EAGER_CALLS = 10
@@ -104,7 +108,7 @@ def make_worker(
         client,
         task_queue=queue,
         max_task_queue_activities_per_second=_pace_of(boundary, queue),
-        workflows=[AgentRun, RollbackRun],
+        workflows=[AgentRun, PlanRun, RollbackRun],
         activities=[*_engine_activities(boundary), *(_tool_activity(boundary, t) for t in _tools(boundary))],
         workflow_runner=workflow_runner or UnsandboxedWorkflowRunner(),
         max_cached_workflows=settings.max_cached_runs,
@@ -178,4 +182,12 @@ def _engine_activities(boundary: Boundary) -> list[Callable[..., Any]]:
     async def close_(close: CloseInput) -> RunClosed:
         return await close_run(boundary, close)
 
-    return [open_, turn_, decide_, fence_, begin_undo_, compensate_, close_]
+    @activity.defn(name=names.OPEN_PLAN)
+    async def open_plan_(given: OpenInput) -> OpenedPlan:
+        return await open_plan(boundary, given)
+
+    @activity.defn(name=names.PLAN_TURN)
+    async def plan_turn_(turn: PlanTurnInput) -> TurnResult:
+        return await plan_turn(boundary, turn)
+
+    return [open_, open_plan_, plan_turn_, turn_, decide_, fence_, begin_undo_, compensate_, close_]

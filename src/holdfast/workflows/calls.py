@@ -56,7 +56,11 @@ class Calls:
         self._may_go_on = may_go_on
         self._roll_back = roll_back
         self.jobs = Jobs(carried.news)
-        self._under_way: set[workflow.ActivityHandle[Any]] = set()
+        self._under_way: dict[str, workflow.ActivityHandle[Any]] = {}
+        self._stopped: set[str] = set()
+        """Calls that nobody needs any more."""
+        self._in_turn: dict[str, asyncio.Lock] = {}
+        """By what must not be done at once: whose turn it is, among calls that are not of one turn of a model."""
         self._unsettled = {job.head.id for job in carried.jobs}
         self._elsewhere: set[str] = set()
         """Calls whose work goes on elsewhere, and nobody is looking just now."""
@@ -64,16 +68,22 @@ class Calls:
         """Those whose work may have ended there."""
         self._ending = False
         """No further call is started, and nobody is waited for."""
-        self._succeeded: set[str] = set()
-        """Of the turn's calls."""
+        self._outcomes: dict[str, Outcome] = {}
+        """Of the turn's calls that were carried out."""
         self.refused_pivot = ""
         """The turn's call that would have committed the job, if a person refused it."""
 
     def cancel(self) -> None:
         """Start no further call, and ask those under way to stop."""
         self._ending = True
-        for handle in list(self._under_way):
+        for handle in list(self._under_way.values()):
             handle.cancel()
+
+    def stop(self, operation_id: str) -> None:
+        """Ask one call to stop, or not to begin. What it has done until then is settled as always."""
+        self._stopped.add(operation_id)
+        if operation_id in self._under_way:
+            self._under_way[operation_id].cancel()
 
     def wake(self, operation_id: str) -> None:
         """Look at a call whose work goes on elsewhere before its time. What became of it says the ledger."""
@@ -91,7 +101,7 @@ class Calls:
         """Every call of a turn, until each is settled."""
         self._unsettled.update(head.id for head in heads if head.verdict is not Verdict.DENY)
         self._people.expect(heads)
-        self._succeeded.clear()
+        self._outcomes.clear()
         self.refused_pivot = ""
         before: list[Head] = []
         for stage in stages(heads):
@@ -103,7 +113,7 @@ class Calls:
             before.extend(head for _, head in stage)
 
     def _all_succeeded(self, heads: Iterable[Head]) -> bool:
-        return all(head.id in self._succeeded for head in heads)
+        return all(self._outcomes.get(head.id) is Outcome.SUCCEEDED for head in heads)
 
     async def _hold_back(self, head: Head) -> None:
         why = "it commits the job" if head.pivot else "it comes after what commits the job"
@@ -124,6 +134,25 @@ class Calls:
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         for error in filter(None, ended):
             raise error
+
+    async def carry_out_one(self, head: Head, index: int, turn: int, opened: Opened) -> Outcome | None:
+        """One call of a turn beside others, until it is settled: what became of it, None if it was not carried out.
+
+        Calls with the same conflict come one after the other. The end of work that goes on elsewhere is waited for.
+        """
+        self._unsettled.add(head.id)
+        self._people.expect([head])
+        call = CallInput(id=head.id, turn=turn, index=index, digest=head.digest)
+        async with self._in_turn.setdefault(head.conflict or head.id, asyncio.Lock()):
+            try:
+                result = await self._begin(head, call, opened)
+                if result is not None:
+                    await self._see_through(head, call, opened, result)
+            finally:
+                self._unsettled.discard(head.id)
+                if not head.conflict:
+                    del self._in_turn[head.id]
+        return self._outcomes.pop(head.id, None)
 
     def take_up(self, jobs: Iterable[Job], opened: Opened) -> None:
         """Go on with the jobs that were taken along: look at each at once."""
@@ -163,8 +192,8 @@ class Calls:
         while True:
             if asks and not await self._approved(head):
                 return None
-            if not await self._may_go_on() or self._ending:
-                await self._fence(head, "the run was ended")
+            if not await self._may_go_on() or self._gives_up(head):
+                await self._fence(head, "the run was ended, or has found another way")
                 return None
             if head.tool == ROLL_BACK:
                 await self._roll_back(head)
@@ -184,17 +213,16 @@ class Calls:
                 if head.id in self.jobs:
                     self.jobs.update(Job(head=head, call=call))
                 result = await self._execute(head, call, opened)
-            elif not self._ending:
+            elif not self._gives_up(head):
                 return False
             else:
                 result = await self._fence(head, "the run was ended while the call's work went on elsewhere")
-        while result.outcome is Outcome.UNKNOWN and not self._ending:
+        while result.outcome is Outcome.UNKNOWN and not self._gives_up(head):
             if self.jobs.moving and self._people.word(head.id) is None:
                 return False
             result = await self._resolved(head)
         self._unsettled.discard(head.id)
-        if result.outcome is Outcome.SUCCEEDED:
-            self._succeeded.add(head.id)
+        self._outcomes[head.id] = result.outcome
         return True
 
     async def _woken(self, head: Head, seconds: float) -> bool:
@@ -202,11 +230,15 @@ class Calls:
         self._elsewhere.add(head.id)
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(
-                lambda: self._ending or self.jobs.moving or head.id in self._awake, timeout=timedelta(seconds=seconds)
+                lambda: self._gives_up(head) or self.jobs.moving or head.id in self._awake,
+                timeout=timedelta(seconds=seconds),
             )
         self._elsewhere.discard(head.id)
         self._awake.discard(head.id)
-        return not (self._ending or self.jobs.moving)
+        return not (self._gives_up(head) or self.jobs.moving)
+
+    def _gives_up(self, head: Head) -> bool:
+        return self._ending or head.id in self._stopped
 
     async def _execute(self, head: Head, call: CallInput, opened: Opened) -> CallResult:
         handle: workflow.ActivityHandle[Any]
@@ -218,7 +250,7 @@ class Calls:
             handle = workflow.start_activity(
                 head.tool, call, result_type=CallResult, **options.call_on_standard_lane(head, opened)
             )
-        self._under_way.add(handle)
+        self._under_way[head.id] = handle
         try:
             with self._clock.working():
                 result: CallResult = await handle
@@ -227,7 +259,7 @@ class Calls:
             # Temporal says that it failed; only the ledger knows what happened.
             return await self._fence(head, str(error.__cause__ or error or "the run was cancelled"))
         finally:
-            self._under_way.discard(handle)
+            del self._under_way[head.id]
 
     async def _fence(self, head: Head, reason: str) -> CallResult:
         fence = FenceInput(id=head.id, reason=reason[:300])
@@ -268,7 +300,7 @@ class Calls:
         if self._people.word(head.id) is None:
             self._people.wait(head, unknown=unknown)
             await workflow.wait_condition(
-                lambda: self._ending or self.jobs.moving or self._people.word(head.id) is not None
+                lambda: self._gives_up(head) or self.jobs.moving or self._people.word(head.id) is not None
             )
         word = self._people.word(head.id)
         if word is None and self.jobs.moving:

@@ -25,8 +25,6 @@ class Saga:
         self._words: dict[str, UndoWord] = {}
         self._under_way: set[str] = set()
         """Calls that are being undone. The ledger knows that one of them is blocked before this does."""
-        self._committed = False
-        """A pivot in doubt turned out to have happened: what else is owed must be asked again."""
 
     @property
     def blocked(self) -> tuple[Blocked, ...]:
@@ -46,11 +44,11 @@ class Saga:
         return plan
 
     async def _carry_out(self, plan: UndoPlan) -> None:
-        self._under_way = {step.undoes for step in plan.steps}
+        self._under_way.update(step.undoes for step in plan.steps)
         for _, group in groupby(plan.steps, key=lambda step: step.group):
-            await asyncio.gather(*(self._in_order(lane, plan) for lane in _lanes(list(group))))
-            if self._committed:
-                self._committed = False
+            if any(await asyncio.gather(*(self._in_order(lane, plan) for lane in _lanes(list(group))))):
+                # What else is owed must be asked again.
+                self._under_way.difference_update(step.undoes for step in plan.steps)
                 return
 
     def require_owed(self, word: UndoWord) -> None:
@@ -74,18 +72,21 @@ class Saga:
         self.require_owed(word)
         self._words[word.operation] = word
 
-    async def _in_order(self, lane: Sequence[UndoStep], plan: UndoPlan) -> None:
+    async def _in_order(self, lane: Sequence[UndoStep], plan: UndoPlan) -> bool:
+        """Whether one of them turned out to have happened, and commits the job."""
+        committed = False
         for step in lane:
-            await self._through(step, plan)
+            committed = await self._through(step, plan) or committed
             self._under_way.discard(step.undoes)
+        return committed
 
-    async def _through(self, step: UndoStep, plan: UndoPlan) -> None:
+    async def _through(self, step: UndoStep, plan: UndoPlan) -> bool:
         while (undone := await self._undo(step, plan)).blocked:
             said = await self._ask(step, undone.blocked)
             if not said.retry:
-                return
+                return False
             step = step.model_copy(update={"call": step.call.model_copy(update={"id": said.retry})})
-        self._committed = self._committed or undone.committed
+        return undone.committed
 
     async def _undo(self, step: UndoStep, plan: UndoPlan) -> Undone:
         try:

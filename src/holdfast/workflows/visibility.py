@@ -19,6 +19,14 @@ COMPENSATING = "compensating"
 """The same, while it is undone after its end."""
 
 
+def show_begun(agent: str, tenant: str) -> None:
+    """Make a run findable by its agent and tenant, unless whoever started it has done so."""
+    if workflow.info().typed_search_attributes.get(AGENT) is None:
+        workflow.upsert_search_attributes(
+            [AGENT.value_set(agent), STATUS.value_set(RunStatus.RUNNING), TENANT.value_set(tenant)]
+        )
+
+
 def show_status(status: str) -> None:
     """Make a run findable by where it stands."""
     workflow.upsert_search_attributes([STATUS.value_set(status)])

@@ -1,0 +1,226 @@
+"""One turn of a plan: what its steps are given, judged and settled as what a model asks for would be."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from holdfast.activities.boundary import Boundary, run_id_of_this_activity
+from holdfast.activities.gate import Gate
+from holdfast.activities.open_run import open_run
+from holdfast.activities.patience import patiently
+from holdfast.contracts.agent import Agent
+from holdfast.contracts.conditions import ConditionFailed, holds
+from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunNotFound
+from holdfast.contracts.messages import Message, Text, ToolCall
+from holdfast.contracts.plan import GO_ON, Plan, Step, require_request
+from holdfast.contracts.plan_check import plan_faults
+from holdfast.contracts.references import Reference, Unbound, fill_in, follow
+from holdfast.contracts.tool import Tool
+from holdfast.contracts.wire import (
+    OpenedPlan,
+    OpenInput,
+    PlanStep,
+    PlanTurnInput,
+    StepAsk,
+    StepAsked,
+    TurnResult,
+)
+from holdfast.ledger import AskedCall, NewTurn, PlanContext, StepResults
+from holdfast.ledger.plans import call_id
+
+log = structlog.get_logger()
+
+
+async def open_plan(boundary: Boundary, given: OpenInput) -> OpenedPlan:
+    """Open a run that carries out a plan, once the plan was checked against the tools of the agent in whose name it is."""
+    run_id = run_id_of_this_activity()
+    opened = await open_run(boundary, given, plan=given.request.text)
+    agent = boundary.registry.agents[given.request.agent]
+    try:
+        told, request = await patiently(lambda: boundary.ledger.read_plan(run_id))
+        plan = Plan.model_validate(told)
+        faults = plan_faults(plan, {tool.name: tool for tool in agent.tools})
+        require_request(plan, request)
+    except (LedgerConflict, ValidationError, ValueError) as error:
+        raise ApplicationError(str(error), type=ErrorCode.NOT_EXECUTED, non_retryable=True) from error
+    if faults:
+        message = f"plan {plan.name!r} has {len(faults)} fault(s), and nothing was done: {'; '.join(faults)}"
+        raise ApplicationError(message[:2000], type=ErrorCode.NOT_EXECUTED, non_retryable=True)
+    return OpenedPlan(opened=opened, steps=tuple(_seen(plan, name) for name in plan.steps))
+
+
+def _seen(plan: Plan, step_id: str) -> PlanStep:
+    """What the workflow sees of a step."""
+    step = plan.steps[step_id]
+    any_of = step.depends_on if step.join == "any" else ()
+    return PlanStep(
+        id=step_id,
+        after=tuple(sorted(step.after - set(any_of))),
+        any_of=any_of,
+        each=bool(step.for_each),
+        parallel=step.parallel if step.for_each else 1,
+        ways=len(step.ways),
+        retries=step.retries,
+        go_on=step.on_failure == GO_ON,
+        instead=step.instead,
+        owner=plan.owners.get(step_id, ""),
+    )
+
+
+async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:
+    """Settle the calls of the steps that are ready; without any, what the plan returns. A settled turn returns what it settled."""
+    run_id = run_id_of_this_activity()
+    steps = {ask.step for ask in turn.asks}
+    try:
+        context = await patiently(lambda: boundary.ledger.read_plan_context(run_id, turn.turn, steps))
+    except (LedgerConflict, RunNotFound) as error:
+        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+    if context.settled is not None:
+        return context.settled
+    agent = boundary.registry.agents.get(context.run.agent)
+    if agent is None:
+        message = f"this worker does not serve agent {context.run.agent!r}: another one must take the turn"
+        raise ApplicationError(message, type=ErrorCode.AGENT_UNKNOWN)
+    new = _Turn(agent, context).settlement(turn)
+    try:
+        result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
+    except LedgerConflict as error:
+        raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
+    if mine and new.calls:
+        execution = activity.info().workflow_run_id or ""
+        boundary.transcripts.put(context.run, execution, new, (new.message,), lambda _: Tool.result_limit)
+    return result
+
+
+@dataclass
+class _Turn:
+    """The steps of one turn, as they are given what they need."""
+
+    agent: Agent
+    context: PlanContext
+    calls: list[ToolCall] = field(default_factory=list[ToolCall])
+    asked: list[AskedCall] = field(default_factory=list[AskedCall])
+    notes: list[str] = field(default_factory=list[str])
+
+    def __post_init__(self) -> None:
+        self.plan = Plan.model_validate(self.context.plan)
+        self.tools = {tool.name: tool for tool in self.agent.tools}
+        self.gate = Gate(self.agent, self.tools, self.context.run, self.context.intents, closed="")
+
+    def settlement(self, turn: PlanTurnInput) -> NewTurn:
+        told = tuple(self._ask(ask) for ask in turn.asks)
+        output = None if turn.asks else self._output()
+        words = () if turn.asks else (Text(text=output if isinstance(output, str) else json.dumps(output)),)
+        result = TurnResult(
+            heads=tuple(asked.head for asked in self.asked),
+            answered=not turn.asks,
+            calls=len(self.asked),
+            branch=self.context.run.branch,
+            asked=told,
+        )
+        return NewTurn(
+            turn=turn.turn,
+            heard=tuple(self.notes),
+            message=Message(role="assistant", parts=(*words, *self.calls)),
+            calls=tuple(self.asked),
+            result=result,
+            meta={"plan": self.plan.name},
+            output=output,
+            branches=self.context.run.branches,
+        )
+
+    def _ask(self, ask: StepAsk) -> StepAsked:
+        step, begins = self.plan.steps[ask.step], ask.first == 0 and ask.retry == 0
+        try:
+            if begins and step.when and not holds(step.when, self._speaks_of(step)):
+                self.notes.append(f"step {ask.step} is skipped: {step.when}")
+                return StepAsked(step=ask.step, skipped=True)
+            items = self._items(step)
+            before = len(self.asked)
+            last = len(items) if step.for_each else 1
+            for place in range(ask.first, min(ask.first + ask.count, last)):
+                self._call(ask, step, place, items[place] if step.for_each else None)
+        except _NoResult as error:
+            self.notes.append(f"step {ask.step} is skipped: {error}")
+            return StepAsked(step=ask.step, skipped=True)
+        except (ConditionFailed, Unbound) as error:
+            self.notes.append(f"step {ask.step} can't be asked for: {error}")
+            return StepAsked(step=ask.step, fault=str(error)[:300])
+        return StepAsked(step=ask.step, heads=len(self.asked) - before, total=last)
+
+    def _call(self, ask: StepAsk, step: Step, place: int, item: Any) -> None:
+        """One call for each way of a step. What can't be bound is found before any of them is judged."""
+        ways = [fill_in(way.arguments, lambda reference: self._value(reference, item, place)) for way in step.ways]
+        for number, (way, arguments) in enumerate(zip(step.ways, ways, strict=True)):
+            identity = call_id(ask.step, place, number, ask.retry)
+            call = ToolCall(id=identity, tool=way.tool, arguments=arguments)
+            self.calls.append(call)
+            self.asked.append(self.gate.judge(call))
+
+    def _items(self, step: Step) -> list[Any]:
+        if not step.for_each:
+            return []
+        found = fill_in(step.for_each, lambda reference: self._value(reference, None, 0))
+        if not isinstance(found, list):
+            msg = f"for_each {step.for_each} is {type(found).__name__}, not a list"
+            raise Unbound(msg)
+        return list(found)
+
+    def _value(self, reference: Reference, item: Any, place: int) -> Any:
+        match reference.root:
+            case "request":
+                return follow(self.context.request, reference)
+            case "item":
+                return follow(item, reference)
+            case "index":
+                return place
+            case _:
+                return follow(self._result_of(reference.step), reference)
+
+    def _result_of(self, step_id: str) -> Any:
+        """The result of a step, or of the one that was taken instead.
+
+        Raises:
+            _NoResult: It has none.
+        """
+        step, found = self.plan.steps[step_id], self.context.results.get(step_id, StepResults())
+        if step.instead and not found.succeeded:
+            return self._result_of(step.instead)
+        if step.for_each and found.asked:
+            count = max(found.succeeded, default=-1) + 1
+            return [found.succeeded.get(place) for place in range(max(count, found.places))]
+        if 0 not in found.succeeded:
+            msg = f"step {step_id} has no result"
+            raise _NoResult(msg)
+        return found.succeeded[0]
+
+    def _speaks_of(self, step: Step) -> Mapping[str, Any]:
+        """What a condition is decided by."""
+        steps = {name: self._state_of(name) for name in step.mentions}
+        return {"request": self.context.request, "steps": steps}
+
+    def _state_of(self, step_id: str) -> dict[str, Any]:
+        found = self.context.results.get(step_id, StepResults())
+        try:
+            return {"status": "succeeded", "result": self._result_of(step_id)}
+        except _NoResult:
+            return {"status": "failed" if found.asked else "skipped", "result": None}
+
+    def _output(self) -> Any:
+        def look_up(reference: Reference) -> Any:
+            try:
+                return self._value(reference, None, 0)
+            except (Unbound, _NoResult):
+                return None
+
+        return fill_in(self.plan.output, look_up)
+
+
+class _NoResult(Exception):
+    """A step was skipped, or has failed and the plan went on."""

@@ -1,0 +1,256 @@
+"""Checking a plan as a whole, before anything of it runs: what can be known to go wrong, all of it at once."""
+
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from holdfast.contracts.conditions import NAMES, condition_fault
+from holdfast.contracts.effects import Effect
+from holdfast.contracts.plan import GO_ON, Plan, Step, Way
+from holdfast.contracts.references import REFERENCE, Reference, alone, parse, texts_in
+from holdfast.contracts.schema_paths import NoSuchPlace, schema_at
+from holdfast.contracts.schemas import Comparison
+from holdfast.contracts.tool import Tool
+
+Schema = dict[str, Any]
+TEXT: Schema = {"type": "string"}
+
+
+def plan_faults(plan: Plan, tools: Mapping[str, Tool]) -> list[str]:
+    """What is wrong with a plan, one sentence each; empty if it can be carried out with these tools, by name."""
+    faults = [*_Shape(plan).faults()]
+    if not any("goes round in a circle" in fault for fault in faults):
+        faults += _Types(plan, tools).faults()
+        faults += _undo_faults(plan, tools)
+    return faults
+
+
+class _Shape:
+    """The steps as a graph."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def faults(self) -> Iterator[str]:
+        for step_id, step in self._plan.steps.items():
+            yield from self._of_step(step_id, step)
+        yield from self._alternatives()
+        yield from self._circles()
+
+    def _of_step(self, step_id: str, step: Step) -> Iterator[str]:
+        known = self._plan.steps
+        for other in sorted(step.after - known.keys()):
+            yield f"step {step_id!r} waits for {other!r}, which is no step; steps are {', '.join(known)}"
+        for other in sorted(step.after & self._plan.owners.keys()):
+            owner = self._plan.owners[other]
+            yield (
+                f"step {step_id!r} waits for {other!r}, which is only taken if {owner!r} fails: wait for {owner!r}, "
+                f"whose result is then that of {other!r}"
+            )
+        if step.join == "any" and len(step.depends_on) < 2:
+            yield f"step {step_id!r} joins any, and depends_on names fewer than two steps"
+        if step.join == "any" and step.refers_to & frozenset(step.depends_on):
+            names = ", ".join(sorted(step.refers_to & frozenset(step.depends_on)))
+            yield f"step {step_id!r} joins any, so it can't refer to the results of {names}: they may not be there"
+        if step.instead and step.instead not in known:
+            yield f"step {step_id!r} takes {step.instead!r} on failure, which is no step; write undo, continue or a step's id"
+        if step.when:
+            yield from self._condition(step_id, step.when, each=bool(step.for_each))
+
+    def _condition(self, step_id: str, text: str, *, each: bool) -> Iterator[str]:
+        if fault := condition_fault(text):
+            yield f"step {step_id!r}: when {text!r}: {fault}"
+        if each and ("item" in text.replace(".", " ").split() or "index" in text.replace(".", " ").split()):
+            yield f"step {step_id!r}: when {text!r} is asked once for the whole step: it can't speak of item or index"
+        if not any(name in text for name in NAMES):
+            yield f"step {step_id!r}: when {text!r} is always the same: speak of request or steps"
+
+    def _alternatives(self) -> Iterator[str]:
+        named = [step.instead for step in self._plan.steps.values() if step.instead]
+        for other in sorted({one for one in named if named.count(one) > 1}):
+            yield f"step {other!r} is taken instead of more than one step: give each an alternative of its own"
+        for other, owner in self._plan.owners.items():
+            if other == owner:
+                yield f"step {owner!r} takes itself on failure"
+
+    def _circles(self) -> Iterator[str]:
+        graph = {name: set(step.after) | self._alternative_of(name) for name, step in self._plan.steps.items()}
+        try:
+            tuple(TopologicalSorter(graph).static_order())
+        except CycleError as error:
+            yield f"it goes round in a circle: {' waits for '.join(reversed(error.args[1]))}"
+
+    def _alternative_of(self, name: str) -> set[str]:
+        owner = self._plan.owners.get(name)
+        return {owner} if owner is not None else set()
+
+
+class _Types:
+    """What the steps are given against what their tools take."""
+
+    def __init__(self, plan: Plan, tools: Mapping[str, Tool]) -> None:
+        self._plan = plan
+        self._tools = tools
+
+    def faults(self) -> Iterator[str]:
+        for step_id, step in self._plan.steps.items():
+            where = f"step {step_id!r}"
+            if step.for_each:
+                yield from self._list_of(where, step)
+            for way in step.ways:
+                yield from self._call(where, step, way)
+        for text in texts_in(self._plan.output):
+            yield from self._references("output", text, None)
+
+    def _list_of(self, where: str, step: Step) -> Iterator[str]:
+        if alone(step.for_each) is None:
+            yield f"{where}: for_each {step.for_each!r} must be one reference to a list, such as ${{request.names}}"
+            return
+        yield from self._references(f"{where}: for_each", step.for_each, None)
+        schema = self._schema_of(step.for_each, None)
+        if schema is not None and schema.get("type") not in {None, "array"} and "anyOf" not in schema:
+            yield f"{where}: for_each {step.for_each} is of type {schema['type']}, not a list"
+
+    def _call(self, where: str, step: Step, way: Way) -> Iterator[str]:
+        tool = self._tools.get(way.tool)
+        if tool is None:
+            yield f"{where} names tool {way.tool!r}, which the agent does not have; it has {', '.join(sorted(self._tools))}"
+            return
+        faults = [
+            fault for text in texts_in(way.arguments) for fault in self._references(f"{where}, {way.tool}", text, step)
+        ]
+        yield from faults
+        if faults:
+            return
+        if not any(REFERENCE.search(text) for text in texts_in(way.arguments)):
+            try:
+                tool.signature.arguments.model_validate(way.arguments)
+            except ValidationError as error:
+                for fault in error.errors():
+                    place = ".".join(map(str, fault["loc"]))
+                    yield f"{where}, {way.tool}: argument {place}: {fault['msg']}"
+        schema = tool.schema.parameters
+        properties = schema.get("properties", {})
+        for name in sorted(schema.get("required", ())):
+            if name not in way.arguments:
+                yield f"{where}, {way.tool} lacks argument {name!r}"
+        for name in sorted(way.arguments.keys() - properties.keys()):
+            if schema.get("additionalProperties") is False:
+                yield f"{where}, {way.tool} takes no argument {name!r}; it takes {', '.join(properties) or 'none'}"
+        for name, value in way.arguments.items():
+            if name in properties:
+                yield from self._fits(f"{where}, {way.tool}: argument {name}", value, schema, (name,), step)
+
+    def _fits(self, where: str, value: Any, schema: Schema, path: tuple[str | int, ...], step: Step) -> Iterator[str]:
+        """Why what a value's references stand for can't be given there. What is written out is validated when it runs."""
+        if isinstance(value, dict):
+            for name, inner in cast("dict[str, Any]", value).items():
+                yield from self._fits(f"{where}.{name}", inner, schema, (*path, name), step)
+            return
+        if isinstance(value, list):
+            listed: list[Any] = value
+            for number, inner in enumerate(listed):
+                yield from self._fits(f"{where}[{number}]", inner, schema, (*path, number), step)
+            return
+        if not isinstance(value, str) or not REFERENCE.search(value):
+            return
+        given = self._schema_of(value, step) if alone(value) is not None else TEXT
+        try:
+            wanted = schema_at(schema, path)
+        except NoSuchPlace as error:
+            yield f"{where}: {error}"
+            return
+        if given is None:
+            return
+        for found in Comparison(given, wanted).narrowings():
+            # Bounds and patterns are known when it runs: a result that breaks them is refused then, and the plan undone.
+            if found.keyword in {"type", "required"} and found.before != "anything":
+                inside = f" at {found.path}" if found.path else ""
+                yield f"{where} gets {value}{inside}: that is {found.before or 'not always there'}, and must be {found.after}"
+
+    def _references(self, where: str, text: str, step: Step | None) -> Iterator[str]:
+        """What is wrong with the references in a text."""
+        for found in REFERENCE.findall(text):
+            try:
+                reference = parse(found)
+            except ValueError as error:
+                yield f"{where}: {error}"
+                continue
+            if reference.root in {"item", "index"} and (step is None or not step.for_each):
+                yield f"{where}: ${{{reference.text}}} stands for nothing without for_each"
+                continue
+            if reference.step and reference.step not in self._plan.steps:
+                yield f"{where}: ${{{reference.text}}}: {reference.step!r} is no step"
+                continue
+            try:
+                self._schema_behind(reference, step)
+            except NoSuchPlace as error:
+                yield f"{where}: ${{{reference.text}}} stands for nothing: {error}"
+
+    def _schema_of(self, text: str, step: Step | None) -> Schema | None:
+        """The schema of what a text that is one reference stands for; None where that is not known."""
+        only = alone(text)
+        try:
+            return None if only is None else self._schema_behind(parse(only), step)
+        except (ValueError, NoSuchPlace):
+            return None
+
+    def _schema_behind(self, reference: Reference, step: Step | None) -> Schema | None:
+        match reference.root:
+            case "request":
+                return schema_at(self._plan.request_schema, reference.path)
+            case "index":
+                return {"type": "integer"}
+            case "item":
+                items = self._schema_of(step.for_each, None) if step is not None else None
+                return None if items is None else schema_at(items, (0, *reference.path))
+            case _:
+                return self._result_of(reference)
+
+    def _result_of(self, reference: Reference) -> Schema | None:
+        step = self._plan.steps[reference.step]
+        alternatives = [step, *([self._plan.steps[step.instead]] if step.instead in self._plan.steps else [])]
+        found: list[Schema] = []
+        for one in alternatives:
+            for way in one.ways:
+                tool = self._tools.get(way.tool)
+                if tool is None:
+                    return None
+                schema = tool.result_adapter.json_schema(mode="serialization")
+                definitions = schema.pop("$defs", {})
+                listed = {"type": "array", "items": schema} if one.for_each else schema
+                found.append(schema_at({**listed, "$defs": definitions} if definitions else listed, reference.path))
+        # More than one way to the same end: each must have it, and the first one speaks for their types.
+        return found[0] if len(found) == 1 else None
+
+
+def _undo_faults(plan: Plan, tools: Mapping[str, Tool]) -> Iterator[str]:
+    """Effects that would stay if a later step failed, losers of a race that nobody could undo, and what runs beside a pivot."""
+    pivots = [step_id for step_id, _, way in plan.calls() if way.tool in tools and tools[way.tool].pivot]
+    before = {step_id: plan.before(step_id) for step_id in plan.steps}
+    for step_id, step, way in plan.calls():
+        tool = tools.get(way.tool)
+        if tool is None or tool.effect is Effect.READ:
+            continue
+        if step.first_of and tool.undo is None:
+            yield f"step {step_id!r} may have to undo {way.tool} if another way wins, and its contract names no compensate="
+        elif tool.undo is None and not tool.pivot and not step.stands:
+            safe = {*before[step_id], step_id}
+            after_pivot = any(pivot in before[step_id] for pivot in pivots)
+            may_fail = [name for name, one in plan.steps.items() if name not in safe and one.on_failure != GO_ON]
+            if may_fail and not after_pivot:
+                yield (
+                    f"step {step_id!r} would stay if {may_fail[0]!r} failed: nothing undoes {way.tool}. "
+                    "Give its contract compensate=, put it behind the pivot, or say stands: true"
+                )
+    for pivot in sorted(set(pivots)):
+        for other in plan.steps:
+            beside = other != pivot and pivot not in before[other] and other not in before[pivot]
+            if beside and other not in plan.owners and plan.owners.get(pivot) != other:
+                yield f"step {other!r} runs beside {pivot!r}, which commits the job: make one of them wait for the other"
+        if plan.steps[pivot].for_each or plan.steps[pivot].first_of:
+            yield f"step {pivot!r} commits the job, and so is one call: no for_each, no first_of"
+        if plan.steps[pivot].on_failure == GO_ON:
+            yield f"step {pivot!r} commits the job: on_failure continue would go on as if it had"

@@ -1,0 +1,161 @@
+"""Which steps of a plan can be asked for now: a pure account of what has begun and ended."""
+
+from collections.abc import Iterable, Sequence
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from holdfast.contracts.wire import PlanProgress, PlanStep, StepAsk, StepAsked
+
+MOST_CALLS = 500
+"""Calls that are asked for at once: their heads travel in one payload."""
+
+
+class _Progress:
+    """How far one step has come."""
+
+    def __init__(self, taken: PlanProgress) -> None:
+        self.state = taken.state
+        """Empty before it begins, then `running`, then `done`, `skipped` or `failed`."""
+        self.next = taken.next
+        """The first item that was not asked for."""
+        self.total = taken.total
+        self.failed = taken.failed
+        self.under_way = 0
+
+
+class Board:
+    """The steps of one plan."""
+
+    def __init__(
+        self, steps: Sequence[PlanStep], taken: Sequence[PlanProgress] = (), again: Iterable[StepAsk] = ()
+    ) -> None:
+        self._steps = {step.id: step for step in steps}
+        before = {one.id: one for one in taken}
+        self._progress = {step.id: _Progress(before.get(step.id, PlanProgress(id=step.id))) for step in steps}
+        self._again = list(again)
+
+    def __getitem__(self, step_id: str) -> PlanStep:
+        return self._steps[step_id]
+
+    @property
+    def progress(self) -> tuple[PlanProgress, ...]:
+        """How far every step has come that has begun."""
+        return tuple(
+            PlanProgress(id=step_id, state=one.state, next=one.next, total=one.total, failed=one.failed)
+            for step_id, one in self._progress.items()
+            if one.state
+        )
+
+    @property
+    def again(self) -> tuple[StepAsk, ...]:
+        """Calls that are to be asked for again."""
+        return tuple(self._again)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self._again and all(
+            self._has_ended(step.id) or self._is_spare(step) for step in self._steps.values()
+        )
+
+    def told(self) -> str:
+        """Where the plan stands, for people."""
+        states = [one.state for one in self._progress.values()]
+        return ", ".join(
+            f"{states.count(state)} {state}" for state in ("running", "done", "skipped", "failed") if state in states
+        )
+
+    def ready(self) -> tuple[StepAsk, ...]:
+        """The calls that can be asked for now; they count as asked for from here on."""
+        asks: list[StepAsk] = []
+        room = MOST_CALLS
+        while self._again and room > 0:
+            asks.append(self._again.pop(0))
+            self._progress[asks[-1].step].under_way += 1
+            room -= 1
+        for step in self._steps.values():
+            ask = self._next(step)
+            if ask is None or ask.count * step.ways > room:
+                continue
+            room -= ask.count * step.ways
+            progress = self._progress[step.id]
+            progress.state = "running"
+            progress.next = ask.first + ask.count
+            progress.under_way += ask.count
+            asks.append(ask)
+        return tuple(asks)
+
+    def asked(self, ask: StepAsk, told: StepAsked) -> None:
+        """What became of asking: the step is skipped, or so many calls of it are under way."""
+        progress = self._progress[ask.step]
+        if told.skipped:
+            progress.state, progress.under_way = "skipped", 0
+            return
+        progress.total = told.total
+        if self._steps[ask.step].each and not ask.retry:
+            # There may be fewer items than places.
+            progress.under_way -= ask.count - told.heads
+            progress.next = min(progress.next, told.total)
+            self._may_end(ask.step)
+
+    def retry(self, ask: StepAsk) -> None:
+        """A call that was under way is to be asked for again."""
+        self._progress[ask.step].under_way -= 1
+        self._again.append(ask)
+
+    def call_ended(self, step_id: str, *, succeeded: bool) -> None:
+        """A call of a step has come to its end."""
+        progress = self._progress[step_id]
+        progress.under_way -= 1
+        progress.failed += not succeeded
+        self._may_end(step_id)
+
+    def has_failed(self, step_id: str) -> bool:
+        """Whether a step has failed and nothing makes up for it: the plan can't go on."""
+        step = self._steps[step_id]
+        return self._progress[step_id].failed > 0 and not step.go_on and not step.instead
+
+    def _may_end(self, step_id: str) -> None:
+        step, progress = self._steps[step_id], self._progress[step_id]
+        gives_up = progress.failed > 0 and not (step.each and step.go_on)
+        waits_again = any(ask.step == step_id for ask in self._again)
+        if progress.under_way or waits_again or (progress.next < progress.total and not gives_up):
+            return
+        progress.state = "failed" if gives_up else "done"
+
+    def _next(self, step: PlanStep) -> StepAsk | None:
+        progress = self._progress[step.id]
+        if not progress.state:
+            return self._first(step)
+        if not step.each or progress.state != "running" or progress.next >= progress.total:
+            return None
+        if (progress.failed and not step.go_on) or progress.under_way > step.parallel // 2:
+            return None
+        count = min(step.parallel - progress.under_way, progress.total - progress.next)
+        return StepAsk(step=step.id, first=progress.next, count=count)
+
+    def _first(self, step: PlanStep) -> StepAsk | None:
+        if step.owner and self._progress[step.owner].state != "failed":
+            return None
+        if not all(self._has_ended(other) for other in step.after):
+            return None
+        if step.any_of and not any(self._is_done(other) for other in step.any_of):
+            if all(self._has_ended(other) for other in step.any_of):
+                self._progress[step.id].state = "skipped"
+            return None
+        return StepAsk(step=step.id, count=step.parallel if step.each else 1)
+
+    def _has_ended(self, step_id: str) -> bool:
+        step, state = self._steps[step_id], self._progress[step_id].state
+        if state == "failed" and step.instead:
+            return self._has_ended(step.instead)
+        return state in {"done", "skipped", "failed"}
+
+    def _is_done(self, step_id: str) -> bool:
+        step, state = self._steps[step_id], self._progress[step_id].state
+        return state == "done" or (state == "failed" and bool(step.instead) and self._is_done(step.instead))
+
+    def _is_spare(self, step: PlanStep) -> bool:
+        """Whether it is an alternative that is not needed."""
+        return bool(step.owner) and not self._progress[step.id].state and self._has_ended(step.owner)

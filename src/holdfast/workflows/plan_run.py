@@ -1,0 +1,261 @@
+"""One workflow carries out every plan: what can begin begins, what is asked for is an operation like a model's call."""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import FailureError
+
+from holdfast.workflows import options
+from holdfast.workflows.board import Board
+from holdfast.workflows.ending import Ending, ending_of
+from holdfast.workflows.steered import Steered
+from holdfast.workflows.story import tell
+from holdfast.workflows.visibility import show_begun
+
+with workflow.unsafe.imports_passed_through():
+    from pydantic import ValidationError
+
+    from holdfast.contracts import names
+    from holdfast.contracts.effects import Effect, Outcome, RunStatus
+    from holdfast.contracts.limits import Used, limit_reached
+    from holdfast.contracts.wire import (
+        Carried,
+        Head,
+        OpenedPlan,
+        OpenInput,
+        PlanCarried,
+        PlanRequest,
+        PlanStep,
+        PlanTurnInput,
+        RunClosed,
+        RunRequest,
+        StepAsk,
+        TurnResult,
+        UndoInput,
+    )  # fmt: skip
+
+FORWARD = 10
+"""How often a call behind the pivot is asked for again, unless its step says more: there is no way back."""
+LONGEST_WAIT = 60
+"""Seconds between two of these."""
+
+
+@workflow.defn(name=names.PLAN_RUN)
+class PlanRun(Steered):
+    """A durable run of a plan: open, ask for what is ready, carry it out, record, close."""
+
+    @workflow.init
+    def __init__(self, request: Any) -> None:
+        self._fault = ""
+        try:
+            self._request = PlanRequest.model_validate(request)
+        except ValidationError as error:
+            # Raised here it would be retried for ever; `run` fails visibly instead.
+            self._fault = f"the input is no request for a plan: {error.errors(include_url=False)}"
+            self._request = PlanRequest(agent="?")
+        carried = self._request.carried
+        taken = (
+            Carried(opened=carried.opened, turn=carried.turn, used=carried.used, paused=carried.paused)
+            if carried
+            else Carried()
+        )
+        self._set_up(taken, self._request.continue_after_turns)
+        self._steps: tuple[PlanStep, ...] = carried.steps if carried else ()
+        self._board = Board(self._steps, carried.progress, carried.again) if carried else Board(())
+        self._committed = carried.committed if carried else False
+        """A pivot has happened: there is no way back."""
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._stirred = False
+        """Something has ended since it was last looked what is ready."""
+        self._end: Ending | None = None
+
+    @workflow.run
+    async def run(self, request: Any) -> RunClosed:
+        """From the opening to the close; a cancellation ends it in good order."""
+        return await tell(self._story(), self._cancel)
+
+    async def _story(self) -> RunClosed:
+        try:
+            if self._request.carried is None:
+                await self._open()
+            await self._carry_out()
+        except FailureError as error:
+            self._end = ending_of(error, cancelled=self._cancelled)
+        except Exception as error:  # noqa: BLE001 - a bug must fail the run with its reason, not spin in a task failure
+            workflow.logger.exception("bug in PlanRun")
+            self._end = Ending(status=RunStatus.FAILED, reason=f"{type(error).__name__}: {error}")
+        await self._until_all_ended()
+        return await self._close(self._end or Ending(status=RunStatus.CANCELLED, reason="cancelled"))
+
+    async def _open(self) -> None:
+        self._require_startable(self._fault)
+        show_begun(self._request.agent, self._request.tenant)
+        asked = self._request
+        request = RunRequest(
+            agent=asked.agent, text=asked.text, user=asked.user, tenant=asked.tenant, by_reference=asked.by_reference
+        )
+        given = OpenInput(request=request, execution=workflow.info().first_execution_run_id)
+        opened: OpenedPlan = await workflow.execute_local_activity(
+            names.OPEN_PLAN, given, result_type=OpenedPlan, **options.booking()
+        )
+        self._opened, self._steps = opened.opened, opened.steps
+        self._board = Board(self._steps)
+
+    async def _carry_out(self) -> None:
+        """Ask for what is ready until nothing is left, something fails that nothing makes up for, or the run is ended."""
+        while self._end is None and await self._may_go_on():
+            self._stirred = False
+            if self._must_continue_as_new():
+                await self._continue_as_new()
+            if limit := limit_reached(self._opened.limits, Used(work_seconds=self._clock.seconds)):
+                self._end = Ending(status=RunStatus.LIMIT_REACHED, limit=limit)
+            elif asks := self._board.ready():
+                await self._ask(asks)
+            elif self._board.over:
+                await self._take_turn(())
+                self._end = Ending(status=RunStatus.COMPLETED)
+            else:
+                workflow.set_current_details(self._board.told())
+                await workflow.wait_condition(lambda: self._stirred or self._cancelled or self._end is not None)
+
+    async def _ask(self, asks: tuple[StepAsk, ...]) -> None:
+        result = await self._take_turn(asks)
+        places = iter(enumerate(result.heads))
+        for ask, told in zip(asks, result.asked, strict=True):
+            heads = [next(places) for _ in range(told.heads)]
+            self._board.asked(ask, told)
+            self._stirred = True
+            if told.fault:
+                self._fail(ask.step, told.fault)
+            elif heads:
+                self._begin(ask, heads)
+
+    async def _take_turn(self, asks: tuple[StepAsk, ...]) -> TurnResult:
+        self._turn += 1
+        self._turns_here += 1
+        given = PlanTurnInput(turn=self._turn, asks=asks)
+        self._asking = True
+        try:
+            with self._clock.working():
+                result: TurnResult = await workflow.execute_local_activity(
+                    names.PLAN_TURN, given, result_type=TurnResult, **options.booking()
+                )
+        finally:
+            self._asking = False
+        self._spent = self._spent.model_copy(
+            update={"turns": self._spent.turns + 1, "calls": self._spent.calls + result.calls}
+        )
+        return result
+
+    def _begin(self, ask: StepAsk, heads: list[tuple[int, Head]]) -> None:
+        """Carry out the calls of a step beside everything else."""
+        step, turn = self._board[ask.step], self._turn
+        with workflow.create_event_group(step.id).scope():
+            if step.ways > 1:
+                self._start(self._race(ask, heads, turn))
+                return
+            for number, (index, head) in enumerate(heads):
+                one = StepAsk(step=step.id, first=ask.first + number, retry=ask.retry)
+                self._start(self._call(one, head, index, turn))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._under_way.discard(task)
+        self._stirred = True
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A bug must end the run, not vanish in its task.
+            self._give_up(Ending(status=RunStatus.FAILED, reason=f"{type(error).__name__}: {error}"))
+
+    async def _call(self, ask: StepAsk, head: Head, index: int, turn: int) -> None:
+        """One call of a step."""
+        outcome = await self._calls.carry_out_one(head, index, turn, self._opened)
+        self._committed = self._committed or (head.pivot and outcome is Outcome.SUCCEEDED)
+        if outcome is Outcome.FAILED and not self._over and ask.retry < self._retries(ask.step):
+            await self._wait(ask.retry)
+            self._board.retry(ask.model_copy(update={"retry": ask.retry + 1}))
+        elif outcome is Outcome.SUCCEEDED:
+            self._board.call_ended(ask.step, succeeded=True)
+        else:
+            self._fail(ask.step, f"its call {head.id} of {head.tool} ended as {outcome or Outcome.DENIED}")
+
+    async def _race(self, ask: StepAsk, heads: list[tuple[int, Head]], turn: int) -> None:
+        """Several ways at once: the first that succeeds wins, the others are stopped, and undone."""
+        ways = {
+            asyncio.create_task(self._calls.carry_out_one(head, index, turn, self._opened)): head
+            for index, head in heads
+        }
+        won: Head | None = None
+        left: list[asyncio.Task[Outcome | None]] = list(ways)
+        while left and won is None:
+            await workflow.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            won = next((ways[way] for way in left if way.done() and way.result() is Outcome.SUCCEEDED), None)
+            left = [way for way in left if not way.done()]
+        for way in left:
+            self._calls.stop(ways[way].id)
+        if left:
+            await workflow.wait(left)
+        if won is None:
+            self._fail(ask.step, "none of its ways has succeeded")
+            return
+        lost = tuple(head.id for _, head in heads if head is not won and head.effect is not Effect.READ)
+        if lost and not self._over:
+            await self._saga.undo(UndoInput(cause=names.RACE, by_call=won.id, only=lost))
+        self._board.call_ended(ask.step, succeeded=True)
+
+    def _fail(self, step_id: str, reason: str) -> None:
+        """A call of a step has failed for good; the plan ends with it unless something makes up for it."""
+        self._board.call_ended(step_id, succeeded=False)
+        if self._board.has_failed(step_id):
+            self._give_up(Ending(status=RunStatus.FAILED, reason=f"step {step_id!r}: {reason}"))
+
+    def _give_up(self, ending: Ending) -> None:
+        """End the run; the first reason counts. Calls under way are asked to stop: they are undone with all others."""
+        if not self._over:
+            self._end = ending
+            self._calls.cancel()
+
+    @property
+    def _over(self) -> bool:
+        return self._cancelled or self._end is not None
+
+    def _retries(self, step_id: str) -> int:
+        said = self._board[step_id].retries
+        return max(said, FORWARD) if self._committed else said
+
+    async def _wait(self, retry: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(lambda: self._over, timeout=min(2**retry, LONGEST_WAIT))
+
+    async def _until_all_ended(self) -> None:
+        await workflow.wait_condition(lambda: not self._under_way)
+
+    def _must_undo(self, ending: Ending) -> bool:
+        """A step that fails says itself whether the plan is undone: it does not end the plan else."""
+        return ending.status is RunStatus.FAILED or super()._must_undo(ending)
+
+    async def _continue_as_new(self) -> None:
+        """Go on in a fresh history, once every call under way has ended."""
+        await self._until_all_ended()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        if self._over:
+            return
+        carried = PlanCarried(
+            opened=self._opened,
+            steps=self._steps,
+            progress=self._board.progress,
+            again=self._board.again,
+            turn=self._turn,
+            used=self._used(),
+            paused=self._paused,
+            committed=self._committed,
+            runs=(self._request.carried.runs if self._request.carried else 0) + 1,
+        )
+        request = self._request.model_copy(update={"text": "", "carried": carried})
+        workflow.continue_as_new(request, initial_versioning_behavior=self._upgrade())

@@ -1,0 +1,210 @@
+"""What every run has, an agent's and a plan's: its calls, its people, what it owes, and what may be said to it while it goes on."""
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+from holdfast.workflows import options
+from holdfast.workflows.calls import Calls
+from holdfast.workflows.clock import WorkClock
+from holdfast.workflows.ending import Ending, restarting
+from holdfast.workflows.people import People
+from holdfast.workflows.saga import Saga
+from holdfast.workflows.visibility import COST, STATUS, show_blocked, show_status, show_waiting
+
+with workflow.unsafe.imports_passed_through():
+    from holdfast.contracts import names
+    from holdfast.contracts.effects import RunStatus
+    from holdfast.contracts.errors import ErrorCode
+    from holdfast.contracts.limits import Used
+    from holdfast.contracts.wire import (
+        Carried,
+        CloseInput,
+        Decision,
+        Head,
+        Opened,
+        Resolution,
+        RunClosed,
+        RunState,
+        UndoInput,
+        UndoWord,
+    )  # fmt: skip
+
+
+class Steered:
+    """A run that people can steer. What decides what comes next is its subclass's."""
+
+    def _set_up(self, carried: Carried, continue_after_turns: int) -> None:
+        """Take up what an earlier execution left. Called where the workflow is made, before any handler runs."""
+        self._opened = carried.opened or Opened(model="")
+        self._turn: int = carried.turn
+        self._spent = carried.used
+        self._paused = carried.paused
+        self._continue_after = continue_after_turns
+        self._turns_here: int = 0
+        self._cancelled = False
+        self._closing = False
+        self._asking = False
+        """What comes next is being decided."""
+        self._undo_wanted: bool | None = None
+        """Whether a cancellation undoes what was done; None if nobody said."""
+        self._undone = False
+        """Calls were undone since the last turn, and the run goes on."""
+        self._clock = WorkClock(carried.used.work_seconds)
+        self._people = People(show_waiting, carried.words)
+        self._calls = Calls(self._clock, self._people, self._may_go_on, self._roll_back, carried)
+        self._saga = Saga(self._show_blocked)
+
+    def _require_startable(self, fault: str) -> None:
+        """Refuse to begin what has no sound request, or would be started again by itself.
+
+        Raises:
+            ApplicationError: The run fails with the reason.
+        """
+        if fault := fault or restarting(workflow.info()):
+            raise ApplicationError(fault, type=ErrorCode.INTERNAL)
+
+    async def _close(self, ending: Ending) -> RunClosed:
+        self._closing = True
+        await self._calls.end_jobs()
+        if self._must_undo(ending):
+            await self._saga.undo(UndoInput(cause=ending.status, reason=(ending.reason or ending.limit)[:300]))
+        close = CloseInput(
+            status=ending.status, limit=ending.limit, reason=ending.reason, work_seconds=self._clock.seconds
+        )
+        closed: RunClosed = await workflow.execute_local_activity(
+            names.CLOSE_RUN, close, result_type=RunClosed, **options.booking()
+        )
+        workflow.upsert_search_attributes([STATUS.value_set(closed.status), COST.value_set(closed.cost_usd)])
+        workflow.set_current_details(f"{closed.status}: {closed.turns} turns, {closed.calls} calls")
+        if ending.status is RunStatus.FAILED:
+            raise ApplicationError(ending.reason, type=ending.code, non_retryable=True)
+        if ending.status is RunStatus.CANCELLED:
+            raise asyncio.CancelledError(ending.reason)
+        return closed
+
+    async def _roll_back(self, head: Head) -> None:
+        """Undo what was done since the savepoint that a call of the model names."""
+        await self._undo_and_go_on(UndoInput(cause=names.ROLL_BACK, by_call=head.id))
+
+    async def _undo_and_go_on(self, given: UndoInput) -> None:
+        await self._saga.undo(given)
+        self._undone = True
+
+    def _show_blocked(self, blocked: int) -> None:
+        if blocked or self._closing:
+            show_blocked(blocked)
+        else:
+            show_status(RunStatus.RUNNING)
+
+    def _must_undo(self, ending: Ending) -> bool:
+        if ending.status is RunStatus.CANCELLED and self._undo_wanted is not None:
+            return self._undo_wanted
+        return ending.status in self._opened.undo_on
+
+    def _cancel(self) -> None:
+        self._cancelled = True
+        self._calls.cancel()
+
+    async def _may_go_on(self) -> bool:
+        """Wait while the run is paused; False once it is cancelled."""
+        await workflow.wait_condition(lambda: self._cancelled or not self._paused)
+        return not self._cancelled
+
+    def _used(self) -> Used:
+        return self._spent.model_copy(update={"work_seconds": self._clock.seconds})
+
+    def _must_continue_as_new(self) -> bool:
+        info = workflow.info()
+        forced = 0 < self._continue_after <= self._turns_here
+        return forced or info.is_continue_as_new_suggested() or info.is_target_worker_deployment_version_changed()
+
+    def _upgrade(self) -> workflow.ContinueAsNewVersioningBehavior | None:
+        """On which worker version it goes on: the newest one, if there is a newer one."""
+        newer = workflow.info().is_target_worker_deployment_version_changed()
+        return workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE if newer else None
+
+    @workflow.update(name=names.DECIDE)
+    async def decide(self, decision: Decision) -> None:
+        """Approve or reject a call that waits, or is about to."""
+        await self._take(decision)
+
+    @decide.validator
+    def _check_decision(self, decision: Decision) -> None:
+        self._check_word(decision)
+
+    @workflow.update(name=names.RESOLVE)
+    async def resolve(self, resolution: Resolution) -> None:
+        """Say what became of a call whose outcome is UNKNOWN."""
+        await self._take(resolution)
+
+    @resolve.validator
+    def _check_resolution(self, resolution: Resolution) -> None:
+        self._check_word(resolution)
+
+    def _check_word(self, word: Decision | Resolution) -> None:
+        if self._people.takes(word) or not self._may_come(word):
+            self._people.require_fitting(word)
+
+    async def _take(self, word: Decision | Resolution) -> None:
+        if not self._people.takes(word):
+            await workflow.wait_condition(lambda: self._people.takes(word) or not self._may_come(word))
+        self._people.claim(word)
+
+    def _may_come(self, word: Decision | Resolution) -> bool:
+        """Whether the call may yet come to wait for it: the ledger knows of it before the workflow does.
+
+        In the first turn also before the model is asked: after a reset Temporal repeats the words that were said before.
+        """
+        opening = self._turn == 0 and not self._closing
+        under_way = opening or self._asking or self._calls.may_come_to_wait(word.operation)
+        return under_way and not self._calls.jobs.moving and self._people.may_still_take(word)
+
+    @workflow.update(name=names.UNBLOCK)
+    async def unblock(self, word: UndoWord) -> None:
+        """Say what becomes of a call that could not be undone."""
+        await self._saga.take(word)
+
+    @unblock.validator
+    def _check_unblock(self, word: UndoWord) -> None:
+        self._saga.require_owed(word)
+
+    @workflow.signal(name=names.UNDO)
+    def undo(self, wanted: bool) -> None:
+        """Whether a cancellation that follows undoes what was done."""
+        self._undo_wanted = wanted
+
+    @workflow.update(name=names.PAUSE)
+    async def pause(self) -> None:
+        """Start no further turn or call until resumed."""
+        self._paused = True
+
+    @pause.validator
+    def _check_pause(self) -> None:
+        self._refuse_when_closing()
+
+    @workflow.update(name=names.RESUME)
+    async def resume(self) -> None:
+        """Go on after a pause."""
+        self._paused = False
+
+    @workflow.signal(name=names.WAKE)
+    def wake(self, operation_id: str) -> None:
+        """Somebody outside has a word on a call whose work goes on elsewhere: look now."""
+        self._calls.wake(operation_id)
+
+    @workflow.query(name=names.STATE)
+    def state(self) -> RunState:
+        """Where the run stands."""
+        return RunState(
+            turn=self._turn,
+            used=self._used(),
+            paused=self._paused,
+            waiting=self._people.waiting,
+            blocked=self._saga.blocked,
+        )
+
+    def _refuse_when_closing(self) -> None:
+        if self._closing:
+            raise ApplicationError("the run is ending: start a new one", type=ErrorCode.DENIED)
