@@ -1,9 +1,9 @@
 """One turn of a plan: what its steps are given, judged and settled as what a model asks for would be."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from pydantic import ValidationError
@@ -170,7 +170,7 @@ class _Turn:
         if not isinstance(found, list):
             msg = f"for_each {step.for_each} is {type(found).__name__}, not a list"
             raise Unbound(msg)
-        return list(found)
+        return [*cast("Iterable[Any]", found)]
 
     def _value(self, reference: Reference, item: Any, place: int) -> Any:
         match reference.root:

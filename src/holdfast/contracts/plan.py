@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from holdfast.contracts.messages import Frozen
 from holdfast.contracts.references import steps_in
@@ -14,6 +14,8 @@ MOST_STEPS = 500
 MOST_AT_ONCE = 200
 
 StepId = Annotated[str, Field(pattern=STEP_ID.pattern)]
+GIVEN = AliasChoices("with", "arguments")
+"""A step's arguments stand under `with`."""
 UNDO: Literal["undo"] = "undo"
 GO_ON: Literal["continue"] = "continue"
 
@@ -21,10 +23,8 @@ GO_ON: Literal["continue"] = "continue"
 class Way(Frozen):
     """A tool call: the tool's name, and its arguments."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
     tool: str
-    arguments: dict[str, Any] = Field(default_factory=dict, alias="with")
+    arguments: dict[str, Any] = Field(default_factory=dict, validation_alias=GIVEN)
     """By name. `${request.city}`, `${steps.lookup.result.payment_id}` and, in a `for_each`, `${item.name}` and `${index}` stand for
     what is there when the step runs; alone they keep its type, inside of a text they become text. `$${` is a plain `${`."""
 
@@ -32,10 +32,8 @@ class Way(Frozen):
 class Step(Frozen):
     """One step of a plan: a call, several of them for the items of a list, or several ways to the same end."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
     tool: str = ""
-    arguments: dict[str, Any] = Field(default_factory=dict, alias="with")
+    arguments: dict[str, Any] = Field(default_factory=dict, validation_alias=GIVEN)
     """As of a `Way`."""
     first_of: tuple[Way, ...] = ()
     """Instead of one tool: several calls at once. The first that succeeds is the step's result; the others are stopped and undone."""

@@ -1,6 +1,6 @@
 """Checking a plan as a whole, before anything of it runs: what can be known to go wrong, all of it at once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, cast
 
@@ -130,7 +130,8 @@ class _Types:
             except ValidationError as error:
                 for fault in error.errors():
                     place = ".".join(map(str, fault["loc"]))
-                    yield f"{where}, {way.tool}: argument {place}: {fault['msg']}"
+                    if fault["type"] != "missing" or len(fault["loc"]) > 1:
+                        yield f"{where}, {way.tool}: argument {place}: {fault['msg']}"
         schema = tool.schema.parameters
         properties = schema.get("properties", {})
         for name in sorted(schema.get("required", ())):
@@ -150,8 +151,7 @@ class _Types:
                 yield from self._fits(f"{where}.{name}", inner, schema, (*path, name), step)
             return
         if isinstance(value, list):
-            listed: list[Any] = value
-            for number, inner in enumerate(listed):
+            for number, inner in enumerate(cast("Iterable[Any]", value)):
                 yield from self._fits(f"{where}[{number}]", inner, schema, (*path, number), step)
             return
         if not isinstance(value, str) or not REFERENCE.search(value):

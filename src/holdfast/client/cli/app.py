@@ -4,7 +4,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from holdfast.client.cli import follow, ledger, look, serve, steer, tools
+from holdfast.client.cli import follow, ledger, look, plan, serve, steer, tools
 from holdfast.client.cli.exits import Exit, exit_of, fail, leave
 from holdfast.contracts.errors import HoldfastError
 
@@ -25,6 +25,7 @@ for module in (serve, follow, look, steer):
     module.register(app)
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(tools.app, name="tools")
+app.add_typer(plan.app, name="plan")
 
 
 @app.callback(invoke_without_command=True)

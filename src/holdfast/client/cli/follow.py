@@ -1,5 +1,6 @@
 """`run` and `watch`: start a run and follow it."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import typer
@@ -31,13 +32,22 @@ def run(
 ) -> None:
     """Start a run and follow it: turns, calls, durations, cost."""
 
+    async def start(client: Client) -> Run:
+        return await client.start(agent, text, id=id, user=user, tenant=tenant)
+
+    follow_to_the_end(start, detach=detach, json=json)
+
+
+def follow_to_the_end(start: Callable[[Client], Awaitable[Run]], *, detach: bool, json: bool) -> None:
+    """Start a run and follow it, unless it is only to be started."""
+
     async def go() -> RunResult | None:
         with traced("holdfast-client"):
             return await start_and_follow()
 
     async def start_and_follow() -> RunResult | None:
         async with await Client.connect() as client:
-            started = await client.start(agent, text, id=id, user=user, tenant=tenant)
+            started = await start(client)
             if detach:
                 print_json({"run_id": started.id}) if json else console.print(started.id)
                 return None

@@ -1,0 +1,102 @@
+"""`holdfast plan`: plans checked, drawn and carried out."""
+
+import json as json_
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from holdfast.client.cli.exits import Exit, run_async
+from holdfast.client.cli.follow import follow_to_the_end
+from holdfast.client.cli.output import Json, console, print_json
+from holdfast.client.client import Client
+from holdfast.client.plan_picture import as_mermaid, as_svg
+from holdfast.client.run import Run
+from holdfast.contracts.errors import SettingsError
+from holdfast.contracts.loading import load_agents
+from holdfast.contracts.plan import Plan
+from holdfast.contracts.plan_check import plan_faults
+from holdfast.contracts.plan_file import read_plan
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A plan in YAML or JSON.")]
+Name = Annotated[str, typer.Option("--agent", help="In whose name; the plan's own unless said.")]
+
+app = typer.Typer(help="Plans: check, draw, run.", no_args_is_help=True)
+
+
+@app.command()
+def check(
+    file: File,
+    agents: Annotated[str, typer.Argument(metavar="MODULE:AGENTS", help="Whose tools it uses.")],
+    agent: Name = "",
+    json: Json = False,
+) -> None:
+    """Check a plan as a whole: tools, types, circles, references, and what could not be undone. Exit code 1 if it has faults."""
+
+    async def go() -> list[str]:
+        plan = read_plan(file)
+        served = {one.name: one for one in load_agents(agents)}
+        named = agent or plan.agent
+        if named not in served:
+            msg = f"the plan is carried out in the name of {named or 'nobody'!r}; {agents} has {', '.join(sorted(served))}"
+            raise SettingsError(msg)
+        return plan_faults(plan, {tool.name: tool for tool in served[named].tools})
+
+    faults = run_async(go())
+    for fault in faults:
+        print_json({"fault": fault}) if json else console.print(fault, style="red")
+    if faults:
+        raise typer.Exit(Exit.FAILED)
+    if not json:
+        console.print("no fault", style="green")
+
+
+@app.command()
+def draw(
+    file: File,
+    svg: Annotated[Path | None, typer.Option(help="Write an SVG image there; `-` prints it.")] = None,
+) -> None:
+    """Draw a plan: as a Mermaid flowchart, or with --svg as an image."""
+
+    async def go() -> Plan:
+        return read_plan(file)
+
+    plan = run_async(go())
+    picture = as_mermaid(plan) if svg is None else as_svg(plan)
+    if svg is None or str(svg) == "-":
+        typer.echo(picture, nl=False)
+        return
+    svg.write_text(picture)
+    console.print(f"written: {svg}", style="green")
+
+
+@app.command()
+def run(
+    file: File,
+    request: Annotated[str, typer.Option(help="What it is given, as a JSON object; @FILE reads it.")] = "{}",
+    agent: Name = "",
+    id: Annotated[str, typer.Option(help="The run's id; the same id twice is the same run.")] = "",  # noqa: A002
+    user: Annotated[str, typer.Option(help="Who it is for.")] = "",
+    tenant: Annotated[str, typer.Option(help="The tenant it belongs to.")] = "default",
+    detach: Annotated[bool, typer.Option("--detach", help="Start it, print its id, and don't follow it.")] = False,
+    json: Json = False,
+) -> None:
+    """Carry out a plan and follow it. The worker checks it before anything runs."""
+
+    async def start(client: Client) -> Run:
+        plan = read_plan(file)
+        return await client.start_plan(plan, _request(request), agent=agent, id=id, user=user, tenant=tenant)
+
+    follow_to_the_end(start, detach=detach, json=json)
+
+
+def _request(text: str) -> dict[str, Any]:
+    try:
+        told = json_.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+    except (OSError, ValueError) as error:
+        msg = f"--request {text!r} can't be read: {error}"
+        raise SettingsError(msg) from error
+    if not isinstance(told, dict):
+        msg = f'--request {text!r} is no JSON object: write something like \'{{"city": "Oslo"}}\''
+        raise SettingsError(msg)
+    return {str(name): value for name, value in told.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - JSON

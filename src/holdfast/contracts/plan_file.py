@@ -1,0 +1,42 @@
+"""Plans in files: YAML, or JSON, which is a part of it."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from holdfast.contracts.errors import ContractError, SettingsError
+from holdfast.contracts.plan import Plan
+
+LARGEST = 1_000_000
+"""Bytes."""
+
+
+def read_plan(path: Path | str) -> Plan:
+    """The plan in a file.
+
+    Raises:
+        SettingsError: There is no such file, it is too large, or it is no YAML.
+        ContractError: It is no plan, with every fault.
+    """
+    path = Path(path)
+    try:
+        import yaml
+    except ImportError as error:
+        msg = "plans in files need the extra `plans`: pip install 'holdfast[plans]'"
+        raise SettingsError(msg) from error
+    try:
+        if path.stat().st_size > LARGEST:
+            msg = f"{path}: a plan has at most {LARGEST} bytes"
+            raise SettingsError(msg)
+        told = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path}: can't be read: {error}"
+        raise SettingsError(msg) from error
+    except yaml.YAMLError as error:
+        msg = f"{path}: no YAML: {' '.join(str(error).split())}"
+        raise SettingsError(msg) from error
+    try:
+        return Plan.model_validate(told)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, one['loc'])) or 'plan'}: {one['msg']}" for one in error.errors()]
+        raise ContractError(f"plan {path}", faults) from error
