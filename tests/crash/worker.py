@@ -18,7 +18,7 @@ from httpcore._backends.anyio import AnyIOStream
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from holdfast import Agent, Effect, Lane, Limits, Script, Tier, ToolContext, ask, compensation, tool
+from holdfast import Agent, Effect, Lane, Limits, Script, Tier, ToolContext, ToolError, ask, compensation, tool
 from holdfast.activities.operation import OperationAttempt
 from holdfast.contracts.messages import ModelRequest, ModelResponse
 from holdfast.ledger import Ledger
@@ -31,6 +31,9 @@ POINTS = os.environ.get("CRASH_POINT", "").split(";")
 """Where to crash, one after the other."""
 MARK = Path(os.environ.get("CRASH_MARK", "/nonexistent"))
 """Has a line for each crash, written before it, so that each happens once."""
+COUNT = int(os.environ.get("CRASH_COUNT", "1"))
+"""At which passing of a point to crash."""
+passed: list[str] = []
 SLOW = "slow" in POINTS
 OWN_REFS = os.environ.get("CRASH_REFS") == "own"
 """Each operation charges under a reference of its own, so that many runs share one downstream."""
@@ -58,6 +61,9 @@ def crash_here(point: str) -> bool:
         point = point.replace("K", "U", 1)
     crashed = len(MARK.read_text().splitlines()) if MARK.exists() else 0
     if crashed >= len(POINTS) or point != POINTS[crashed]:
+        return False
+    passed.append(point)
+    if passed.count(point) < COUNT:
         return False
     with MARK.open("a") as file:
         file.write(f"{time.time()}\n")
@@ -148,6 +154,12 @@ async def charge(ref: str, ctx: ToolContext) -> Charge:
     return Charge.model_validate(reply.json())
 
 
+@tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="charges:read", attempts=1)
+async def refuse(ctx: ToolContext) -> str:
+    """Fail."""
+    raise ToolError("no", code="no", happened="no")
+
+
 async def charge_in_the_ledgers_database(ref: str, ctx: ToolContext) -> Charge:
     async with ctx.transaction() as connection:
         await connection.execute(text("INSERT INTO charges (ref) VALUES (:ref)"), {"ref": ref})
@@ -217,7 +229,7 @@ agent = Agent(
     name="charger",
     model=Asked([ask("charge", ref="one"), ask("charge", ref="two"), *([] if UNDO else ["charged"])]),
     instructions="Charge.",
-    tools=[charge],
+    tools=[charge, refuse],
     limits=Limits(wall_time=timedelta(minutes=10)),
 )
 

@@ -107,12 +107,13 @@ async def one_plan(desk: Shop, travel: Travel, nodes: list[Node], *, pivot: bool
         travel.planned[f"cancel {node.tool} {name}-s{number}"] = [*node.cancelled]
         travel.planned[f"book hotel {name}-o{number}"] = [*node.other]
     run = await desk.client.start_plan(plan, id=f"any-{uuid.uuid4()}")
-    async with asyncio.timeout(60):
-        try:
-            await run.result()
-            failed = False
-        except RunFailed:
-            failed = True
+    try:
+        await asyncio.wait_for(run.result(), 60)
+        failed = False
+    except RunFailed:
+        failed = True
+    except TimeoutError as error:
+        raise AssertionError((plan.model_dump(exclude_defaults=True), nodes, await run.operations())) from error
     log = [entry for entry in travel.log if f" {name}-" in entry]
     booked = [entry.split("-")[-1] for entry in log if entry.startswith("book ")]
     cancelled = [entry.split("-")[-1] for entry in log if entry.startswith("cancel ")]

@@ -104,6 +104,7 @@ class Gate:
             timeout=tool.timeout.total_seconds(),
             conflict=_conflict(tool, call.arguments),
             pivot=tool.pivot,
+            stoppable=tool.reconcile is not None or (tool.compensate is not None and tool.compensate.safe_if_absent),
         )
         return AskedCall(
             head=head,

@@ -127,6 +127,8 @@ class Head(Wire):
     conflict: str = ""
     pivot: bool = False
     """It commits the job: it is carried out once what was asked for before it in the turn has succeeded."""
+    stoppable: bool = False
+    """If it is stopped halfway, what it did can be looked up, or undone without knowing."""
 
 
 class TurnResult(Wire):

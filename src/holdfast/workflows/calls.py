@@ -18,7 +18,7 @@ from holdfast.workflows.jobs import Jobs
 from holdfast.workflows.people import People
 
 with workflow.unsafe.imports_passed_through():
-    from holdfast.contracts.effects import Lane, Outcome, Verdict
+    from holdfast.contracts.effects import Effect, Lane, Outcome, Verdict
     from holdfast.contracts.names import FENCE, RECORD_DECISION, ROLL_BACK
     from holdfast.contracts.wire import (
         CallInput,
@@ -79,11 +79,15 @@ class Calls:
         for handle in list(self._under_way.values()):
             handle.cancel()
 
-    def stop(self, operation_id: str) -> None:
-        """Ask one call to stop, or not to begin. What it has done until then is settled as always."""
-        self._stopped.add(operation_id)
-        if operation_id in self._under_way:
-            self._under_way[operation_id].cancel()
+    def end(self) -> None:
+        """Start no further call and wait for nobody; let those under way come to their end, so that what they did is known."""
+        self._ending = True
+
+    def stop(self, head: Head) -> None:
+        """Do without one call: it is not begun, and asked to stop where that leaves no doubt that nobody could clear up."""
+        self._stopped.add(head.id)
+        if head.id in self._under_way and (head.effect is Effect.READ or head.stoppable):
+            self._under_way[head.id].cancel()
 
     def wake(self, operation_id: str) -> None:
         """Look at a call whose work goes on elsewhere before its time. What became of it says the ledger."""

@@ -87,6 +87,7 @@ class PlanRun(Steered):
         except Exception as error:  # noqa: BLE001 - a bug must fail the run with its reason, not spin in a task failure
             workflow.logger.exception("bug in PlanRun")
             self._end = Ending(status=RunStatus.FAILED, reason=f"{type(error).__name__}: {error}")
+        self._calls.end()
         await self._until_all_ended()
         return await self._close(self._end or Ending(status=RunStatus.CANCELLED, reason="cancelled"))
 
@@ -111,7 +112,7 @@ class PlanRun(Steered):
             if self._must_continue_as_new():
                 await self._continue_as_new()
             if limit := limit_reached(self._opened.limits, Used(work_seconds=self._clock.seconds)):
-                self._end = Ending(status=RunStatus.LIMIT_REACHED, limit=limit)
+                self._give_up(Ending(status=RunStatus.LIMIT_REACHED, limit=limit))
             elif asks := self._board.ready():
                 await self._ask(asks)
             elif self._board.over:
@@ -198,7 +199,7 @@ class PlanRun(Steered):
             won = next((ways[way] for way in left if way.done() and way.result() is Outcome.SUCCEEDED), None)
             left = [way for way in left if not way.done()]
         for way in left:
-            self._calls.stop(ways[way].id)
+            self._calls.stop(ways[way])
         if left:
             await workflow.wait(left)
         if won is None:
@@ -216,10 +217,10 @@ class PlanRun(Steered):
             self._give_up(Ending(status=RunStatus.FAILED, reason=f"step {step_id!r}: {reason}"))
 
     def _give_up(self, ending: Ending) -> None:
-        """End the run; the first reason counts. Calls under way are asked to stop: they are undone with all others."""
+        """End the run; the first reason counts. Calls under way come to their end, and are undone with all others."""
         if not self._over:
             self._end = ending
-            self._calls.cancel()
+            self._calls.end()
 
     @property
     def _over(self) -> bool:

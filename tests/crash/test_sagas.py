@@ -1,0 +1,205 @@
+"""The undo campaign: plans of two to eight steps that fail at every step, under kills at every point, some cancelled at random.
+
+Each plan is done as a whole or undone as a whole: the downstream's own log says so. `CRASH_SEED` (printed) repeats the kills.
+"""
+
+import asyncio
+import random
+import signal
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from holdfast import Client, Effect, Run, RunStatus
+from holdfast.contracts.errors import RunError
+from holdfast.contracts.plan import Plan
+from holdfast.engine.connect import Engine
+from holdfast.ledger import Ledger
+from holdfast.settings import Settings
+from tests.crash.harness import Process, downstream, worker_env
+from tests.crash.test_campaign import SEED
+
+POINTS = (
+    "M1 opened", "M2 model answered", "K0 decided", "K1 started", "K2 reserved", "K3 before sending", "K3 sending",
+    "K4 committed, no answer", "K5 answered, unwritten", "K6 settled, unreported", "U0 before undoing", "U0 begun", "U1 started",
+    "U2 reserved", "U3 before sending", "U4 committed, no answer", "U5 answered, unwritten", "U6 settled, unreported",
+    "M4 before closing", "M5 closed",
+)  # fmt: skip
+LIMIT = 900
+"""Seconds until everything must be consistent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saga:
+    """A plan of so many steps, one of which fails, if any does."""
+
+    steps: int
+    serial: bool
+    fails: int
+    """The number of the step that fails, from 1; 0 for none."""
+    cancelled: bool = False
+    """It is cancelled at some moment, and undone."""
+
+    @property
+    def plan(self) -> Plan:
+        """Serial steps each wait for the one before; others for the first one."""
+        steps: dict[str, Any] = {}
+        for number in range(1, self.steps + 1):
+            fails = number == self.fails
+            before = number - 1 if self.serial else min(number - 1, 1)
+            call = {"tool": "refuse"} if fails else {"tool": "charge", "with": {"ref": f"s{number}"}}
+            steps[f"s{number}"] = {**call, "depends_on": [f"s{before}"] if before else []}
+        return Plan.model_validate({"name": "saga", "agent": "charger", "steps": steps})
+
+
+def every_saga(longest: int) -> list[Saga]:
+    """Serial and parallel ones of every length, failing at every step, and two of each that don't."""
+    sagas: list[Saga] = []
+    for steps in range(2, longest + 1):
+        for serial in (True, False):
+            sagas += [Saga(steps=steps, serial=serial, fails=step) for step in range(steps + 1)]
+            sagas.append(Saga(steps=steps, serial=serial, fails=0, cancelled=True))
+    return sagas
+
+
+async def kill_until(
+    ended: asyncio.Future[Any], env: dict[str, str], folder: Path, points: Sequence[str], *, within: int
+) -> list[str]:
+    """Workers, one after the other; each dies at a point, at one of its first passings. Where they died."""
+    chance = random.Random(SEED)
+    died: list[str] = []
+    while not ended.done():
+        point = points[len(died)] if len(died) < len(points) else "none"
+        crash = {
+            "CRASH_POINT": point,
+            "CRASH_MARK": str(folder / f"mark-{len(died)}"),
+            "CRASH_COUNT": str(chance.randint(1, within)),
+        }
+        worker = Process("tests.crash.worker", env={**env, **crash}, output=folder / "worker.log")
+        death = asyncio.create_task(worker.wait())
+        try:
+            # A point that is not passed often enough is left out after a while.
+            await asyncio.wait(
+                [death, ended], timeout=20 if point != "none" else LIMIT, return_when=asyncio.FIRST_COMPLETED
+            )
+            if worker.code is None:
+                point = f"{point} (not reached)"
+            else:
+                assert worker.code == -signal.SIGKILL, worker.output.read_text()[-3000:]
+            died.append(point)
+        finally:
+            await worker.stop()
+            await death
+    return [point for point in died if not point.endswith("(not reached)")]
+
+
+async def cancel_at_some_moment(run: Run, number: int) -> None:
+    await asyncio.sleep(random.Random(SEED + number).uniform(0, 20))
+    while True:
+        try:
+            await run.cancel(undo=True)
+        except RunError:
+            if (await run.summary()).status.closed:
+                return
+            await asyncio.sleep(0.2)
+        else:
+            return
+
+
+async def log_of(address: str) -> list[str]:
+    async with httpx.AsyncClient(timeout=60) as http:
+        return [str(row["ref"]) for row in (await http.get(f"{address}/charges")).json()]
+
+
+async def faults_of(saga: Saga, run: Run, log: list[str]) -> list[str]:
+    """What is not as it must be, by the log."""
+    faults: list[str] = []
+    status = (await run.summary()).status
+    place: dict[int, tuple[int, int]] = {}
+    for operation in await run.operations():
+        if operation.tool != "charge":
+            continue
+        step, identity = int(operation.arguments["ref"][1:]), operation.operation_id
+        charged, back = log.count(identity), log.count(f"undo-{identity}")
+        if charged > 1 or back > 1:
+            faults.append(f"s{step}: charged {charged} times, paid back {back} times")
+        if back > charged:
+            faults.append(f"s{step}: paid back what was not charged")
+        if (charged > back) != (status is RunStatus.COMPLETED):
+            faults.append(f"s{step}: charged {charged}, paid back {back}, and the run is {status}")
+        if charged and back:
+            place[step] = (log.index(identity), log.index(f"undo-{identity}"))
+    if saga.serial:
+        undone = sorted(place, reverse=True)
+        backs = [place[step][1] for step in undone]
+        if backs != sorted(backs):
+            faults.append(f"undone in the wrong order: {place}")
+    expected = {RunStatus.FAILED} if saga.fails else {RunStatus.COMPLETED}
+    if status not in (expected | {RunStatus.CANCELLED} if saga.cancelled else expected):
+        faults.append(f"the run is {status}")
+    return faults
+
+
+async def seconds_to_consistent(ledger: Ledger, run: Run) -> float | None:
+    """From the moment at which undoing began to that at which the run was closed."""
+    events = await ledger.read_events(run.id)
+    begun = next((event.at for event in events if event.kind == "undo"), None)
+    closed = next(event.at for event in events if event.kind == "closed")
+    return None if begun is None else (closed - begun).total_seconds()
+
+
+async def campaign(
+    engine: Engine, folder: Path, effect: Effect, sagas: list[Saga], points: Sequence[str], *, within: int
+) -> list[str]:
+    queue = f"sagas-{effect}-{SEED}"
+    settings = Settings(home=folder, task_queue=queue, ledger_url=f"sqlite:///{folder / 'ledger.db'}")
+    ledger = Ledger.connect(settings.ledger)
+    await ledger.migrate()
+    await ledger.close()
+    async with downstream(folder) as address, await Client.connect(engine.address, settings=settings) as client:
+        crash = {"CRASH_EFFECT": effect.value, "CRASH_REFS": "own", "CRASH_ATTEMPTS": "1000", "CRASH_UNDO": "1"}
+        env = worker_env(engine.address, settings.ledger, queue, {"downstream": address}, **crash)
+        runs = [await client.start_plan(saga.plan, id=f"{queue}-{number}") for number, saga in enumerate(sagas)]
+        ended = asyncio.gather(*(run.result() for run in runs), return_exceptions=True)
+        cancels = [
+            asyncio.create_task(cancel_at_some_moment(run, number))
+            for number, (saga, run) in enumerate(zip(sagas, runs, strict=True))
+            if saga.cancelled
+        ]
+        died = await asyncio.wait_for(kill_until(ended, env, folder, points, within=within), LIMIT)
+        await asyncio.gather(*cancels)
+        log = await log_of(address)
+        faults = [
+            f"{saga}: {fault}"
+            for saga, run in zip(sagas, runs, strict=True)
+            for fault in await faults_of(saga, run, log)
+        ]
+        for run in runs:
+            faults += [f"{run.id}: {fault}" for fault in (await client.ledger.verify(run.id)).faults]
+        took = sorted(filter(None, [await seconds_to_consistent(client.ledger, run) for run in runs]))
+        charges = [ref for ref in log if not ref.startswith("undo-")]
+        print(
+            f"\n{effect:<11} {len(runs):>3} plans, {len(died):>3} kills at {len({*died})} points, {len(charges)} charges, "
+            f"{len(log) - len(charges)} paid back   violations {len(faults)}   from undoing to consistent: median "
+            f"{statistics.median(took):.1f} s, p99 {took[min(len(took) - 1, int(len(took) * 0.99))]:.1f} s   seed {SEED}"
+        )
+        return faults
+
+
+@pytest.mark.timeout(180)
+async def test_plans_that_fail_are_undone_as_a_whole_although_workers_die(engine: Engine, tmp_path: Path) -> None:
+    sagas = [Saga(steps=3, serial=serial, fails=fails) for serial in (True, False) for fails in (0, 3)]
+    points = ("K4 committed, no answer", "U4 committed, no answer", "U6 settled, unreported")
+    assert await campaign(engine, tmp_path, Effect.KEYED, sagas, points, within=2) == []
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(LIMIT + 120)
+@pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED])
+async def test_the_undo_campaign(engine: Engine, tmp_path: Path, effect: Effect) -> None:
+    assert await campaign(engine, tmp_path, effect, every_saga(8), POINTS * 3, within=12) == []
