@@ -28,6 +28,8 @@ from holdfast.contracts.errors import (
 from holdfast.contracts.limits import Limits
 from holdfast.contracts.model import Model
 from holdfast.contracts.pending import Pending
+from holdfast.contracts.plan import Plan
+from holdfast.contracts.plan_file import read_plan
 from holdfast.contracts.price import Price
 from holdfast.contracts.results import Event, Operation, RunResult, RunSummary, Undo
 from holdfast.contracts.tool import Tool, tool
@@ -66,6 +68,7 @@ __all__ = [
     "Operation",
     "Outcome",
     "Pending",
+    "Plan",
     "Price",
     "ProposedCall",
     "Rate",
@@ -85,6 +88,7 @@ __all__ = [
     "Undo",
     "ask",
     "compensation",
+    "read_plan",
     "tool",
 ]
 

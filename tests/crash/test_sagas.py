@@ -162,7 +162,13 @@ async def campaign(
     await ledger.migrate()
     await ledger.close()
     async with downstream(folder) as address, await Client.connect(engine.address, settings=settings) as client:
-        crash = {"CRASH_EFFECT": effect.value, "CRASH_REFS": "own", "CRASH_ATTEMPTS": "1000", "CRASH_UNDO": "1"}
+        crash = {
+            "CRASH_EFFECT": effect.value,
+            "CRASH_REFS": "own",
+            "CRASH_ATTEMPTS": "1000",
+            "CRASH_UNDO": "1",
+            "HOLDFAST_MAX_CONCURRENT_CALLS": "5",
+        }
         env = worker_env(engine.address, settings.ledger, queue, {"downstream": address}, **crash)
         runs = [await client.start_plan(saga.plan, id=f"{queue}-{number}") for number, saga in enumerate(sagas)]
         ended = asyncio.gather(*(run.result() for run in runs), return_exceptions=True)
@@ -202,4 +208,4 @@ async def test_plans_that_fail_are_undone_as_a_whole_although_workers_die(engine
 @pytest.mark.timeout(LIMIT + 120)
 @pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED])
 async def test_the_undo_campaign(engine: Engine, tmp_path: Path, effect: Effect) -> None:
-    assert await campaign(engine, tmp_path, effect, every_saga(8), POINTS * 3, within=12) == []
+    assert await campaign(engine, tmp_path, effect, every_saga(8), POINTS * 3, within=5) == []

@@ -223,7 +223,7 @@ def test_the_public_names_are_these() -> None:
         "Agent", "Backoff", "BackoffKind", "Cache", "Client", "Compensation", "ContractError", "DecisionRefused",
         "Deprecation", "Effect", "Endpoint", "EngineUnavailable", "Event",
         "HoldfastError", "Lane", "LedgerUnavailable", "Limits", "Model", "ModelError",
-        "Operation", "Outcome", "Pending", "Price", "ProposedCall", "Rate", "Run", "RunFailed", "RunIdTaken", "RunNotFound",
+        "Operation", "Outcome", "Pending", "Plan", "Price", "ProposedCall", "Rate", "Run", "RunFailed", "RunIdTaken", "RunNotFound",
         "RunResult", "RunStatus", "RunSummary", "Script", "SettingsError", "Tier", "Tool", "ToolContext", "ToolError", "Undo",
         "ask", "compensation", "tool",
     ]  # fmt: skip

@@ -1,0 +1,76 @@
+"""The examples do what they say."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from examples.onboarding.agent import office
+from examples.trip.agent import travel
+from sqlalchemy import text
+
+from holdfast import RunFailed, RunStatus, read_plan
+from holdfast.contracts.lint import check_agents
+from holdfast.contracts.plan_check import plan_faults
+from tests.conftest import OpenShop, until
+
+ROOT = Path(__file__).parents[2]
+FIRST_DAY = read_plan(ROOT / "examples/onboarding/onboarding.yaml")
+ADA = {"name": "Ada", "role": "engineer", "groups": ["all", "berlin", "chess"]}
+
+
+@pytest.mark.timeout(180)
+def test_a_trip_is_booked_as_a_whole_or_not_at_all_wherever_it_goes_wrong(tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "HOLDFAST_"))}
+    env = {**kept, "HOLDFAST_HOME": str(tmp_path)}
+    words = [sys.executable, "-m", "examples.trip"]
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    *stories, last = done.stdout.splitlines()
+    assert (done.returncode, len(stories)) == (0, 12), done.stdout + done.stderr
+    assert [story.startswith(("whole trip", "no trip")) for story in stories] == [True] * 12
+    assert last == "12 trips, counted in the services' own logs: 12 whole or none, 0 halves"
+
+
+def test_the_examples_have_no_faults() -> None:
+    trip = read_plan(ROOT / "examples/trip/trip.yaml")
+    assert plan_faults(trip, {tool.name: tool for tool in travel.tools}) == []
+    assert plan_faults(FIRST_DAY, {tool.name: tool for tool in office.tools}) == []
+    assert check_agents([travel, office]) == []
+
+
+@pytest.mark.parametrize("approve", [True, False])
+async def test_a_first_day_is_prepared_as_a_whole_and_waits_for_the_one_approval(shop: OpenShop, approve: bool) -> None:
+    desk = await shop(office)
+    run = await desk.client.start_plan(FIRST_DAY, ADA, id=f"first-day-{uuid.uuid4()}")
+
+    async def waiting() -> str:
+        return "".join(one.operation for one in (await run.state()).waiting)
+
+    async def directory() -> list[tuple[str, str]]:
+        query = text("SELECT kind, detail FROM directory WHERE person = 'Ada' ORDER BY kind, detail")
+        return [(row[0], row[1]) for row in await desk.ledger.database.read(lambda one: one.execute(query).all())]
+
+    operation = await until(waiting)
+    given = [
+        ("account", ""), ("group", "all"), ("group", "berlin"), ("group", "chess"), ("laptop", "for a new engineer"), ("mailbox", ""),
+    ]  # fmt: skip
+    assert await directory() == given
+    await run.decide(operation, approve=approve, by="grace")
+    if approve:
+        result = await asyncio.wait_for(run.result(), 30)
+        assert (result.status, result.text) == (RunStatus.COMPLETED, "Ada is ready to start")
+        assert await directory() == [("account", ""), ("admin", ""), *given[1:]]
+    else:
+        with pytest.raises(RunFailed):
+            await asyncio.wait_for(run.result(), 30)
+        assert await directory() == []
+
+
+async def test_who_is_no_engineer_gets_no_laptop_and_nobody_is_asked(shop: OpenShop) -> None:
+    desk = await shop(office)
+    run = await desk.client.start_plan(FIRST_DAY, {**ADA, "role": "cook", "groups": []}, id=f"first-day-{uuid.uuid4()}")
+    assert (await asyncio.wait_for(run.result(), 30)).text == "Ada is ready to start"
+    assert [one.tool for one in await run.operations()] == ["create_account", "create_mailbox"]
