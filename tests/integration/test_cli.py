@@ -48,7 +48,8 @@ async def open_account(name: str) -> str:
 banker = Agent(name="banker", model=Script([ask("open_account", name="ada"), ask("open_account", name="bob"), "Open."]),
                instructions="Open accounts.", tools=[open_account])
 greeter = Agent(name="greeter", model=Script(["Hello."]), instructions="Greet.")
-office = [clerk, banker, greeter]
+town = Agent(name="town", tools=[open_account, send_letter])
+office = [clerk, banker, greeter, town]
 '''
 
 
@@ -178,6 +179,47 @@ async def test_a_run_is_rolled_back_by_command_and_what_is_stuck_is_found_and_fr
     await until(undone, seconds=40)
     assert (await office("ledger", "verify", "accounts")).returncode == 0
     assert "undone" in (await office("show", "accounts")).stdout
+
+
+PLAN = """
+name: move
+agent: town
+request: {names: array}
+steps:
+  accounts:
+    tool: open_account
+    with: {name: "${item}"}
+    for_each: "${request.names}"
+output: "moved ${steps.accounts.result}"
+"""
+
+
+async def test_a_plan_is_checked_drawn_and_carried_out(office: Office) -> None:
+    (office.folder / "move.yaml").write_text(PLAN)
+    (office.folder / "bad.yaml").write_text(PLAN.replace("open_account", "rob_bank"))
+    assert (await office("plan", "check", "move.yaml", "office:office")).stdout == "no fault\n"
+    bad = await office("plan", "check", "bad.yaml", "office:office")
+    assert (bad.returncode, "'rob_bank', which the agent does not have" in bad.stdout) == (1, True)
+    wrong = await office("plan", "check", "move.yaml", "office:office", "--agent", "nobody")
+    assert (wrong.returncode, "in the name of 'nobody'" in wrong.stderr) == (4, True)
+    assert (await office("plan", "draw", "move.yaml")).stdout.startswith("flowchart TD\n")
+    assert (await office("plan", "draw", "move.yaml", "--svg", "move.svg")).returncode == 0
+    assert (office.folder / "move.svg").read_text().startswith("<svg ")
+    done = await office("plan", "run", "move.yaml", "--request", '{"names": ["ada", "bob"]}', "--id", "moved")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, 'moved ["ada", "bob"]')
+    refused = await office("plan", "run", "bad.yaml", "--request", '{"names": []}', "--id", "robbed")
+    assert (refused.returncode, "'rob_bank', which the agent does not have" in refused.stderr) == (1, True)
+    for words, told in (("{}", "it lacks 'names'"), ("[1]", "is no JSON object"), ("{", "can't be read")):
+        refused = await office("plan", "run", "move.yaml", "--request", words)
+        assert (refused.returncode in {3, 4}, told in refused.stderr) == (True, True), refused.stderr
+    await office("rollback", "moved", "--by", "ada")
+    (office.folder / "permitted").touch()
+
+    async def undone() -> bool:
+        [shown] = await office.json("show", "moved")
+        return [one["undone"] for one in shown["undo"]] == [True, True]
+
+    await until(undone, seconds=40)
 
 
 async def test_the_ledger_is_verified_against_temporal_and_erased(office: Office) -> None:

@@ -22,6 +22,7 @@ from holdfast import (
     Lane,
     Limits,
     Pending,
+    Plan,
     Run,
     RunFailed,
     Script,
@@ -92,6 +93,18 @@ async def develop(n: int) -> int | Pending:
     return Pending(reference=str(n))
 
 
+@tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
+async def listed(n: int) -> list[int]:
+    """List."""
+    return list(range(n))
+
+
+@tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y", attempts=1)
+async def fail(n: int) -> int:
+    """Fail."""
+    raise ToolError("no", happened="no")
+
+
 refused: list[int] = []
 
 
@@ -151,7 +164,24 @@ async def steer(run: Run) -> None:
     await run.cancel()
 
 
-Script_ = list[Step]
+async def approve(run: Run) -> None:
+    """Approve the one call that waits."""
+    while not (waiting := (await run.state()).waiting):
+        await asyncio.sleep(0.05)
+    await run.decide(waiting[0].operation, approve=True, by="ada")
+
+
+def planned(name: str, **steps: Any) -> Plan:
+    """A plan in the name of the agent of its case."""
+    return Plan.model_validate({"name": name, "agent": name, "steps": steps})
+
+
+def calling(name: str, n: Any, *after: str, **more: Any) -> dict[str, Any]:
+    """A step."""
+    return {"tool": name, "with": {"n": n}, "depends_on": after, **more}
+
+
+Script_ = list[Step] | Plan
 CASES: dict[str, tuple[Script_, Callable[[Run], Awaitable[None]], dict[str, Any]]] = {
     "answer": (["Hello."], nothing, {}),
     "parallel": ([[ask("look", n=1), ask("look", n=2), ask("nope")], "done"], nothing, {}),
@@ -168,6 +198,36 @@ CASES: dict[str, tuple[Script_, Callable[[Run], Awaitable[None]], dict[str, Any]
     ),
     "undone": ([[ask("make", n=1), ask("make", n=2)], ask("make", n=3)], unblock, {}),
     "failed": ([ask("look", n=1)], nothing, {}),
+    "rolled-back": (
+        [ask("make", n=1), ask("savepoint", name="s"), ask("make", n=3), ask("roll_back", to="s"), "done"],
+        nothing,
+        {},
+    ),
+    "plan": (
+        planned(
+            "plan",
+            first=calling("look", 1),
+            all=calling("listed", 3),
+            each=calling("look", "${item}", for_each="${steps.all.result}", parallel=2),
+            other=calling("fail", 1, "first", on_failure="instead", retries=1),
+            instead=calling("look", 3),
+            race={"first_of": [{"tool": "make", "with": {"n": 4}}, {"tool": "glance", "with": {"n": 4}}]},
+            last=calling("make", 5, "each", "other", "race", when="steps.first.result == 1"),
+        ),
+        nothing,
+        {"continue_after_turns": 2},
+    ),
+    "plan-undone": (
+        planned(
+            "plan-undone",
+            one=calling("make", 1),
+            two=calling("make", 3, "one"),
+            paid=calling("pay", 1, "two", stands=True),
+            no=calling("fail", 1, "paid"),
+        ),
+        approve,
+        {},
+    ),
     "limited": ([ask("look", n=n) for n in range(9)], nothing, {}),
 }
 
@@ -186,9 +246,10 @@ async def record(version: str, wanted: Collection[str]) -> None:
                 Agent(
                     name=name,
                     instructions="Record.",
-                    model=Script(script),
-                    tools=[look, glance, pay, send, wait, develop, make],
+                    model=Script([] if isinstance(script, Plan) else script),
+                    tools=[look, glance, pay, send, wait, develop, make, listed, fail],
                     limits=Limits(turns=6, tokens=10**6),
+                    savepoints=True,
                 )
                 for name, (script, _, _) in cases.items()
             ]
@@ -196,8 +257,11 @@ async def record(version: str, wanted: Collection[str]) -> None:
                 make_worker(temporal, make_boundary(agents, ledger, settings), settings),
                 await Client.connect(embedded.engine.address, settings=settings) as client,
             ):
-                for name, (_, visit, options) in cases.items():
-                    run = await client.start(name, "Go", id=name, **options)
+                for name, (script, visit, options) in cases.items():
+                    if isinstance(script, Plan):
+                        run = await client.start_plan(script, id=name, **options)
+                    else:
+                        run = await client.start(name, "Go", id=name, **options)
                     await visit(run)
                     with contextlib.suppress(RunFailed):
                         await run.result()

@@ -12,12 +12,14 @@ from temporalio.workflow import NondeterminismError
 
 from holdfast.workers.worker import sandboxed_runner
 from holdfast.workflows.agent_run import AgentRun
+from holdfast.workflows.plan_run import PlanRun
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 
 
 def replayer() -> Replayer:
-    return Replayer(workflows=[AgentRun], workflow_runner=sandboxed_runner(), data_converter=pydantic_data_converter)
+    workflows = [AgentRun, PlanRun]
+    return Replayer(workflows=workflows, workflow_runner=sandboxed_runner(), data_converter=pydantic_data_converter)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ GAP_X, GAP_Y, EDGE = 30, 56, 20
 STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#1f2933}.tool{font-size:11px;fill:#52606d}"
     "rect{fill:#f5f7fa;stroke:#3e4c59;rx:8}.spare rect{stroke-dasharray:5 4}"
-    "path{fill:none;stroke:#3e4c59;stroke-width:1.4}.spare{stroke-dasharray:5 4}"
+    "path{fill:none;stroke:#3e4c59;stroke-width:1.4}marker path{fill:#3e4c59}.spare{stroke-dasharray:5 4}"
     "@media(prefers-color-scheme:dark){text{fill:#e4e7eb}.tool{fill:#9aa5b1}rect{fill:#1f2933;stroke:#9aa5b1}path{stroke:#9aa5b1}"
     "marker path{fill:#9aa5b1}}"
 )
@@ -105,7 +105,7 @@ def _told(step: Step) -> list[str]:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 30 else f"{text[:29]}…"
+    return text if len(text) <= 27 else f"{text[:26]}…"
 
 
 def _class(*, spare: bool) -> str:

@@ -55,6 +55,7 @@ def check(
 def draw(
     file: File,
     svg: Annotated[Path | None, typer.Option(help="Write an SVG image there; `-` prints it.")] = None,
+    json: Json = False,
 ) -> None:
     """Draw a plan: as a Mermaid flowchart, or with --svg as an image."""
 
@@ -62,6 +63,9 @@ def draw(
         return read_plan(file)
 
     plan = run_async(go())
+    if json:
+        print_json({"mermaid": as_mermaid(plan), "svg": as_svg(plan)})
+        return
     picture = as_mermaid(plan) if svg is None else as_svg(plan)
     if svg is None or str(svg) == "-":
         typer.echo(picture, nl=False)
