@@ -9,6 +9,7 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from holdfast.activities.plans import Plans
 from holdfast.activities.result_cache import ResultCache
 from holdfast.activities.transcripts import Transcripts
 from holdfast.contracts.effects import Outcome
@@ -41,6 +42,7 @@ class Boundary:
     gateway_url: str = ""
     """Where others post callbacks to."""
     transcripts: Transcripts = field(default_factory=Transcripts)
+    plans: Plans = field(default_factory=Plans)
 
     @cached_property
     def http(self) -> "Upstreams":

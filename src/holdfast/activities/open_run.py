@@ -71,6 +71,7 @@ async def close_run(boundary: Boundary, close: CloseInput) -> RunClosed:
     """Write down how the run ended; the totals are the ledger's."""
     run_id = run_id_of_this_activity()
     boundary.transcripts.drop(run_id)
+    boundary.plans.drop(run_id)
     try:
         execution = activity.info().workflow_run_id or ""
         run, anchor = await patiently(lambda: boundary.ledger.close_run(run_id, close, execution=execution))

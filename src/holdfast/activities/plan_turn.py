@@ -14,15 +14,18 @@ from holdfast.activities.boundary import Boundary, run_id_of_this_activity
 from holdfast.activities.gate import Gate
 from holdfast.activities.open_run import open_run
 from holdfast.activities.patience import patiently
+from holdfast.activities.plans import Planned
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.conditions import ConditionFailed, holds
+from holdfast.contracts.effects import Outcome
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunNotFound
 from holdfast.contracts.messages import Message, Text, ToolCall
 from holdfast.contracts.plan import GO_ON, Plan, Step, require_request
 from holdfast.contracts.plan_check import plan_faults
-from holdfast.contracts.references import Reference, Unbound, fill_in, follow
+from holdfast.contracts.references import Reference, Unbound, fill_in, follow, steps_in
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import (
+    CallResult,
     OpenedPlan,
     OpenInput,
     PlanStep,
@@ -75,27 +78,58 @@ def _seen(plan: Plan, step_id: str) -> PlanStep:
 
 async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:
     """Settle the calls of the steps that are ready; without any, what the plan returns. A settled turn returns what it settled."""
-    run_id = run_id_of_this_activity()
-    steps = {ask.step for ask in turn.asks}
+    run_id, execution = run_id_of_this_activity(), activity.info().workflow_run_id or ""
     try:
-        context = await patiently(lambda: boundary.ledger.read_plan_context(run_id, turn.turn, steps))
+        planned = await _planned(boundary, run_id)
+        context = await _context(boundary, run_id, execution, turn, planned.plan)
     except (LedgerConflict, RunNotFound) as error:
         raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
-    if context.settled is not None:
-        return context.settled
     agent = boundary.registry.agents.get(context.run.agent)
     if agent is None:
         message = f"this worker does not serve agent {context.run.agent!r}: another one must take the turn"
         raise ApplicationError(message, type=ErrorCode.AGENT_UNKNOWN)
-    new = _Turn(agent, context).settlement(turn)
+    new = _Turn(agent, planned, context).settlement(turn)
     try:
+        # A turn that was settled before stands: what was made of it here is dropped.
         result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
     except LedgerConflict as error:
         raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
-    if mine and new.calls:
-        execution = activity.info().workflow_run_id or ""
+    if mine:
         boundary.transcripts.put(context.run, execution, new, (new.message,), lambda _: Tool.result_limit)
     return result
+
+
+async def _planned(boundary: Boundary, run_id: str) -> Planned:
+    """The plan of a run, which never changes."""
+    kept = boundary.plans.get(run_id)
+    if kept is None:
+        told, request = await patiently(lambda: boundary.ledger.read_plan(run_id))
+        kept = Planned(plan=Plan.model_validate(told), request=request)
+        boundary.plans.put(run_id, kept)
+    return kept
+
+
+async def _context(boundary: Boundary, run_id: str, execution: str, turn: PlanTurnInput, plan: Plan) -> PlanContext:
+    """What the turn needs of the ledger: nothing, where this process has settled the one before and no result is referred to."""
+    steps = [plan.steps[ask.step] for ask in turn.asks]
+    needed = frozenset[str]().union(*(step.refers_to for step in steps)) if steps else steps_in(plan.output)
+    needed |= {plan.steps[one].instead for one in needed if plan.steps[one].instead}
+    intents = any(tool.same_intent for versions in boundary.registry.tools.values() for tool in versions)
+    kept = boundary.transcripts.get(run_id, turn.turn, execution)
+    if kept is not None and not needed and not intents:
+        return PlanContext(run=kept.run, results={}, intents=set())
+    return await patiently(lambda: boundary.ledger.read_plan_context(run_id, needed, intents=intents))
+
+
+async def and_then(boundary: Boundary, turn: PlanTurnInput, result: CallResult) -> CallResult:
+    """Settle the turn that follows a call, if it has succeeded; where that fails, the workflow does it."""
+    if result.outcome is not Outcome.SUCCEEDED or result.pending or result.waiting:
+        return result
+    try:
+        return result.model_copy(update={"next": await plan_turn(boundary, turn)})
+    except ApplicationError as error:
+        log.warning("the turn that follows was not settled on the way", error=error.message)
+        return result
 
 
 @dataclass
@@ -103,13 +137,14 @@ class _Turn:
     """The steps of one turn, as they are given what they need."""
 
     agent: Agent
+    planned: Planned
     context: PlanContext
     calls: list[ToolCall] = field(default_factory=list[ToolCall])
     asked: list[AskedCall] = field(default_factory=list[AskedCall])
     notes: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
-        self.plan = Plan.model_validate(self.context.plan)
+        self.plan, self.request = self.planned.plan, self.planned.request
         self.tools = {tool.name: tool for tool in self.agent.tools}
         self.gate = Gate(self.agent, self.tools, self.context.run, self.context.intents, closed="")
 
@@ -175,7 +210,7 @@ class _Turn:
     def _value(self, reference: Reference, item: Any, place: int) -> Any:
         match reference.root:
             case "request":
-                return follow(self.context.request, reference)
+                return follow(self.request, reference)
             case "item":
                 return follow(item, reference)
             case "index":
@@ -203,7 +238,7 @@ class _Turn:
     def _speaks_of(self, step: Step) -> Mapping[str, Any]:
         """What a condition is decided by."""
         steps = {name: self._state_of(name) for name in step.mentions}
-        return {"request": self.context.request, "steps": steps}
+        return {"request": self.request, "steps": steps}
 
     def _state_of(self, step_id: str) -> dict[str, Any]:
         found = self.context.results.get(step_id, StepResults())

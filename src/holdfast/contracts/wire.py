@@ -259,6 +259,8 @@ class CallInput(Wire):
     digest: str
     look: int = 0
     """Which look this is at work that an earlier execution left pending; 0 for none."""
+    then: "PlanTurnInput | None" = None
+    """Of a plan, where nothing else goes on: the turn that follows if the call succeeds, so that it is settled on the way."""
 
 
 class CallResult(Wire):
@@ -271,6 +273,8 @@ class CallResult(Wire):
     """Its work goes on elsewhere: look again after so many seconds, or when woken. 0 if it has ended."""
     background: bool = False
     """The model has a receipt for it and goes on meanwhile. Its end is news, for a later turn."""
+    next: "TurnResult | None" = None
+    """The turn that followed, if it was settled on the way."""
     anchor: Anchor = (0, "")
 
 
@@ -454,5 +458,5 @@ class RunState(Wire):
     """Calls that could not be undone."""
 
 
-for _model in (Carried, PlanCarried, PlanRequest, OpenedPlan, TurnResult):
+for _model in (Carried, PlanCarried, PlanRequest, OpenedPlan, TurnResult, CallInput, CallResult, Job):
     _model.model_rebuild()

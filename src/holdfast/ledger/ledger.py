@@ -164,9 +164,9 @@ class Ledger:
         """The plan of a run, and what it was given; see `plans.read_plan`."""
         return await self._read(plans.read_plan, run_id)
 
-    async def read_plan_context(self, run_id: str, turn: int, steps: Collection[str]) -> PlanContext:
+    async def read_plan_context(self, run_id: str, steps: Collection[str], *, intents: bool) -> PlanContext:
         """What a turn of a plan needs to know; see `plans.read_plan_context`."""
-        return await self._read(plans.read_plan_context, run_id, turn, steps)
+        return await self._read(plans.read_plan_context, run_id, steps, intents=intents)
 
     async def record_said(self, run_id: str, said_id: str, text: str) -> Said:
         """Write down what the user says during a run."""

@@ -9,14 +9,10 @@ from sqlalchemy import Connection, and_, or_, select
 
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.errors import LedgerConflict
-from holdfast.contracts.plan import Plan
-from holdfast.contracts.references import steps_in
-from holdfast.contracts.wire import TurnResult
 from holdfast.ledger.entries import find
 from holdfast.ledger.runs import RunRow, read_run
 from holdfast.ledger.tables import entries, operations
 from holdfast.ledger.transcript import read_intents
-from holdfast.ledger.turns import read_turn_result
 
 
 @dataclass(kw_only=True)
@@ -36,15 +32,10 @@ class StepResults:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanContext:
-    """Everything a turn of a plan needs to know, read in one go."""
+    """What a turn of a plan needs to know of the run, read in one go."""
 
     run: RunRow
-    settled: TurnResult | None
-    """The turn was settled before: this is its result."""
-    plan: dict[str, Any]
-    request: dict[str, Any]
     results: dict[str, StepResults]
-    """Of every step that those of this turn refer to, and of what was taken instead of them."""
     intents: set[str]
 
 
@@ -88,25 +79,14 @@ def read_step_results(connection: Connection, run_id: str, steps: Collection[str
     return found
 
 
-def read_plan_context(connection: Connection, run_id: str, turn: int, steps: Collection[str]) -> PlanContext:
-    """What `plan_turn` needs for some steps; without any, for what the plan returns.
+def read_plan_context(connection: Connection, run_id: str, steps: Collection[str], *, intents: bool) -> PlanContext:
+    """What `plan_turn` needs: the run, and the results of some steps.
 
     Raises:
         RunNotFound: There is no such run.
-        LedgerConflict: The run carries out no plan.
     """
-    run = read_run(connection, run_id)
-    told, request = read_plan(connection, run_id)
-    plan = Plan.model_validate(told)
-    needed = (
-        steps_in(plan.output) if not steps else frozenset[str]().union(*(plan.steps[one].refers_to for one in steps))
-    )
-    needed |= {plan.steps[one].instead for one in needed if plan.steps[one].instead}
     return PlanContext(
-        run=run,
-        settled=read_turn_result(connection, run_id, turn, run.branches),
-        plan=told,
-        request=request,
-        results=read_step_results(connection, run_id, needed),
-        intents=read_intents(connection, run_id),
+        run=read_run(connection, run_id),
+        results=read_step_results(connection, run_id, steps),
+        intents=read_intents(connection, run_id) if intents else set(),
     )

@@ -17,7 +17,7 @@ from holdfast.activities.call_tool import call_tool
 from holdfast.activities.decide import fence, record_decision
 from holdfast.activities.model_turn import model_turn
 from holdfast.activities.open_run import close_run, open_run
-from holdfast.activities.plan_turn import open_plan, plan_turn
+from holdfast.activities.plan_turn import and_then, open_plan, plan_turn
 from holdfast.activities.read_result import read_result
 from holdfast.activities.savepoints import roll_back, savepoint
 from holdfast.activities.undo import begin_undo, compensate
@@ -148,7 +148,8 @@ def _tools(boundary: Boundary) -> list[ToolVersions]:
 def _tool_activity(boundary: Boundary, versions: ToolVersions) -> Callable[..., Any]:
     @activity.defn(name=versions.newest.name)
     async def run(call: CallInput) -> CallResult:
-        return await call_tool(boundary, versions, call)
+        result = await call_tool(boundary, versions, call)
+        return result if call.then is None else await and_then(boundary, call.then, result)
 
     return run
 

@@ -86,6 +86,15 @@ class Board:
             asks.append(ask)
         return tuple(asks)
 
+    def foresee(self, step_id: str) -> tuple[StepAsk, ...] | None:
+        """What would be ready if the one call under way succeeded; empty if the plan was over then, None if neither."""
+        then = Board(tuple(self._steps.values()), self.progress, self._again)
+        for one, other in zip(self._progress.values(), then._progress.values(), strict=True):
+            other.under_way = one.under_way
+        then.call_ended(step_id, succeeded=True)
+        asks = then.ready()
+        return asks if asks or then.over else None
+
     def asked(self, ask: StepAsk, told: StepAsked) -> None:
         """What became of asking: the step is skipped, or so many calls of it are under way."""
         progress = self._progress[ask.step]

@@ -29,8 +29,10 @@ with workflow.unsafe.imports_passed_through():
         Head,
         Job,
         Opened,
+        PlanTurnInput,
         RecordDecision,
         Resolution,
+        TurnResult,
     )  # fmt: skip
 
 
@@ -72,6 +74,8 @@ class Calls:
         """Of the turn's calls that were carried out."""
         self.refused_pivot = ""
         """The turn's call that would have committed the job, if a person refused it."""
+        self.followed: TurnResult | None = None
+        """The turn that was settled on the way by the call that came to its end last."""
 
     def cancel(self) -> None:
         """Start no further call, and ask those under way to stop."""
@@ -139,14 +143,17 @@ class Calls:
         for error in filter(None, ended):
             raise error
 
-    async def carry_out_one(self, head: Head, index: int, turn: int, opened: Opened) -> Outcome | None:
+    async def carry_out_one(
+        self, head: Head, index: int, turn: int, opened: Opened, then: PlanTurnInput | None = None
+    ) -> Outcome | None:
         """One call of a turn beside others, until it is settled: what became of it, None if it was not carried out.
 
-        Calls with the same conflict come one after the other. The end of work that goes on elsewhere is waited for.
+        Calls with the same conflict come one after the other. The end of work that goes on elsewhere is waited for. The turn `then`
+        is settled on the way if the call succeeds, and found under `followed`; or it is not.
         """
         self._unsettled.add(head.id)
         self._people.expect([head])
-        call = CallInput(id=head.id, turn=turn, index=index, digest=head.digest)
+        call = CallInput(id=head.id, turn=turn, index=index, digest=head.digest, then=then)
         async with self._in_turn.setdefault(head.conflict or head.id, asyncio.Lock()):
             try:
                 result = await self._begin(head, call, opened)
@@ -258,6 +265,7 @@ class Calls:
         try:
             with self._clock.working():
                 result: CallResult = await handle
+                self.followed = result.next
                 return result
         except (FailureError, asyncio.CancelledError) as error:
             # Temporal says that it failed; only the ledger knows what happened.

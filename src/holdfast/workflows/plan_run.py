@@ -71,6 +71,8 @@ class PlanRun(Steered):
         self._stirred = False
         """Something has ended since it was last looked what is ready."""
         self._end: Ending | None = None
+        self._foreseen: TurnResult | None = None
+        """The next turn, if the call before it has settled it on its way. It must be taken as it is."""
 
     @workflow.run
     async def run(self, request: Any) -> RunClosed:
@@ -109,7 +111,7 @@ class PlanRun(Steered):
         """Ask for what is ready until nothing is left, something fails that nothing makes up for, or the run is ended."""
         while self._end is None and await self._may_go_on():
             self._stirred = False
-            if self._must_continue_as_new():
+            if self._foreseen is None and self._must_continue_as_new():
                 await self._continue_as_new()
             if limit := limit_reached(self._opened.limits, Used(work_seconds=self._clock.seconds)):
                 self._give_up(Ending(status=RunStatus.LIMIT_REACHED, limit=limit))
@@ -124,6 +126,7 @@ class PlanRun(Steered):
 
     async def _ask(self, asks: tuple[StepAsk, ...]) -> None:
         result = await self._take_turn(asks)
+        alone = not self._under_way and len(result.heads) == 1
         places = iter(enumerate(result.heads))
         for ask, told in zip(asks, result.asked, strict=True):
             heads = [next(places) for _ in range(told.heads)]
@@ -132,35 +135,42 @@ class PlanRun(Steered):
             if told.fault:
                 self._fail(ask.step, told.fault)
             elif heads:
-                self._begin(ask, heads)
+                self._begin(ask, heads, alone=alone and len(asks) == 1)
 
     async def _take_turn(self, asks: tuple[StepAsk, ...]) -> TurnResult:
+        """Settle the next turn; the one call that was under way may have done that on its way."""
         self._turn += 1
         self._turns_here += 1
-        given = PlanTurnInput(turn=self._turn, asks=asks)
-        self._asking = True
-        try:
-            with self._clock.working():
-                result: TurnResult = await workflow.execute_local_activity(
-                    names.PLAN_TURN, given, result_type=TurnResult, **options.booking()
-                )
-        finally:
-            self._asking = False
+        result, self._foreseen = self._foreseen, None
+        if result is None:
+            self._asking = True
+            try:
+                with self._clock.working():
+                    result = await workflow.execute_local_activity(
+                        names.PLAN_TURN,
+                        PlanTurnInput(turn=self._turn, asks=asks),
+                        result_type=TurnResult,
+                        **options.booking(),
+                    )
+            finally:
+                self._asking = False
         self._spent = self._spent.model_copy(
             update={"turns": self._spent.turns + 1, "calls": self._spent.calls + result.calls}
         )
         return result
 
-    def _begin(self, ask: StepAsk, heads: list[tuple[int, Head]]) -> None:
-        """Carry out the calls of a step beside everything else."""
+    def _begin(self, ask: StepAsk, heads: list[tuple[int, Head]], *, alone: bool) -> None:
+        """Carry out the calls of a step beside everything else. One that is alone settles on its way what follows it."""
         step, turn = self._board[ask.step], self._turn
         with workflow.create_event_group(step.id).scope():
             if step.ways > 1:
                 self._start(self._race(ask, heads, turn))
                 return
+            asks = self._board.foresee(step.id) if alone else None
+            then = None if asks is None else PlanTurnInput(turn=turn + 1, asks=asks)
             for number, (index, head) in enumerate(heads):
                 one = StepAsk(step=step.id, first=ask.first + number, retry=ask.retry)
-                self._start(self._call(one, head, index, turn))
+                self._start(self._call(one, head, index, turn, then))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -174,9 +184,11 @@ class PlanRun(Steered):
             # A bug must end the run, not vanish in its task.
             self._give_up(Ending(status=RunStatus.FAILED, reason=f"{type(error).__name__}: {error}"))
 
-    async def _call(self, ask: StepAsk, head: Head, index: int, turn: int) -> None:
+    async def _call(self, ask: StepAsk, head: Head, index: int, turn: int, then: PlanTurnInput | None) -> None:
         """One call of a step."""
-        outcome = await self._calls.carry_out_one(head, index, turn, self._opened)
+        outcome = await self._calls.carry_out_one(head, index, turn, self._opened, then)
+        if then is not None and outcome is Outcome.SUCCEEDED:
+            self._foreseen = self._calls.followed
         self._committed = self._committed or (head.pivot and outcome is Outcome.SUCCEEDED)
         if outcome is Outcome.FAILED and not self._over and ask.retry < self._retries(ask.step):
             await self._wait(ask.retry)
