@@ -189,8 +189,9 @@ async def campaign(
             filter(None, [await seconds_to_consistent(client.ledger, run, [at for _, at in died]) for run in runs])
         )
         charges = [ref for ref in log if not ref.startswith("undo-")]
+        points_hit = len({point for point, _ in died})
         print(
-            f"\n{effect:<11} {len(runs):>3} plans, {len(died):>3} kills at {len({point for point, _ in died})} points, {len(charges)} charges, "
+            f"\n{effect:<11} {len(runs):>3} plans, {len(died):>3} kills at {points_hit} points, {len(charges)} charges, "
             f"{len(log) - len(charges)} paid back   violations {len(faults)}   from undoing, or the last kill, to consistent: median "
             f"{statistics.median(took):.1f} s, p99 {took[min(len(took) - 1, int(len(took) * 0.99))]:.1f} s   seed {SEED}"
         )

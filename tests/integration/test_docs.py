@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from docs.build import broken_links
 from typer.testing import CliRunner
 
-from holdfast import Agent, Client
+from holdfast import Agent, Client, Plan
 from holdfast.client.cli.app import app
 from holdfast.contracts.errors import SettingsError
 from holdfast.contracts.upstream import OAuth2
@@ -18,7 +19,7 @@ from holdfast.settings import load_settings
 from tests.conftest import OpenShop, outcomes, until
 
 ROOT = Path(__file__).parents[2]
-SAID = ("README.md", "docs/guide.md", "docs/http.md", "docs/undo.md")
+SAID = ("README.md", "docs/guide.md", "docs/http.md", "docs/undo.md", "docs/plans.md")
 PAGES = {(ROOT / page).name: (ROOT / page).read_text() for page in SAID}
 
 
@@ -94,13 +95,25 @@ def test_the_agent_of_the_page_on_undo_is_a_valid_one() -> None:
     assert "cancelled" in names["traveller"].undo_on
 
 
+async def test_the_plan_of_the_page_on_plans_runs_as_it_says(shop: OpenShop) -> None:
+    [plan] = re.findall(r"```yaml\n(.*?)```", PAGES["plans.md"], re.DOTALL)
+    agent, start = python("plans.md")
+    names: dict[str, Any] = {}
+    exec(compile(agent, "snippet", "exec"), names)
+    desk = await shop(names["stock"])
+    exec(compile(start, "snippet", "exec"), names)
+    result = await names["reorder"](desk.client, Plan.model_validate(yaml.safe_load(plan)))
+    assert result.output == {"ordered": ["bolts", "nuts"], "note": "bolts and nuts are on their way"}
+    assert [one.tool for one in result.operations] == ["list_missing", "order", "order", "announce"]
+
+
 def test_every_link_leads_somewhere() -> None:
     assert broken_links() == []
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_holdfast_command_exists(page: str) -> None:
-    groups = ("ledger", "tools")
+    groups = ("ledger", "plan", "tools")
     for words in re.findall(r"`?\bholdfast ([a-z]+)(?: ([a-z]+))?", PAGES[page]):
         command = [word for word in words if word] if words[0] in groups else [words[0]]
         if command[0] == "import":
