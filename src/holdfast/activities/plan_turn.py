@@ -22,18 +22,10 @@ from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunNotFound
 from holdfast.contracts.messages import Message, Text, ToolCall
 from holdfast.contracts.plan import GO_ON, Plan, Step, require_request
 from holdfast.contracts.plan_check import plan_faults
+from holdfast.contracts.plan_steps import PlanStep, PlanTurnInput, StepAsk, StepAsked
 from holdfast.contracts.references import Reference, Unbound, fill_in, follow, steps_in
 from holdfast.contracts.tool import Tool
-from holdfast.contracts.wire import (
-    CallResult,
-    OpenedPlan,
-    OpenInput,
-    PlanStep,
-    PlanTurnInput,
-    StepAsk,
-    StepAsked,
-    TurnResult,
-)
+from holdfast.contracts.wire import CallResult, OpenedPlan, OpenInput, TurnResult
 from holdfast.ledger import AskedCall, NewTurn, PlanContext, StepResults
 from holdfast.ledger.plans import call_id
 

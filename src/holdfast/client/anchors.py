@@ -4,7 +4,7 @@ from pydantic import BaseModel, ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
-from holdfast.contracts.wire import Anchor
+from holdfast.contracts.wire_model import Anchor
 
 MARKER_DATA = "data"
 

@@ -4,28 +4,12 @@ Everything here ends up in workflow history, so it holds decisions and reference
 have their default value are not written. A new field always has a default, so that old histories can be read.
 """
 
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from typing import Literal
 
 from holdfast.contracts.effects import Effect, Lane, Outcome, RunStatus, Verdict
 from holdfast.contracts.limits import Limits, Used
-
-
-class Wire(BaseModel):
-    """A frozen value whose defaults are not written."""
-
-    model_config = ConfigDict(frozen=True)
-
-    @model_serializer(mode="wrap")
-    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields = type(self).model_fields
-        written = handler(self)
-        return {k: v for k, v in written.items() if k in fields and getattr(self, k) != fields[k].default}
-
-
-Anchor = tuple[int, str]
-"""(sequence, first 8 characters of the hash) of a ledger entry: Temporal's history anchors the chain with it."""
+from holdfast.contracts.plan_steps import PlanProgress, PlanStep, PlanTurnInput, StepAsk, StepAsked
+from holdfast.contracts.wire_model import Anchor, Wire
 
 
 class Said(Wire):
@@ -147,39 +131,9 @@ class TurnResult(Wire):
     jobs: tuple[str, ...] = ()
     """The background operations whose end the model was told in this turn."""
     branch: int = 0
-    asked: "tuple[StepAsked, ...]" = ()
+    asked: tuple[StepAsked, ...] = ()
     """Of a plan: what became of the steps that were asked for. Their heads are in the same order."""
     anchor: Anchor = (0, "")
-
-
-class PlanStep(Wire):
-    """What a plan's workflow sees of a step: enough to decide and schedule, never the arguments."""
-
-    id: str
-    after: tuple[str, ...] = ()
-    """The steps that must have ended before."""
-    any_of: tuple[str, ...] = ()
-    """Of those, the ones of which the first success is enough."""
-    each: bool = False
-    parallel: int = 1
-    ways: int = 1
-    retries: int = 0
-    go_on: bool = False
-    """If it fails, the plan goes on without its result."""
-    instead: str = ""
-    """The step that is taken if it fails."""
-    owner: str = ""
-    """The step instead of which it is taken, if it is an alternative."""
-
-
-class PlanProgress(Wire):
-    """How far one step has come, as a plan's run takes it along."""
-
-    id: str
-    state: str = ""
-    next: int = 0
-    total: int = 0
-    failed: int = 0
 
 
 class PlanCarried(Wire):
@@ -188,7 +142,7 @@ class PlanCarried(Wire):
     opened: "Opened"
     steps: tuple[PlanStep, ...]
     progress: tuple[PlanProgress, ...] = ()
-    again: "tuple[StepAsk, ...]" = ()
+    again: tuple[StepAsk, ...] = ()
     """Calls that are to be asked for again."""
     turn: int = 0
     used: Used = Used()
@@ -217,39 +171,6 @@ class OpenedPlan(Wire):
     steps: tuple[PlanStep, ...]
 
 
-class StepAsk(Wire):
-    """Calls of one step that are about to be asked for."""
-
-    step: str
-    first: int = 0
-    """The first item of a `for_each`."""
-    count: int = 1
-    retry: int = 0
-    """Which time a single call is asked for again; 0 for the first time."""
-
-
-class StepAsked(Wire):
-    """What became of that."""
-
-    step: str
-    heads: int = 0
-    """How many calls it has in this turn."""
-    total: int = 0
-    """How many items there are."""
-    skipped: bool = False
-    fault: str = ""
-    """Why it can't be asked for."""
-
-
-class PlanTurnInput(Wire):
-    """The input of `plan_turn`."""
-
-    turn: int
-    asks: tuple[StepAsk, ...] = ()
-    """None to write down what the plan returns."""
-    branch: int = 0
-
-
 class CallInput(Wire):
     """The input of every tool's activity. The arguments are in the ledger."""
 
@@ -259,7 +180,7 @@ class CallInput(Wire):
     digest: str
     look: int = 0
     """Which look this is at work that an earlier execution left pending; 0 for none."""
-    then: "PlanTurnInput | None" = None
+    then: PlanTurnInput | None = None
     """Of a plan, where nothing else goes on: the turn that follows if the call succeeds, so that it is settled on the way."""
 
 

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from holdfast.contracts.effects import Effect, Outcome, RunStatus
 from holdfast.contracts.errors import LedgerConflict
-from holdfast.contracts.wire import Anchor, CloseInput
+from holdfast.contracts.wire import CloseInput
+from holdfast.contracts.wire_model import Anchor
 from holdfast.ledger.entries import NEW_HEAD, NewEntry, append, find
 from holdfast.ledger.lineage import turn_ref
 from holdfast.ledger.operations import fence

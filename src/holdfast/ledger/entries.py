@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from holdfast.contracts.errors import LedgerConflict, RunNotFound
 from holdfast.contracts.identity import canonical_json
-from holdfast.contracts.wire import Anchor
+from holdfast.contracts.wire_model import Anchor
 from holdfast.ledger.chain import ANCHOR_CHARACTERS, content_hash, entry_hash, new_salt
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, runs

@@ -14,7 +14,6 @@ from holdfast.contracts.errors import LedgerRace, RunNotFound
 from holdfast.contracts.results import Event, Notice, Operation, RunSummary, Undo
 from holdfast.contracts.served import ServedCall, Standing
 from holdfast.contracts.wire import (
-    Anchor,
     CallInput,
     CallResult,
     CloseInput,
@@ -28,6 +27,7 @@ from holdfast.contracts.wire import (
     UndoPlan,
     UndoWord,
 )
+from holdfast.contracts.wire_model import Anchor
 from holdfast.ledger import (
     at_once,
     branches,

@@ -11,7 +11,8 @@ from holdfast.contracts.effects import Outcome, RunStatus
 from holdfast.contracts.errors import LedgerConflict, RunIdTaken, RunNotFound
 from holdfast.contracts.identity import canonical_json, digest, new_chain_id
 from holdfast.contracts.results import RunSummary
-from holdfast.contracts.wire import Anchor, CloseInput
+from holdfast.contracts.wire import CloseInput
+from holdfast.contracts.wire_model import Anchor
 from holdfast.ledger.entries import NEW_HEAD, NewEntry, append, find, moment, now_ms
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import operations, runs

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from holdfast.contracts.effects import Outcome, Tier, Verdict
 from holdfast.contracts.messages import Message
-from holdfast.contracts.wire import Anchor, Head, TurnResult
+from holdfast.contracts.wire import Head, TurnResult
+from holdfast.contracts.wire_model import Anchor
 from holdfast.ledger.entries import NEW_HEAD, NewEntry, append, find, now_ms
 from holdfast.ledger.lineage import turn_ref
 from holdfast.ledger.statement import Statement

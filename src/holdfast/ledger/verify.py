@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, select
 
 from holdfast.contracts.identity import digest
 from holdfast.contracts.messages import Frozen
-from holdfast.contracts.wire import Anchor
+from holdfast.contracts.wire_model import Anchor
 from holdfast.ledger.chain import ANCHOR_CHARACTERS, content_hash, entry_hash
 from holdfast.ledger.tables import entries, operations, runs
 

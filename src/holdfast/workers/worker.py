@@ -23,6 +23,7 @@ from holdfast.activities.savepoints import roll_back, savepoint
 from holdfast.activities.undo import begin_undo, compensate
 from holdfast.contracts import names
 from holdfast.contracts.agent import Agent
+from holdfast.contracts.plan_steps import PlanTurnInput
 from holdfast.contracts.registry import Registry, ToolVersions
 from holdfast.contracts.upstream import Upstream
 from holdfast.contracts.wire import (
@@ -33,7 +34,6 @@ from holdfast.contracts.wire import (
     Opened,
     OpenedPlan,
     OpenInput,
-    PlanTurnInput,
     RecordDecision,
     RunClosed,
     TurnInput,
@@ -41,7 +41,7 @@ from holdfast.contracts.wire import (
     UndoInput,
     Undone,
     UndoPlan,
-)  # fmt: skip
+)
 from holdfast.ledger import Ledger
 from holdfast.llm.pricing import require_price
 from holdfast.llm.resolve import Models

@@ -28,7 +28,7 @@ with workflow.unsafe.imports_passed_through():
         TurnInput,
         TurnResult,
         UndoInput,
-    )  # fmt: skip
+    )
 
 
 @workflow.defn(name=names.AGENT_RUN)

@@ -20,6 +20,7 @@ from holdfast.workflows.people import People
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.effects import Effect, Lane, Outcome, Verdict
     from holdfast.contracts.names import FENCE, RECORD_DECISION, ROLL_BACK
+    from holdfast.contracts.plan_steps import PlanTurnInput
     from holdfast.contracts.wire import (
         CallInput,
         CallResult,
@@ -29,11 +30,10 @@ with workflow.unsafe.imports_passed_through():
         Head,
         Job,
         Opened,
-        PlanTurnInput,
         RecordDecision,
         Resolution,
         TurnResult,
-    )  # fmt: skip
+    )
 
 
 WORDS_BEFORE_LEDGER = "words-before-ledger"

@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from holdfast.contracts import names
     from holdfast.contracts.effects import Effect, Outcome, RunStatus
     from holdfast.contracts.limits import Used, limit_reached
+    from holdfast.contracts.plan_steps import PlanStep, PlanTurnInput, StepAsk
     from holdfast.contracts.wire import (
         Carried,
         Head,
@@ -28,14 +29,11 @@ with workflow.unsafe.imports_passed_through():
         OpenInput,
         PlanCarried,
         PlanRequest,
-        PlanStep,
-        PlanTurnInput,
         RunClosed,
         RunRequest,
-        StepAsk,
         TurnResult,
         UndoInput,
-    )  # fmt: skip
+    )
 
 FORWARD = 10
 """How often a call behind the pivot is asked for again, unless its step says more: there is no way back."""

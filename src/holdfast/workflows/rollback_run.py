@@ -5,16 +5,17 @@ from temporalio import workflow
 from holdfast.workflows import options
 from holdfast.workflows.saga import Saga
 from holdfast.workflows.story import tell
+from holdfast.workflows.undoable import Undoable
 from holdfast.workflows.visibility import show_blocked, show_status
 
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts import names
     from holdfast.contracts.effects import RunStatus
-    from holdfast.contracts.wire import CloseInput, RollbackRequest, RunClosed, RunState, UndoInput, UndoWord
+    from holdfast.contracts.wire import CloseInput, RollbackRequest, RunClosed, RunState, UndoInput
 
 
 @workflow.defn(name=names.ROLLBACK_RUN)
-class RollbackRun:
+class RollbackRun(Undoable):
     """The saga of a run that is over. Its own id names that run."""
 
     @workflow.init
@@ -38,15 +39,6 @@ class RollbackRun:
         )
         show_status(closed.status)
         return closed
-
-    @workflow.update(name=names.UNBLOCK)
-    async def unblock(self, word: UndoWord) -> None:
-        """Say what becomes of a call that could not be undone."""
-        await self._saga.take(word)
-
-    @unblock.validator
-    def _check_unblock(self, word: UndoWord) -> None:
-        self._saga.require_owed(word)
 
     @workflow.query(name=names.STATE)
     def state(self) -> RunState:

@@ -11,6 +11,7 @@ from holdfast.workflows.clock import WorkClock
 from holdfast.workflows.ending import Ending, restarting
 from holdfast.workflows.people import People
 from holdfast.workflows.saga import Saga
+from holdfast.workflows.undoable import Undoable
 from holdfast.workflows.visibility import COST, STATUS, show_blocked, show_status, show_waiting
 
 with workflow.unsafe.imports_passed_through():
@@ -28,11 +29,10 @@ with workflow.unsafe.imports_passed_through():
         RunClosed,
         RunState,
         UndoInput,
-        UndoWord,
-    )  # fmt: skip
+    )
 
 
-class Steered:
+class Steered(Undoable):
     """A run that people can steer. What decides what comes next is its subclass's."""
 
     def _set_up(self, carried: Carried, continue_after_turns: int) -> None:
@@ -160,15 +160,6 @@ class Steered:
         opening = self._turn == 0 and not self._closing
         under_way = opening or self._asking or self._calls.may_come_to_wait(word.operation)
         return under_way and not self._calls.jobs.moving and self._people.may_still_take(word)
-
-    @workflow.update(name=names.UNBLOCK)
-    async def unblock(self, word: UndoWord) -> None:
-        """Say what becomes of a call that could not be undone."""
-        await self._saga.take(word)
-
-    @unblock.validator
-    def _check_unblock(self, word: UndoWord) -> None:
-        self._saga.require_owed(word)
 
     @workflow.signal(name=names.UNDO)
     def undo(self, wanted: bool) -> None:

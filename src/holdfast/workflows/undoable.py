@@ -1,0 +1,24 @@
+"""What every workflow has that undoes something: its saga, and a person's word on what could not be undone."""
+
+from temporalio import workflow
+
+from holdfast.workflows.saga import Saga
+
+with workflow.unsafe.imports_passed_through():
+    from holdfast.contracts import names
+    from holdfast.contracts.wire import UndoWord
+
+
+class Undoable:
+    """A workflow with a saga."""
+
+    _saga: Saga
+
+    @workflow.update(name=names.UNBLOCK)
+    async def unblock(self, word: UndoWord) -> None:
+        """Say what becomes of a call that could not be undone."""
+        await self._saga.take(word)
+
+    @unblock.validator
+    def _check_unblock(self, word: UndoWord) -> None:
+        self._saga.require_owed(word)
