@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from temporalio.client import Client as TemporalClient
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -59,7 +60,7 @@ class Office:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "HOLDFAST_"))}
-        self.env = {**kept, "PYTHONPATH": str(folder), "COLUMNS": "200"}
+        self.env = {**kept, "PYTHONPATH": str(folder), "COLUMNS": "200", "HOLDFAST_SWEEP_SECONDS": "1"}
 
     async def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
         return await asyncio.to_thread(
@@ -179,6 +180,28 @@ async def test_a_run_is_rolled_back_by_command_and_what_is_stuck_is_found_and_fr
     await until(undone, seconds=40)
     assert (await office("ledger", "verify", "accounts")).returncode == 0
     assert "undone" in (await office("show", "accounts")).stdout
+
+
+async def test_a_run_that_was_terminated_is_found_by_the_worker_and_closed(office: Office) -> None:
+    assert (await office("run", "clerk", "Write", "--id", "terminated", "--detach")).returncode == 0
+
+    async def status() -> str:
+        [shown] = await office.json("show", "terminated")
+        return str(shown["status"]) if shown["waiting"] or shown["status"] == "cancelled" else ""
+
+    assert await until(status) == "running"
+    engine = engine_at(office.folder / ".holdfast")
+    assert engine is not None
+    temporal = await TemporalClient.connect(engine.address)
+    await temporal.get_workflow_handle("terminated").terminate()
+
+    async def closed() -> bool:
+        return await status() == "cancelled"
+
+    await until(closed, seconds=40)
+    assert "its workflow was ended from outside" in (await office("show", "terminated")).stdout
+    [sent] = (await office.json("show", "terminated"))[0]["operations"]
+    assert sent["outcome"] == "FAILED"
 
 
 PLAN = """
