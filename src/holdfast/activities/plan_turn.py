@@ -16,6 +16,7 @@ from holdfast.activities.open_run import open_run
 from holdfast.activities.patience import patiently
 from holdfast.activities.plans import Planned
 from holdfast.contracts.agent import Agent
+from holdfast.contracts.board import Board
 from holdfast.contracts.conditions import ConditionFailed, holds
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunNotFound
@@ -47,7 +48,10 @@ async def open_plan(boundary: Boundary, given: OpenInput) -> OpenedPlan:
     if faults:
         message = f"plan {plan.name!r} has {len(faults)} fault(s), and nothing was done: {'; '.join(faults)}"
         raise ApplicationError(message[:2000], type=ErrorCode.NOT_EXECUTED, non_retryable=True)
-    return OpenedPlan(opened=opened, steps=tuple(_seen(plan, name) for name in plan.steps))
+    boundary.plans.put(run_id, Planned(plan=plan, request=request))
+    steps = tuple(_seen(plan, name) for name in plan.steps)
+    first = await _on_the_way(boundary, PlanTurnInput(turn=1, asks=Board(steps).ready()))
+    return OpenedPlan(opened=opened, steps=steps, first=first)
 
 
 def _seen(plan: Plan, step_id: str) -> PlanStep:
@@ -117,11 +121,16 @@ async def and_then(boundary: Boundary, turn: PlanTurnInput, result: CallResult) 
     """Settle the turn that follows a call, if it has succeeded; where that fails, the workflow does it."""
     if result.outcome is not Outcome.SUCCEEDED or result.pending or result.waiting:
         return result
+    return result.model_copy(update={"next": await _on_the_way(boundary, turn)})
+
+
+async def _on_the_way(boundary: Boundary, turn: PlanTurnInput) -> TurnResult | None:
+    """Settle a turn in the activity before it; None where that fails."""
     try:
-        return result.model_copy(update={"next": await plan_turn(boundary, turn)})
+        return await plan_turn(boundary, turn)
     except ApplicationError as error:
-        log.warning("the turn that follows was not settled on the way", error=error.message)
-        return result
+        log.warning("a turn was not settled on the way", turn=turn.turn, error=error.message)
+        return None
 
 
 @dataclass

@@ -169,6 +169,8 @@ class OpenedPlan(Wire):
 
     opened: "Opened"
     steps: tuple[PlanStep, ...]
+    first: "TurnResult | None" = None
+    """The first turn, which was settled on the way."""
 
 
 class CallInput(Wire):

@@ -9,7 +9,6 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 from holdfast.workflows import options
-from holdfast.workflows.board import Board
 from holdfast.workflows.ending import Ending, ending_of
 from holdfast.workflows.steered import Steered
 from holdfast.workflows.story import tell
@@ -19,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
 
     from holdfast.contracts import names
+    from holdfast.contracts.board import Board
     from holdfast.contracts.effects import Effect, Outcome, RunStatus
     from holdfast.contracts.limits import Used, limit_reached
     from holdfast.contracts.plan_steps import PlanStep, PlanTurnInput, StepAsk
@@ -70,7 +70,7 @@ class PlanRun(Steered):
         """Something has ended since it was last looked what is ready."""
         self._end: Ending | None = None
         self._foreseen: TurnResult | None = None
-        """The next turn, if the call before it has settled it on its way. It must be taken as it is."""
+        """The next turn, if it was settled on the way, by the opening or by the call before it. It must be taken as it is."""
 
     @workflow.run
     async def run(self, request: Any) -> RunClosed:
@@ -102,7 +102,7 @@ class PlanRun(Steered):
         opened: OpenedPlan = await workflow.execute_local_activity(
             names.OPEN_PLAN, given, result_type=OpenedPlan, **options.booking()
         )
-        self._opened, self._steps = opened.opened, opened.steps
+        self._opened, self._steps, self._foreseen = opened.opened, opened.steps, opened.first
         self._board = Board(self._steps)
 
     async def _carry_out(self) -> None:
@@ -136,7 +136,7 @@ class PlanRun(Steered):
                 self._begin(ask, heads, alone=alone and len(asks) == 1)
 
     async def _take_turn(self, asks: tuple[StepAsk, ...]) -> TurnResult:
-        """Settle the next turn; the one call that was under way may have done that on its way."""
+        """Settle the next turn, unless that was done on the way."""
         self._turn += 1
         self._turns_here += 1
         result, self._foreseen = self._foreseen, None

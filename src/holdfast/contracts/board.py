@@ -2,10 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from temporalio import workflow
-
-with workflow.unsafe.imports_passed_through():
-    from holdfast.contracts.plan_steps import PlanProgress, PlanStep, StepAsk, StepAsked
+from holdfast.contracts.plan_steps import PlanProgress, PlanStep, StepAsk, StepAsked
 
 MOST_CALLS = 500
 """Calls that are asked for at once: their heads travel in one payload."""
