@@ -93,6 +93,37 @@ async def test_a_compensation_happens_once_although_its_worker_dies_or_a_person_
     assert (protected, asked) == ([(points, 0) for points in keyed], [(points, 1) for points in once])
 
 
+@pytest.mark.timeout(120)
+async def test_what_a_model_takes_back_is_undone_once_although_workers_die_and_the_run_goes_on(
+    engine: Engine, tmp_path: Path
+) -> None:
+    async def one(points: str) -> None:
+        async with opened_case(engine, tmp_path, Effect.KEYED, points, more={"CRASH_BACK": "1"}) as case:
+            kills, worker = 0, case.worker("first")
+            try:
+                async with asyncio.timeout(100):
+                    while not (await case.run.summary()).status.closed:
+                        if worker.code is not None:
+                            assert worker.code == -signal.SIGKILL, worker.output.read_text()[-3000:]
+                            kills += 1
+                            worker = case.worker(f"after-{kills}")
+                        await asyncio.sleep(0.05)
+            finally:
+                await worker.stop()
+            result = await case.run.result()
+            assert (points, kills, result.status) == (points, len(points.split(";")), RunStatus.COMPLETED)
+            back = [await charges(case.address, f"undo-{ref}") for ref in REFS]
+            assert (points, await case.charged(), [len(found) for found in back]) == (
+                points,
+                {"one": 1, "two": 1},
+                [1, 1],
+            )
+            assert {one.tool for one in result.undone} == {"charge"}
+            assert (points, (await case.client.ledger.verify(case.run.id)).faults) == (points, ())
+
+    await asyncio.gather(*(one(points) for points in ("U0 begun;U6 settled, unreported", "U4 committed, no answer")))
+
+
 @pytest.mark.crash
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED, Effect.TRANSACTIONAL, Effect.ONCE])

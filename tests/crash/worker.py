@@ -39,6 +39,8 @@ OWN_REFS = os.environ.get("CRASH_REFS") == "own"
 """Each operation charges under a reference of its own, so that many runs share one downstream."""
 SLOW_SECONDS = 0.5
 """At the point "slow" a call takes so long before its effect, and again between the effect and the answer."""
+BACK = os.environ.get("CRASH_BACK") == "1"
+"""When both are charged, the model takes that back, and goes on."""
 UNDO = os.environ.get("CRASH_UNDO") == "1"
 """The run fails when both are charged, and is undone."""
 undoing: ContextVar[bool] = ContextVar("undoing", default=False)
@@ -130,7 +132,7 @@ async def refund(args: Any, result: Charge | None, ctx: ToolContext) -> Charge:
     attempts=int(os.environ.get("CRASH_ATTEMPTS", "4")),
     settles_within=timedelta(seconds=LATE_SECONDS if MANNER.endswith("late") else 0.5),
     reconcile=find_charge if EFFECT is Effect.RECONCILED else None,
-    compensate=refund if UNDO else None,
+    compensate=refund if UNDO or BACK else None,
 )
 async def charge(ref: str, ctx: ToolContext) -> Charge:
     """Charge."""
@@ -227,7 +229,16 @@ def wrap_undoing() -> None:
 
 agent = Agent(
     name="charger",
-    model=Asked([ask("charge", ref="one"), ask("charge", ref="two"), *([] if UNDO else ["charged"])]),
+    model=Asked(
+        [
+            *([ask("savepoint", name="before")] if BACK else []),
+            ask("charge", ref="one"),
+            ask("charge", ref="two"),
+            *([ask("roll_back", to="before")] if BACK else []),
+            *([] if UNDO else ["charged"]),
+        ]
+    ),
+    savepoints=BACK,
     instructions="Charge.",
     tools=[charge, refuse],
     limits=Limits(wall_time=timedelta(minutes=10)),
