@@ -320,3 +320,23 @@ async def test_the_work_time_ends_a_plan_and_undoes_it(shop: OpenShop, travel: T
     desk = await shop(desk_agent(limits=limits), upstreams=travel.upstreams)
     result = await ended(await start(desk, {"flight": FLIGHT, "hotel": {**HOTEL, "depends_on": ["flight"]}}))
     assert (result.status, result.limit, travel.standing) == (RunStatus.LIMIT_REACHED, "wall_time", set())
+    # The hotel was asked for on the way, and is not carried out any more.
+    assert outcomes(result.operations) == [("flight", Outcome.COMPENSATED), ("hotel", Outcome.FAILED)]
+
+
+async def test_a_call_that_the_gate_refuses_fails_its_step(shop: OpenShop, travel: Travel) -> None:
+    """Its arguments are known only when it runs, and the limit on calls is the agent's."""
+    desk = await shop(desk_agent(limits=Limits(calls=2)), upstreams=travel.upstreams)
+    steps = {"flight": FLIGHT, "hotel": {**HOTEL, "depends_on": ["flight"]}, "car": {**CAR, "depends_on": ["hotel"]}}
+    assert "step 'car'" in await failed(await start(desk, steps))
+    assert travel.standing == set()
+    look = {"tool": "look", "with": {"city": "a"}}
+    wrong = {"tool": "car", "with": {"number": "${steps.look.result.stars}"}}
+    told = await failed(await start(desk, {"look": look, "car": wrong}))
+    assert "ended as DENIED" in told
+
+
+async def test_an_agent_without_a_model_says_so(shop: OpenShop) -> None:
+    desk = await shop(desk_agent())
+    run = await desk.client.start("desk", "Book me a trip", id=f"plan-{uuid.uuid4()}")
+    assert "this agent has no model: it carries out plans" in await failed(run)

@@ -151,6 +151,8 @@ class Calls:
         Calls with the same conflict come one after the other. The end of work that goes on elsewhere is waited for. The turn `then`
         is settled on the way if the call succeeds, and found under `followed`; or it is not.
         """
+        if head.verdict is Verdict.DENY:
+            return None
         self._unsettled.add(head.id)
         self._people.expect([head])
         call = CallInput(id=head.id, turn=turn, index=index, digest=head.digest, then=then)
@@ -164,6 +166,12 @@ class Calls:
                 if not head.conflict:
                     del self._in_turn[head.id]
         return self._outcomes.pop(head.id, None)
+
+    async def leave_out(self, heads: Iterable[Head]) -> None:
+        """Close calls that were asked for and are not carried out any more."""
+        for head in heads:
+            if head.verdict is not Verdict.DENY:
+                await self._fence(head, "the run was ended")
 
     def take_up(self, jobs: Iterable[Job], opened: Opened) -> None:
         """Go on with the jobs that were taken along: look at each at once."""

@@ -89,6 +89,8 @@ class PlanRun(Steered):
             self._end = Ending(status=RunStatus.FAILED, reason=f"{type(error).__name__}: {error}")
         self._calls.end()
         await self._until_all_ended()
+        if self._foreseen is not None:
+            await self._calls.leave_out(self._foreseen.heads)
         return await self._close(self._end or Ending(status=RunStatus.CANCELLED, reason="cancelled"))
 
     async def _open(self) -> None:
@@ -107,17 +109,18 @@ class PlanRun(Steered):
 
     async def _carry_out(self) -> None:
         """Ask for what is ready until nothing is left, something fails that nothing makes up for, or the run is ended."""
-        while self._end is None and await self._may_go_on():
+        # What has ended while this waited to go on counts: the end is looked at last.
+        while await self._may_go_on() and self._end is None:
             self._stirred = False
             if self._foreseen is None and self._must_continue_as_new():
                 await self._continue_as_new()
-            if limit := limit_reached(self._opened.limits, Used(work_seconds=self._clock.seconds)):
+            elif limit := limit_reached(self._opened.limits, Used(work_seconds=self._clock.seconds)):
                 self._give_up(Ending(status=RunStatus.LIMIT_REACHED, limit=limit))
             elif asks := self._board.ready():
                 await self._ask(asks)
             elif self._board.over:
                 await self._take_turn(())
-                self._end = Ending(status=RunStatus.COMPLETED)
+                self._end = self._end or Ending(status=RunStatus.COMPLETED)
             else:
                 workflow.set_current_details(self._board.told())
                 await workflow.wait_condition(lambda: self._stirred or self._cancelled or self._end is not None)
