@@ -49,6 +49,7 @@ wheel: $(STAMP)
 bench: $(STAMP) benchmarks/.venv/.installed
 	benchmarks/.venv/bin/python -m compileall -q src benchmarks/*.py benchmarks/peers
 	benchmarks/.venv/bin/python -m benchmarks
+	benchmarks/.venv/bin/python -m benchmarks.plans
 
 benchmarks/.venv/.installed: benchmarks/requirements.lock $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python benchmarks/.venv

@@ -67,7 +67,9 @@ def made(nodes: list[Node], *, pivot: bool, name: str) -> Plan:
         after = sorted({f"s{number - back}" for back in node.after if number >= back})
         call = {"tool": node.tool, "with": {"number": f"{name}-s{number}"}}
         other = {"tool": "flight", "with": {"number": f"{name}-r{number}"}}
-        step = {"first_of": [call, other]} if node.race is not None else {**call, "retries": node.retries}
+        step: dict[str, Any] = (
+            {"first_of": [call, other]} if node.race is not None else {**call, "retries": node.retries}
+        )
         step |= {"depends_on": after}
         step |= {"join": "any"} if node.any_of and len(after) > 1 else {}
         steps[f"s{number}"] = {**step, "on_failure": node.on_failure if node.on_failure != "other" else f"o{number}"}

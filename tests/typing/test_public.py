@@ -3,7 +3,22 @@
 from collections.abc import Sequence
 from typing import Any, assert_type
 
-from holdfast import Agent, Client, Effect, Operation, Run, RunResult, RunSummary, Script, Tier, Tool, tool
+from holdfast import (
+    Agent,
+    Client,
+    Effect,
+    Operation,
+    Plan,
+    Run,
+    RunResult,
+    RunSummary,
+    Script,
+    Tier,
+    Tool,
+    Undo,
+    read_plan,
+    tool,
+)
 
 
 @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
@@ -19,6 +34,9 @@ async def use(client: Client) -> None:
     assert_type(await run.operations(), tuple[Operation, ...])
     assert_type(await client.runs(), list[RunSummary])
     assert_type(await client.execute("agent", "text"), RunResult)
+    assert_type(read_plan("plan.yaml"), Plan)
+    assert_type(await client.start_plan(read_plan("plan.yaml"), {"n": 1}, id="y"), Run)
+    assert_type(await run.undo(), tuple[Undo, ...])
     async for event in run.events():
         assert_type(event.data, dict[str, Any])
 

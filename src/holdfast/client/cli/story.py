@@ -17,6 +17,7 @@ class Story:
         self._began: datetime | None = None
         self._asked: dict[str, tuple[str, str, datetime]] = {}
         self._cost = 0.0
+        self._erased = False
 
     def lines(self, event: Event) -> list[Text]:
         """The lines of one event."""
@@ -29,6 +30,7 @@ class Story:
         return Text.assemble((f"{since:7.2f}s  ", "dim"), text)
 
     def _requested(self, event: Event) -> list[Text]:
+        self._erased = event.content is None
         return [Text.assemble(("asked    ", "bold"), short(_content(event).get("text", "(erased)"), 100))]
 
     def _opened(self, event: Event) -> list[Text]:
@@ -75,7 +77,8 @@ class Story:
         tool, arguments, asked = self._asked.get(event.reference, (event.data.get("tool", "?"), "", event.at))
         outcome = event.data["outcome"]
         took = (event.at - asked).total_seconds()
-        told = "(erased)" if event.content is None else short(event.content, 70)
+        nothing = "(erased)" if self._erased else "done"
+        told = nothing if event.content is None else short(event.content, 70)
         lines = [
             Text.assemble(
                 "  ", (f"{outcome:<10}", COLOURS.get(outcome, "")), f"{tool} {arguments} → {told} ({took:.2f}s)"
