@@ -206,6 +206,41 @@ async def test_plans_that_fail_are_undone_as_a_whole_although_workers_die(engine
     assert await campaign(engine, tmp_path, Effect.KEYED, sagas, points, within=2) == []
 
 
+@pytest.mark.timeout(120)
+async def test_a_turn_that_was_settled_stands_although_more_is_ready_after_the_crash(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """The worker dies when what follows the first step is settled; when the next one looks, the second step has ended, too."""
+
+    def call(number: int, *after: str) -> dict[str, Any]:
+        return {"tool": "charge", "with": {"ref": f"s{number}"}, "depends_on": after}
+
+    steps = {"one": call(1), "two": call(2), "after_one": call(3, "one"), "after_two": call(4, "two")}
+    plan = Plan.model_validate({"name": "pairs", "agent": "charger", "steps": {**steps, "last": call(5, *steps)}})
+    settings = Settings(home=tmp_path, task_queue="pairs", ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger = Ledger.connect(settings.ledger)
+    await ledger.migrate()
+    await ledger.close()
+    async with downstream(tmp_path) as address, await Client.connect(engine.address, settings=settings) as client:
+        crash = {"CRASH_POINT": "K0 decided", "CRASH_COUNT": "2", "CRASH_MARK": str(tmp_path / "mark")}
+        crash |= {"CRASH_EFFECT": "KEYED", "CRASH_REFS": "own", "CRASH_UNDO": "1"}
+        env = worker_env(engine.address, settings.ledger, "pairs", {"downstream": address}, **crash)
+        run = await client.start_plan(plan, id="pairs")
+        first = Process("tests.crash.worker", env=env, output=tmp_path / "first.log")
+        second = None
+        try:
+            assert await asyncio.wait_for(first.wait(), 60) == -signal.SIGKILL
+            second = Process("tests.crash.worker", env=env, output=tmp_path / "second.log")
+            assert (await asyncio.wait_for(run.result(), 60)).status is RunStatus.COMPLETED
+        finally:
+            for worker in filter(None, (first, second)):
+                await worker.stop()
+        operations = await run.operations()
+        assert sorted(one.arguments["ref"] for one in operations) == ["s1", "s2", "s3", "s4", "s5"]
+        assert sorted(await log_of(address)) == sorted(one.operation_id for one in operations)
+        assert (await client.ledger.verify(run.id)).faults == ()
+
+
 @pytest.mark.crash
 @pytest.mark.timeout(LIMIT + 120)
 @pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED])

@@ -11,6 +11,7 @@ from holdfast import Agent, Effect, Limits, Outcome, Run, RunFailed, RunStatus, 
 from holdfast.contracts.plan import Plan
 from tests.conftest import OpenShop, Shop, outcomes, until
 from tests.undo.travel import TOOLS, Travel, booking, cancelling
+from tests.workflow.agents import reset
 
 
 @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="travel:r")
@@ -334,6 +335,39 @@ async def test_a_call_that_the_gate_refuses_fails_its_step(shop: OpenShop, trave
     wrong = {"tool": "car", "with": {"number": "${steps.look.result.stars}"}}
     told = await failed(await start(desk, {"look": look, "car": wrong}))
     assert "ended as DENIED" in told
+
+
+@pytest.mark.parametrize("activities", [0, 4, 6])
+async def test_a_plan_that_temporal_resets_repeats_nothing_although_it_goes_on_in_another_order(
+    shop: OpenShop, travel: Travel, activities: int
+) -> None:
+    """What was asked for in which turn stands in the ledger; the second time the steps before it end in no such order."""
+    travel.slow["book hotel"] = 0.3
+    travel.planned["book car"] = [400]
+    desk = await shop(desk_agent(), upstreams=travel.upstreams)
+    steps = {
+        "a": FLIGHT,
+        "b": HOTEL,
+        "after_a": {"tool": "car", "with": {"number": "a"}, "depends_on": ["a"], "retries": 1},
+        "after_b": {"tool": "car", "with": {"number": "b"}, "depends_on": ["b"]},
+        "each": {"tool": "look", "for_each": "${request.all}", "with": {"city": "${item}"}, "parallel": 2},
+        "both": {
+            "tool": "car",
+            "with": {"number": "${steps.after_a.result.number}b"},
+            "depends_on": ["after_b", "each"],
+        },
+    }
+    request = {"all": ["x", "y", "z"]}
+    run = await start(desk, steps, request, request={"all": "array"}, output="${steps.both.result.number}")
+    assert (await ended(run)).output == "ab"
+    before = (travel.log.copy(), outcomes(await run.operations()))
+    travel.slow = {"book flight": 0.5}
+    again = await reset(desk.client, run.id, activities)
+    closed = await asyncio.wait_for(again.result(), 30)
+    assert closed["status"] == "completed"
+    assert (travel.log, outcomes(await run.operations())) == before
+    assert (await run.result()).output == "ab"
+    assert (await desk.ledger.verify(run.id)).faults == ()
 
 
 async def test_an_agent_without_a_model_says_so(shop: OpenShop) -> None:

@@ -19,6 +19,8 @@ class _Progress:
         self.total = taken.total
         self.failed = taken.failed
         self.under_way = 0
+        self.retried: set[tuple[int, int]] = set()
+        """(item, number) of every call that was asked for again."""
 
 
 class Board:
@@ -64,23 +66,14 @@ class Board:
         )
 
     def ready(self) -> tuple[StepAsk, ...]:
-        """The calls that can be asked for now; they count as asked for from here on."""
-        asks: list[StepAsk] = []
-        room = MOST_CALLS
-        while self._again and room > 0:
-            asks.append(self._again.pop(0))
-            self._progress[asks[-1].step].under_way += 1
-            room -= 1
+        """The calls that can be asked for now."""
+        asks: list[StepAsk] = [*self._again[:MOST_CALLS]]
+        room = MOST_CALLS - len(asks)
         for step in self._steps.values():
             ask = self._next(step)
-            if ask is None or ask.count * step.ways > room:
-                continue
-            room -= ask.count * step.ways
-            progress = self._progress[step.id]
-            progress.state = "running"
-            progress.next = ask.first + ask.count
-            progress.under_way += ask.count
-            asks.append(ask)
+            if ask is not None and ask.count * step.ways <= room:
+                room -= ask.count * step.ways
+                asks.append(ask)
         return tuple(asks)
 
     def foresee(self, step_id: str) -> tuple[StepAsk, ...] | None:
@@ -92,23 +85,39 @@ class Board:
         asks = then.ready()
         return asks if asks or then.over else None
 
-    def asked(self, ask: StepAsk, told: StepAsked) -> None:
-        """What became of asking: the step is skipped, or so many calls of it are under way."""
-        progress = self._progress[ask.step]
-        if told.skipped:
-            progress.state, progress.under_way = "skipped", 0
-            return
-        progress.total = told.total
-        if self._steps[ask.step].each and not ask.retry:
-            # There may be fewer items than places.
-            progress.under_way -= ask.count - told.heads
-            progress.next = min(progress.next, told.total)
-            self._may_end(ask.step)
+    def claim(self, told: StepAsked) -> None:
+        """A turn has asked for calls of a step: so many are under way, or the step is skipped, or can't be asked for.
+
+        They need not be among those that were ready: a turn that was settled before a crash or a reset stands as it is.
+        """
+        step, progress = self._steps[told.step], self._progress[told.step]
+        if told.retry:
+            progress.retried.add((told.first, told.retry))
+            self._again = [
+                ask for ask in self._again if (ask.step, ask.first, ask.retry) != (told.step, told.first, told.retry)
+            ]
+            progress.under_way += 1
+        elif told.skipped:
+            progress.state = "skipped"
+        elif told.fault:
+            progress.state = "running"
+            progress.failed += 1
+            self._may_end(told.step)
+        else:
+            calls = told.heads // step.ways
+            progress.state = "running"
+            progress.under_way += calls
+            progress.next, progress.total = told.first + calls, told.total
+            self._may_end(told.step)
 
     def retry(self, ask: StepAsk) -> None:
-        """A call that was under way is to be asked for again."""
-        self._progress[ask.step].under_way -= 1
-        self._again.append(ask)
+        """A call that was under way is to be asked for again, unless a turn has done so already."""
+        progress = self._progress[ask.step]
+        progress.under_way -= 1
+        if (ask.first, ask.retry) in progress.retried:
+            self._may_end(ask.step)
+        else:
+            self._again.append(ask)
 
     def call_ended(self, step_id: str, *, succeeded: bool) -> None:
         """A call of a step has come to its end."""
@@ -147,8 +156,6 @@ class Board:
         if not all(self._has_ended(other) for other in step.after):
             return None
         if step.any_of and not any(self._is_done(other) for other in step.any_of):
-            if all(self._has_ended(other) for other in step.any_of):
-                self._progress[step.id].state = "skipped"
             return None
         return StepAsk(step=step.id, count=step.parallel if step.each else 1)
 
@@ -156,7 +163,12 @@ class Board:
         step, state = self._steps[step_id], self._progress[step_id].state
         if state == "failed" and step.instead:
             return self._has_ended(step.instead)
-        return state in {"done", "skipped", "failed"}
+        return state in {"done", "skipped", "failed"} or self._is_passed_over(step)
+
+    def _is_passed_over(self, step: PlanStep) -> bool:
+        """Whether nothing that it waits for has succeeded, and nothing will."""
+        waits = bool(step.any_of) and not self._progress[step.id].state
+        return waits and all(map(self._has_ended, step.any_of)) and not any(map(self._is_done, step.any_of))
 
     def _is_done(self, step_id: str) -> bool:
         step, state = self._steps[step_id], self._progress[step_id].state

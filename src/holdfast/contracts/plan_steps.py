@@ -44,10 +44,9 @@ class StepAsk(Wire):
     """Which time a single call is asked for again; 0 for the first time."""
 
 
-class StepAsked(Wire):
-    """What became of that."""
+class StepAsked(StepAsk):
+    """What became of that. It is what stands: a turn that was settled before may have asked for other calls than those wanted now."""
 
-    step: str
     heads: int = 0
     """How many calls it has in this turn."""
     total: int = 0

@@ -69,7 +69,7 @@ class PlanRun(Steered):
         self._stirred = False
         """Something has ended since it was last looked what is ready."""
         self._end: Ending | None = None
-        self._foreseen: TurnResult | None = None
+        self._foreseen: tuple[int, TurnResult] | None = None
         """The next turn, if it was settled on the way, by the opening or by the call before it. It must be taken as it is."""
 
     @workflow.run
@@ -90,7 +90,7 @@ class PlanRun(Steered):
         self._calls.end()
         await self._until_all_ended()
         if self._foreseen is not None:
-            await self._calls.leave_out(self._foreseen.heads)
+            await self._calls.leave_out(self._foreseen[1].heads)
         return await self._close(self._end or Ending(status=RunStatus.CANCELLED, reason="cancelled"))
 
     async def _open(self) -> None:
@@ -104,7 +104,8 @@ class PlanRun(Steered):
         opened: OpenedPlan = await workflow.execute_local_activity(
             names.OPEN_PLAN, given, result_type=OpenedPlan, **options.booking()
         )
-        self._opened, self._steps, self._foreseen = opened.opened, opened.steps, opened.first
+        self._opened, self._steps = opened.opened, opened.steps
+        self._foreseen = None if opened.first is None else (1, opened.first)
         self._board = Board(self._steps)
 
     async def _carry_out(self) -> None:
@@ -119,31 +120,39 @@ class PlanRun(Steered):
             elif asks := self._board.ready():
                 await self._ask(asks)
             elif self._board.over:
-                await self._take_turn(())
-                self._end = self._end or Ending(status=RunStatus.COMPLETED)
+                await self._ask(())
+                if self._board.over:
+                    self._end = self._end or Ending(status=RunStatus.COMPLETED)
             else:
                 workflow.set_current_details(self._board.told())
                 await workflow.wait_condition(lambda: self._stirred or self._cancelled or self._end is not None)
 
     async def _ask(self, asks: tuple[StepAsk, ...]) -> None:
+        """Settle a turn and carry out what it asks for.
+
+        If it was settled before, it stands, and may ask for something else: what was ready then. Whatever is left is asked for next.
+        """
         result = await self._take_turn(asks)
         alone = not self._under_way and len(result.heads) == 1
         places = iter(enumerate(result.heads))
-        for ask, told in zip(asks, result.asked, strict=True):
+        for told in result.asked:
             heads = [next(places) for _ in range(told.heads)]
-            self._board.asked(ask, told)
+            self._board.claim(told)
             self._stirred = True
             if told.fault:
-                self._fail(ask.step, told.fault)
+                self._give_up_if_failed(told.step, told.fault)
             elif heads:
-                self._begin(ask, heads, alone=alone and len(asks) == 1)
+                # What a turn that was settled before has left out is asked for beside it.
+                self._begin(told, heads, alone=alone and not self._board.ready())
 
     async def _take_turn(self, asks: tuple[StepAsk, ...]) -> TurnResult:
         """Settle the next turn, unless that was done on the way."""
         self._turn += 1
         self._turns_here += 1
-        result, self._foreseen = self._foreseen, None
-        if result is None:
+        foreseen, self._foreseen = self._foreseen, None
+        if foreseen is not None and foreseen[0] == self._turn:
+            result = foreseen[1]
+        else:
             self._asking = True
             try:
                 with self._clock.working():
@@ -189,7 +198,8 @@ class PlanRun(Steered):
         """One call of a step."""
         outcome = await self._calls.carry_out_one(head, index, turn, self._opened, then)
         if then is not None and outcome is Outcome.SUCCEEDED:
-            self._foreseen = self._calls.followed
+            followed = self._calls.followed
+            self._foreseen = None if followed is None else (turn + 1, followed)
         self._committed = self._committed or (head.pivot and outcome is Outcome.SUCCEEDED)
         if outcome is Outcome.FAILED and not self._over and ask.retry < self._retries(ask.step):
             await self._wait(ask.retry)
@@ -226,6 +236,9 @@ class PlanRun(Steered):
     def _fail(self, step_id: str, reason: str) -> None:
         """A call of a step has failed for good; the plan ends with it unless something makes up for it."""
         self._board.call_ended(step_id, succeeded=False)
+        self._give_up_if_failed(step_id, reason)
+
+    def _give_up_if_failed(self, step_id: str, reason: str) -> None:
         if self._board.has_failed(step_id):
             self._give_up(Ending(status=RunStatus.FAILED, reason=f"step {step_id!r}: {reason}"))
 
