@@ -173,11 +173,11 @@ class _Turn:
 
     def _ask(self, ask: StepAsk) -> StepAsked:
         step, begins = self.plan.steps[ask.step], ask.first == 0 and ask.retry == 0
-        asked = {"step": ask.step, "first": ask.first, "count": ask.count, "retry": ask.retry}
+        asked = StepAsked(step=ask.step, first=ask.first, count=ask.count, retry=ask.retry)
         try:
             if begins and step.when and not holds(step.when, self._speaks_of(step)):
                 self.notes.append(f"step {ask.step} is skipped: {step.when}")
-                return StepAsked(**asked, skipped=True)
+                return asked.model_copy(update={"skipped": True})
             items = self._items(step)
             before = len(self.asked)
             last = len(items) if step.for_each else 1
@@ -185,11 +185,11 @@ class _Turn:
                 self._call(ask, step, place, items[place] if step.for_each else None)
         except _NoResult as error:
             self.notes.append(f"step {ask.step} is skipped: {error}")
-            return StepAsked(**asked, skipped=True)
+            return asked.model_copy(update={"skipped": True})
         except (ConditionFailed, Unbound) as error:
             self.notes.append(f"step {ask.step} can't be asked for: {error}")
-            return StepAsked(**asked, fault=str(error)[:300])
-        return StepAsked(**asked, heads=len(self.asked) - before, total=last)
+            return asked.model_copy(update={"fault": str(error)[:300]})
+        return asked.model_copy(update={"heads": len(self.asked) - before, "total": last})
 
     def _call(self, ask: StepAsk, step: Step, place: int, item: Any) -> None:
         """One call for each way of a step. What can't be bound is found before any of them is judged."""
