@@ -225,6 +225,6 @@ def test_the_public_names_are_these() -> None:
         "HoldfastError", "Lane", "LedgerUnavailable", "Limits", "Model", "ModelError",
         "Operation", "Outcome", "Pending", "Plan", "Price", "ProposedCall", "Rate", "Run", "RunFailed", "RunIdTaken", "RunNotFound",
         "RunResult", "RunStatus", "RunSummary", "Script", "SettingsError", "Tier", "Tool", "ToolContext", "ToolError", "Undo",
-        "ask", "compensation", "tool",
+        "ask", "compensation", "read_plan", "tool",
     ]  # fmt: skip
     assert all(getattr(holdfast, name) for name in holdfast.__all__)
