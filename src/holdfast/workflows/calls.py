@@ -246,7 +246,9 @@ class Calls:
 
     async def _woken(self, head: Head, seconds: float) -> bool:
         """Wait until it is worth looking again at work that goes on elsewhere; False if nobody looks from here any more."""
-        self._elsewhere.add(head.id)
+        if seconds > AT_ONCE:
+            # A job that was just taken along may wait for a person's word: the first look, now, finds that.
+            self._elsewhere.add(head.id)
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(
                 lambda: self._gives_up(head) or self.jobs.moving or head.id in self._awake,
