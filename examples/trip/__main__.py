@@ -1,4 +1,4 @@
-"""`python -m examples.trip`: the trip goes wrong at every point there is, and ends as a whole trip or as none."""
+"""`make trip`, or `python -m examples.trip`: the trip goes wrong at every point there is, and ends as a whole trip or as none."""
 
 import asyncio
 import contextlib

@@ -7,13 +7,11 @@ from temporalio.exceptions import ApplicationError, FailureError
 
 from holdfast.workflows import options
 from holdfast.workflows.ending import Ending, ending_of
-from holdfast.workflows.steered import Steered
+from holdfast.workflows.steered import Steered, read_request
 from holdfast.workflows.story import tell
 from holdfast.workflows.visibility import show_begun
 
 with workflow.unsafe.imports_passed_through():
-    from pydantic import ValidationError
-
     from holdfast.contracts import names
     from holdfast.contracts.effects import Lane, RunStatus
     from holdfast.contracts.errors import ErrorCode
@@ -37,13 +35,7 @@ class AgentRun(Steered):
 
     @workflow.init
     def __init__(self, request: Any) -> None:
-        self._fault = ""
-        try:
-            self._request = RunRequest.model_validate(request)
-        except ValidationError as error:
-            # Raised here it would be retried for ever; `run` fails visibly instead.
-            self._fault = f"the input is no run request: {error.errors(include_url=False)}"
-            self._request = RunRequest(agent="?")
+        self._request, self._fault = read_request(RunRequest, request)
         carried = self._request.carried or Carried()
         self._set_up(carried, self._request.continue_after_turns)
         self._said = list(carried.said)

@@ -10,13 +10,11 @@ from temporalio.exceptions import FailureError
 
 from holdfast.workflows import options
 from holdfast.workflows.ending import Ending, ending_of
-from holdfast.workflows.steered import Steered
+from holdfast.workflows.steered import Steered, read_request
 from holdfast.workflows.story import tell
 from holdfast.workflows.visibility import show_begun
 
 with workflow.unsafe.imports_passed_through():
-    from pydantic import ValidationError
-
     from holdfast.contracts import names
     from holdfast.contracts.board import Board
     from holdfast.contracts.effects import Effect, Outcome, RunStatus
@@ -47,13 +45,7 @@ class PlanRun(Steered):
 
     @workflow.init
     def __init__(self, request: Any) -> None:
-        self._fault = ""
-        try:
-            self._request = PlanRequest.model_validate(request)
-        except ValidationError as error:
-            # Raised here it would be retried for ever; `run` fails visibly instead.
-            self._fault = f"the input is no request for a plan: {error.errors(include_url=False)}"
-            self._request = PlanRequest(agent="?")
+        self._request, self._fault = read_request(PlanRequest, request)
         carried = self._request.carried
         taken = (
             Carried(opened=carried.opened, turn=carried.turn, used=carried.used, paused=carried.paused)

@@ -1,6 +1,7 @@
 """What every run has, an agent's and a plan's: its calls, its people, what it owes, and what may be said to it while it goes on."""
 
 import asyncio
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -15,6 +16,8 @@ from holdfast.workflows.undoable import Undoable
 from holdfast.workflows.visibility import COST, STATUS, show_blocked, show_status, show_waiting
 
 with workflow.unsafe.imports_passed_through():
+    from pydantic import ValidationError
+
     from holdfast.contracts import names
     from holdfast.contracts.effects import RunStatus
     from holdfast.contracts.errors import ErrorCode
@@ -25,11 +28,27 @@ with workflow.unsafe.imports_passed_through():
         Decision,
         Head,
         Opened,
+        PlanRequest,
         Resolution,
         RunClosed,
+        RunRequest,
         RunState,
         UndoInput,
     )
+
+
+Request = TypeVar("Request", RunRequest, PlanRequest)
+
+
+def read_request(kind: type[Request], request: Any) -> tuple[Request, str]:
+    """What a workflow was started with, and what is wrong with it.
+
+    Raised where the workflow is made, that would be retried for ever: it fails visibly when it begins instead.
+    """
+    try:
+        return kind.model_validate(request), ""
+    except ValidationError as error:
+        return kind(agent="?"), f"the input is no run request: {error.errors(include_url=False)}"
 
 
 class Steered(Undoable):
