@@ -9,9 +9,7 @@ import pytest
 from holdfast import Outcome, Run, RunStatus, Tier
 from holdfast.workers.sweeper import Sweeper
 from tests.conftest import OpenShop, Shop, outcomes, until
-from tests.undo.travel import TOOLS, TRIP, Travel, booking, cancelling, traveller
-
-SAFE = [booking(kind, cancelling(kind, safe_if_absent=True)) for kind in ("flight", "hotel", "car")]
+from tests.undo.travel import SAFE, TOOLS, TRIP, Travel, booking, traveller
 
 
 @pytest.fixture

@@ -107,6 +107,8 @@ def booking(kind: str, compensate: Compensation | None = None, **clauses: Any) -
 
 
 TOOLS = [booking("flight"), booking("hotel"), booking("car")]
+SAFE = [booking(kind, cancelling(kind, safe_if_absent=True)) for kind in ("flight", "hotel", "car")]
+"""The same, whose bookings may be cancelled without knowing whether they were made."""
 TRIP = [ask("flight", number="oslo"), ask("hotel", number="grand"), ask("car", number="red")]
 """The script ends there, and so the run fails."""
 

@@ -135,7 +135,7 @@ def test_all_faults_are_told_together() -> None:
     [
         ({}, "at least 1 item"),
         ({"A": BOOK}, "should match pattern"),
-        ({"a": {}}, "either a tool or several ways"),
+        ({"a": {}}, "one of tool, agent and plan"),
         ({"a": {"first_of": [BOOK]}}, "at least two ways"),
         ({"a": {**BOOK, "speed": 1}}, "Extra inputs are not permitted"),
         ({"a": {**BOOK, "parallel": 0}}, "greater than or equal to 1"),

@@ -1,19 +1,21 @@
 """The gate: what may happen to each call a model asks for. Asked when a turn is settled, and again before the effect."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from holdfast.contracts.agent import Agent, ProposedCall
-from holdfast.contracts.effects import Verdict
+from holdfast.contracts.effects import Effect, Verdict
 from holdfast.contracts.errors import ErrorCode
 from holdfast.contracts.identity import canonical_json, digest, operation_id
 from holdfast.contracts.messages import ToolCall
+from holdfast.contracts.names import AGENT_RUN, PLAN_RUN
 from holdfast.contracts.tool import Tool
-from holdfast.contracts.wire import Head
+from holdfast.contracts.wire import ChildKind, Head
 from holdfast.ledger import AskedCall, Orphan, RunRow
-from holdfast.ledger.undone import PIVOT
+from holdfast.ledger.undone import PIVOT, RUN
 
 
 def validate(tool: Tool, arguments: Mapping[str, Any]) -> BaseModel | dict[str, str]:
@@ -68,6 +70,7 @@ class Gate:
         *,
         closed: str,
         orphans: Sequence[Orphan] = (),
+        counts: Mapping[str, int] | None = None,
     ) -> None:
         self._agent = agent
         self._tools = tools
@@ -75,6 +78,8 @@ class Gate:
         self._intents = set(intents)
         self._closed = closed
         self._orphans = list(orphans)
+        self._counts = Counter(counts or {})
+        """How often each tool was called in the run, as far as that is limited."""
         self._asked = 0
 
     def judge(self, call: ToolCall) -> AskedCall:
@@ -104,7 +109,9 @@ class Gate:
             timeout=tool.timeout.total_seconds(),
             conflict=_conflict(tool, call.arguments),
             pivot=tool.pivot,
-            stoppable=tool.reconcile is not None or (tool.compensate is not None and tool.compensate.safe_if_absent),
+            stoppable=_stoppable(tool),
+            child=_kind(tool),
+            hand_off=tool.child is not None and tool.child.hand_off,
         )
         return AskedCall(
             head=head,
@@ -112,7 +119,7 @@ class Gate:
             version=tool.version,
             tier=tool.tier,
             intent=intent,
-            undo=PIVOT if tool.pivot else tool.undo or "",
+            undo=_undo_of(tool),
             taken_over=bool(orphan),
         )
 
@@ -135,9 +142,14 @@ class Gate:
                 "message": f"no tool is named {call.tool!r}",
                 "hint": f"tools: {names}",
             }
-        if counter > self._agent.limits.calls:
-            message = f"this run may make {self._agent.limits.calls} tool calls, and they are used up"
+        limits = self._run.limits or self._agent.limits
+        if counter + self._run.calls_below > limits.calls:
+            message = f"this run may make {limits.calls} tool calls, and they are used up"
             return {"code": ErrorCode.LIMIT_REACHED, "message": message, "hint": "answer with what you have"}
+        self._counts[tool.name] += 1
+        if tool.most is not None and self._counts[tool.name] > tool.most:
+            message = f"one run may call {tool.name} {tool.most} times, and has"
+            return {"code": ErrorCode.LIMIT_REACHED, "message": message, "hint": "go on without it"}
         checked = validate(tool, call.arguments)
         return invalid_arguments(tool, checked) if isinstance(checked, dict) else None
 
@@ -166,6 +178,26 @@ def invalid_arguments(tool: Tool, fields: dict[str, str]) -> dict[str, Any]:
         "hint": f"correct the fields and call again{example}",
         "fields": fields,
     }
+
+
+def _stoppable(tool: Tool) -> bool:
+    """Whether a call that is stopped halfway leaves no doubt that nobody could clear up."""
+    safe = tool.compensate is not None and tool.compensate.safe_if_absent
+    return tool.reconcile is not None or safe or tool.child is not None
+
+
+def _kind(tool: Tool) -> ChildKind:
+    """The workflow that carries a call out, if it is a run of its own."""
+    if tool.child is None:
+        return ""
+    return PLAN_RUN if tool.child.plan is not None or tool.child.planned else AGENT_RUN
+
+
+def _undo_of(tool: Tool) -> str:
+    """What the ledger must know to undo a call."""
+    if tool.child is not None:
+        return "" if tool.effect is Effect.READ else RUN
+    return PIVOT if tool.pivot else tool.undo or ""
 
 
 def _conflict(tool: Tool, arguments: Mapping[str, Any]) -> str:

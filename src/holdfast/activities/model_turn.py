@@ -29,7 +29,7 @@ from holdfast.activities.transcripts import (
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, ModelError, RunNotFound
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, ToolCall
-from holdfast.contracts.names import READ_RESULT, ROLL_BACK, SAVEPOINT
+from holdfast.contracts.names import CARRY_OUT, READ_RESULT, ROLL_BACK, SAVEPOINT
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.versions import version_numbers
@@ -110,12 +110,14 @@ def _require_branch(run: RunRow, turn: TurnInput) -> None:
 
 
 async def _context(boundary: Boundary, run_id: str, turn: TurnInput, kept: Kept | None) -> TurnContext:
-    known, intents = kept.turn if kept else 0, _has_intents(boundary)
-    if kept is not None and not intents and not kept.run.branches and _knows_all(kept, turn):
+    known, intents, counted = kept.turn if kept else 0, _has_intents(boundary), _counted(boundary)
+    if kept is not None and not intents and not counted and not kept.run.branches and _knows_all(kept, turn):
         texts = tuple(said.text for said in turn.said)
         return TurnContext(run=kept.run, settled=None, request="", past=[], results=(), said=texts, intents=set())
     try:
-        return await patiently(lambda: boundary.ledger.read_context(run_id, turn, known=known, intents=intents))
+        return await patiently(
+            lambda: boundary.ledger.read_context(run_id, turn, known=known, intents=intents, counted=counted)
+        )
     except RunNotFound as error:
         # A workflow that was never opened here, such as a stranger's: it does nothing.
         raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
@@ -142,11 +144,18 @@ def tools_of(agent: Agent, registry: Registry, contracts: Mapping[str, str]) -> 
             tools[name] = pinned
     if agent.savepoints:
         tools |= {SAVEPOINT: savepoint, ROLL_BACK: roll_back}
+    if agent.planner is not None:
+        tools[CARRY_OUT] = agent.planner
     return {**tools, READ_RESULT: read_result} if tools else {}
 
 
 def _has_intents(boundary: Boundary) -> bool:
     return any(tool.same_intent for versions in boundary.registry.tools.values() for tool in versions)
+
+
+def _counted(boundary: Boundary) -> list[str]:
+    """The tools of which one run may make so many calls."""
+    return [name for name, versions in boundary.registry.tools.items() if any(tool.most for tool in versions)]
 
 
 def _agent_of(boundary: Boundary, context: TurnContext) -> Agent:
@@ -256,7 +265,9 @@ def _settlement(
 ) -> NewTurn:
     cut_off = response.stop_reason == "max_tokens"
     closed = CALLS_CUT_OFF if cut_off else NO_CALLS_NOW if turn.answer_now else ""
-    gate = Gate(agent, tools, context.run, context.intents, closed=closed, orphans=context.orphans)
+    gate = Gate(
+        agent, tools, context.run, context.intents, closed=closed, orphans=context.orphans, counts=context.counts
+    )
     calls = tuple(gate.judge(call) for call in response.message.calls)
     note, output = ("", None) if calls else _reading(agent, response)
     usage = response.usage

@@ -40,7 +40,7 @@ async def open_run(boundary: Boundary, given: OpenInput, plan: str = "") -> Open
                 plan=plan,
             )
             await patiently(lambda: boundary.ledger.request_run(new))
-        anchor = await patiently(
+        anchor, part = await patiently(
             lambda: boundary.ledger.open_run(
                 run_id,
                 given.execution,
@@ -59,9 +59,9 @@ async def open_run(boundary: Boundary, given: OpenInput, plan: str = "") -> Open
     return Opened(
         model=agent.model_id,
         agent_version=agent.version,
-        limits=agent.limits,
+        limits=part or agent.limits,
         heartbeat_seconds=boundary.heartbeat_seconds,
-        undo_on=tuple(agent.undo_on) if any(tool.compensate for tool in agent.tools) else (),
+        undo_on=tuple(agent.undo_on) if agent.may_undo else (),
         model_lane=getattr(agent.model, "lane", Lane.STANDARD),
         anchor=anchor,
     )
@@ -75,6 +75,7 @@ async def close_run(boundary: Boundary, close: CloseInput) -> RunClosed:
     try:
         execution = activity.info().workflow_run_id or ""
         run, anchor = await patiently(lambda: boundary.ledger.close_run(run_id, close, execution=execution))
+        left = await patiently(lambda: boundary.ledger.list_left(run_id)) if run.branches else []
     except RunNotFound:
         # It failed before it was opened: there is nothing to close.
         return RunClosed(status=close.status, limit=close.limit)
@@ -86,5 +87,6 @@ async def close_run(boundary: Boundary, close: CloseInput) -> RunClosed:
         calls=run.calls,
         tokens=run.tokens,
         cost_usd=run.cost_micros / 1e6,
+        left=tuple(left),
         anchor=anchor,
     )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import structlog
@@ -18,17 +18,17 @@ from holdfast.activities.plans import Planned
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.board import Board
 from holdfast.contracts.conditions import ConditionFailed, holds
-from holdfast.contracts.effects import Outcome
+from holdfast.contracts.effects import Effect, Outcome, Verdict
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunNotFound
 from holdfast.contracts.messages import Message, Text, ToolCall
 from holdfast.contracts.plan import GO_ON, Plan, Step, require_request
-from holdfast.contracts.plan_check import plan_faults
+from holdfast.contracts.plan_check import plan_faults, with_tools
 from holdfast.contracts.plan_steps import PlanStep, PlanTurnInput, StepAsk, StepAsked
 from holdfast.contracts.references import Reference, Unbound, fill_in, follow, steps_in
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import CallResult, OpenedPlan, OpenInput, TurnResult
 from holdfast.ledger import AskedCall, NewTurn, PlanContext, StepResults
-from holdfast.ledger.plans import call_id
+from holdfast.ledger.plans import KEPT, AskedPlan, call_id
 
 log = structlog.get_logger()
 
@@ -39,19 +39,25 @@ async def open_plan(boundary: Boundary, given: OpenInput) -> OpenedPlan:
     opened = await open_run(boundary, given, plan=given.request.text)
     agent = boundary.registry.agents[given.request.agent]
     try:
-        told, request = await patiently(lambda: boundary.ledger.read_plan(run_id))
-        plan = Plan.model_validate(told)
-        faults = plan_faults(plan, {tool.name: tool for tool in agent.tools})
-        require_request(plan, request)
+        planned = _read(await patiently(lambda: boundary.ledger.read_plan(run_id)))
+        plan = planned.plan
+        faults = plan_faults(plan, {tool.name: tool for tool in agent.tools}, undone=not planned.keeps)
+        require_request(plan, planned.request)
     except (LedgerConflict, ValidationError, ValueError) as error:
         raise ApplicationError(str(error), type=ErrorCode.NOT_EXECUTED, non_retryable=True) from error
     if faults:
         message = f"plan {plan.name!r} has {len(faults)} fault(s), and nothing was done: {'; '.join(faults)}"
         raise ApplicationError(message[:2000], type=ErrorCode.NOT_EXECUTED, non_retryable=True)
-    boundary.plans.put(run_id, Planned(plan=plan, request=request))
+    boundary.plans.put(run_id, planned)
+    if planned.keeps:
+        opened = opened.model_copy(update={"undo_on": (), "keeps": True})
     steps = tuple(_seen(plan, name) for name in plan.steps)
     first = await _on_the_way(boundary, PlanTurnInput(turn=1, asks=Board(steps).ready()))
     return OpenedPlan(opened=opened, steps=steps, first=first)
+
+
+def _read(asked: AskedPlan) -> Planned:
+    return Planned(plan=Plan.model_validate(asked.plan), request=asked.request, keeps=asked.keeps)
 
 
 def _seen(plan: Plan, step_id: str) -> PlanStep:
@@ -77,7 +83,7 @@ async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:
     run_id, execution = run_id_of_this_activity(), activity.info().workflow_run_id or ""
     try:
         planned = await _planned(boundary, run_id)
-        context = await _context(boundary, run_id, execution, turn, planned.plan)
+        context = await _context(boundary, run_id, execution, turn, planned)
     except (LedgerConflict, RunNotFound) as error:
         raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
     agent = boundary.registry.agents.get(context.run.agent)
@@ -99,22 +105,26 @@ async def _planned(boundary: Boundary, run_id: str) -> Planned:
     """The plan of a run, which never changes."""
     kept = boundary.plans.get(run_id)
     if kept is None:
-        told, request = await patiently(lambda: boundary.ledger.read_plan(run_id))
-        kept = Planned(plan=Plan.model_validate(told), request=request)
+        kept = _read(await patiently(lambda: boundary.ledger.read_plan(run_id)))
         boundary.plans.put(run_id, kept)
     return kept
 
 
-async def _context(boundary: Boundary, run_id: str, execution: str, turn: PlanTurnInput, plan: Plan) -> PlanContext:
+async def _context(
+    boundary: Boundary, run_id: str, execution: str, turn: PlanTurnInput, planned: Planned
+) -> PlanContext:
     """What the turn needs of the ledger: nothing, where this process has settled the one before and no result is referred to."""
+    plan = planned.plan
     steps = [plan.steps[ask.step] for ask in turn.asks]
     needed = frozenset[str]().union(*(step.refers_to for step in steps)) if steps else steps_in(plan.output)
     needed |= {plan.steps[one].instead for one in needed if plan.steps[one].instead}
     intents = any(tool.same_intent for versions in boundary.registry.tools.values() for tool in versions)
     kept = boundary.transcripts.get(run_id, turn.turn, execution)
-    if kept is not None and not needed and not intents:
+    if kept is not None and not needed and not intents and not planned.keeps:
         return PlanContext(run=kept.run, results={}, intents=set())
-    return await patiently(lambda: boundary.ledger.read_plan_context(run_id, needed, intents=intents))
+    return await patiently(
+        lambda: boundary.ledger.read_plan_context(run_id, needed, intents=intents, keeps=planned.keeps)
+    )
 
 
 async def and_then(boundary: Boundary, turn: PlanTurnInput, result: CallResult) -> CallResult:
@@ -145,9 +155,11 @@ class _Turn:
     notes: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
-        self.plan, self.request = self.planned.plan, self.planned.request
         self.tools = {tool.name: tool for tool in self.agent.tools}
+        self.plan, _ = with_tools(self.planned.plan, self.tools)
+        self.request = self.planned.request
         self.gate = Gate(self.agent, self.tools, self.context.run, self.context.intents, closed="")
+        self.done = list(self.context.done)
 
     def settlement(self, turn: PlanTurnInput) -> NewTurn:
         told = tuple(self._ask(ask) for ask in turn.asks)
@@ -198,7 +210,19 @@ class _Turn:
             identity = call_id(ask.step, place, number, ask.retry)
             call = ToolCall(id=identity, tool=way.tool, arguments=arguments)
             self.calls.append(call)
-            self.asked.append(self.gate.judge(call))
+            self.asked.append(self._kept(self.gate.judge(call)))
+
+    def _kept(self, asked: AskedCall) -> AskedCall:
+        """The call with the result of the one of an earlier plan that was the same, if there is one left: each is taken once."""
+        wanted = (asked.head.tool, asked.head.digest)
+        done = next((one for one in self.done if (one.tool, one.digest) == wanted), None)
+        if done is None or asked.error is not None:
+            return asked
+        self.done.remove(done)
+        reason = f"{KEPT}{done.operation_id}"
+        update = {"verdict": Verdict.KEPT, "effect": Effect.READ, "reason": reason, "child": ""}
+        head = asked.head.model_copy(update=update)
+        return replace(asked, head=head, undo="", intent="", kept=(done.result,))
 
     def _items(self, step: Step) -> list[Any]:
         if not step.for_each:

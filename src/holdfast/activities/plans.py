@@ -15,6 +15,8 @@ class Planned:
 
     plan: Plan
     request: dict[str, Any]
+    keeps: bool = False
+    """If it fails, what it did stands for the next plan, which takes it over."""
 
 
 class Plans:

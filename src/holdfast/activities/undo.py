@@ -85,6 +85,8 @@ async def _look_up(boundary: Boundary, run_id: str, call: CallInput) -> Looked:
 async def _undo(boundary: Boundary, run_id: str, call: CallInput, looked: Looked, original: ToUndo) -> Undone:
     if looked.settled is not None:
         return await _ended(boundary, run_id, call, looked.settled)
+    if original.child:
+        return Undone(owed=not await patiently(lambda: boundary.ledger.undo_child(run_id, call)))
     tool = _serving(boundary, original)
     if tool is None:
         return Undone(blocked=f"no worker serves {original.tool} {original.version}: start one that does, then retry")

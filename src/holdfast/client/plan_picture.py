@@ -97,7 +97,7 @@ def _arrows(plan: Plan) -> Iterator[tuple[str, str, bool]]:
 
 def _told(step: Step) -> list[str]:
     """What is said of a step below its name."""
-    tools = " or ".join(way.tool for way in step.ways)
+    tools = " or ".join(way.called for way in step.ways)
     notes = [f"when {step.when}"] if step.when else []
     notes += [f"for each of {step.for_each.strip('${}')}"] if step.for_each else []
     notes += ["may fail"] if step.on_failure == GO_ON else []

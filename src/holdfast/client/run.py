@@ -22,7 +22,7 @@ from holdfast.contracts.errors import (
     RunFailed,
     RunNotFound,
 )
-from holdfast.contracts.messages import Message, Usage
+from holdfast.contracts.messages import Usage
 from holdfast.contracts.results import Event, Operation, RunResult, RunSummary, Undo
 from holdfast.contracts.wire import Decision, Resolution, RollbackRequest, RunState, Said, UndoWord
 from holdfast.engine.rollback import start_rollback
@@ -99,7 +99,7 @@ class Run:
         reason = _reason(closed)
         if closed is None or summary.status is RunStatus.FAILED:
             raise RunFailed(f"run {self.id!r} failed: {reason or 'its workflow was ended from outside'}")
-        text, output = _answer(events)
+        text, output = await self._ledger.read_answer(self.id)
         undo = await self.undo()
         return RunResult(
             run_id=self.id,
@@ -346,13 +346,3 @@ def _refusals(run_id: str) -> Generator[None]:
 def _reason(closed: Event | None) -> str:
     content: dict[str, str] = closed.content if closed is not None and closed.content else {}
     return content.get("reason", "")
-
-
-def _answer(events: list[Event]) -> tuple[str, Any]:
-    """The last words of the model, and the same as data where they are JSON and a type was asked for."""
-    for event in reversed(events):
-        if event.kind == "turn" and event.content is not None:
-            text = Message.model_validate(event.content["message"]).text
-            if text:
-                return text, event.content.get("output")
-    return "", None

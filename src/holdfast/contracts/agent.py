@@ -3,15 +3,17 @@
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from pydantic import BaseModel
 
-from holdfast.contracts.effects import RunStatus, Tier
+from holdfast.contracts.effects import Effect, RunStatus, Tier
 from holdfast.contracts.errors import ContractError
 from holdfast.contracts.limits import Limits
 from holdfast.contracts.model import NO_MODEL, Model
+from holdfast.contracts.plan import Plan
 from holdfast.contracts.price import Price
 from holdfast.contracts.tool import Tool
 
@@ -75,6 +77,9 @@ class Agent:
     otherwise."""
     savepoints: bool = False
     """The model gets two more tools: `savepoint` marks a point of its work, `roll_back` undoes what it did since."""
+    plans: bool = False
+    """The model gets one more tool, `carry_out`: it makes a plan of calls, the engine checks it and carries it out, and what fails
+    goes back for a revised plan that keeps what is done."""
     max_output_tokens: int = 4096
     """For one model call."""
     price: Price | None = None
@@ -102,8 +107,15 @@ class Agent:
             if status not in UNDONE
         )
         undone_after = {tool.name: set(tool.compensate.after) for tool in self.tools if tool.compensate is not None}
-        if self.savepoints and not undone_after:
+        if self.savepoints and not self.may_undo:
             faults.append("savepoints= without a tool that names compensate=: there is nothing that could be undone")
+        if self.plans and (self.model is NO_MODEL or not self.tools):
+            faults.append("plans= needs a model that makes plans, and tools that they call")
+        faults.extend(
+            f"{tool.name} hands over to {tool.child.agent.name!r}, whose answer is of another type: give both the same output="
+            for tool in self.tools
+            if tool.child is not None and tool.child.hand_off and tool.child.agent.output is not self.output
+        )
         faults.extend(cycle_faults(undone_after))
         if not callable(self.auto_approve) and Tier.PRIVILEGED in self.auto_approve:
             faults.append("auto_approve holds PRIVILEGED: such calls always wait for a person")
@@ -114,6 +126,90 @@ class Agent:
     def model_id(self) -> str:
         """The model's id, which is pinned when a run starts."""
         return self.model if isinstance(self.model, str) else self.model.id
+
+    @cached_property
+    def planner(self) -> Tool | None:
+        """The built-in tool with which its model has plans carried out, if it may."""
+        from holdfast.contracts.child import planner_tool
+
+        return planner_tool(self) if self.plans else None
+
+    @property
+    def may_undo(self) -> bool:
+        """Whether anything that its tools do can be undone."""
+        return any(
+            tool.compensate is not None or (tool.child is not None and tool.effect is not Effect.READ)
+            for tool in self.tools
+        )
+
+    def as_tool(
+        self,
+        *,
+        name: str = "",
+        description: str = "",
+        input: type[BaseModel] | None = None,  # noqa: A002 - the public name
+        plan: Plan | None = None,
+        limits: Limits | None = None,
+        hand_off: bool = False,
+        most: int | None = None,
+        tier: Tier | None = None,
+        scope: str = "",
+        queue: str | None = None,
+        conflict: tuple[str, ...] = (),
+        same_intent: tuple[str, ...] = (),
+        show: tuple[str, ...] = (),
+        untrusted: bool | tuple[str, ...] | None = None,
+        result_limit: int = 8000,
+        owner: str = "",
+        runbook: str = "",
+    ) -> Tool:
+        """A tool for other agents, and for steps of plans, whose every call is a run of this agent: a child of the run that asks.
+
+        The child has its own transcript, a part of what its parent may still use (what it leaves is the parent's again), and
+        its parent's user and tenant. Its calls are judged and approved as its own. It is cancelled with its parent, and
+        undone with it. A crash starts no second one: the call's operation is the child's identity.
+
+        Args:
+            name: Of the tool; the agent's, or the plan's, unless said.
+            description: For the model: what the agent can do, and when to ask it.
+            input: What it is given, if that is more than one text. The child reads it as JSON.
+            plan: Carry this plan out in the agent's name, instead of asking its model. The plan says what it is given.
+            limits: What one child may use; the agent's own unless said, and never more than its parent has left.
+            hand_off: The child goes on in its parent's place: its answer is the parent's, whose model is not asked again.
+            most: How many calls of it one run may make, such as the rounds of a critic.
+            tier: The harm of asking it. Unless said REVERSIBLE, or READ_ONLY where all its tools are; its calls are gated anyway.
+            scope: `agent:NAME` unless said.
+            queue: The task queue on which its runs are served, if it is another one.
+            conflict: As of `Tool`.
+            same_intent: As of `Tool`.
+            show: As of `Tool`.
+            untrusted: Whether its answers are somebody else's words; as its tools say, unless said.
+            result_limit: Characters of its answer that the parent's model gets.
+            owner: As of `Tool`.
+            runbook: As of `Tool`.
+
+        Raises:
+            ContractError: With every fault.
+        """
+        from holdfast.contracts.child import Child, child_tool
+
+        return child_tool(
+            Child(agent=self, plan=plan, limits=limits, hand_off=hand_off),
+            name=name,
+            description=description,
+            input=input,
+            tier=tier,
+            scope=scope,
+            queue=queue,
+            conflict=conflict,
+            same_intent=same_intent,
+            show=show,
+            most=most,
+            untrusted=untrusted,
+            result_limit=result_limit,
+            owner=owner,
+            runbook=runbook,
+        )
 
     def tool(self, name: str) -> Tool | None:
         """Its tool of that name, if it has one."""

@@ -72,6 +72,8 @@ class Verdict(StrEnum):
     RUN = "run"
     ASK = "ask"
     DENY = "deny"
+    KEPT = "kept"
+    """An earlier plan has done just this: it is settled with that result."""
 
 
 class RunStatus(StrEnum):

@@ -55,6 +55,8 @@ def own_faults(tool: "Tool") -> list[str]:
         faults.append(f"key_lifetime {tool.key_lifetime}: must be above zero")
     if tool.concurrency is not None and tool.concurrency < 1:
         faults.append(f"concurrency {tool.concurrency}: must be at least 1")
+    if tool.most is not None and tool.most < 1:
+        faults.append(f"most {tool.most}: must be at least 1")
     if tool.background and tool.effect is Effect.TRANSACTIONAL:
         faults.append("background= with effect TRANSACTIONAL: it commits or does not, and can't be Pending")
     if tool.background and tool.poll is None and tool.callback is None:

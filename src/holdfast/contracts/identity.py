@@ -31,6 +31,11 @@ def compensation_id(operation: str, number: int) -> str:
     return str(uuid.uuid5(CALLS, f"{operation}/undo/{number}"))
 
 
+def child_run_id(agent: str, operation: str) -> str:
+    """The id of the run of an agent that carries out a call: the same however often it is begun."""
+    return f"{agent}-{operation}"
+
+
 def canonical_json(value: Any) -> str:
     """JSON in ASCII with sorted keys and no spaces: the same text for the same value, storable everywhere."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

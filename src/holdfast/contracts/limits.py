@@ -34,6 +34,10 @@ class Used(Frozen):
     cost_usd: float = 0.0
     work_seconds: float = 0.0
 
+    def __add__(self, other: "Used") -> "Used":
+        """Both together."""
+        return Used(**{name: getattr(self, name) + getattr(other, name) for name in Used.model_fields})
+
 
 def _shares(limits: Limits, used: Used) -> dict[str, float]:
     wall = limits.wall_time.total_seconds()
@@ -65,3 +69,42 @@ def limit_near(limits: Limits, used: Used) -> str | None:
     if used.turns + 1 >= limits.turns:
         return "turns"
     return next((name for name, share in _shares(limits, used).items() if share >= ASK_FOR_ANSWER_AT), None)
+
+
+def part_of(limits: Limits, used: Used, wanted: Limits, *, among: int, plan: bool = False) -> Limits | str:
+    """What a child may use: what is `wanted`, and no more than an equal part of what its parent has left.
+
+    A part of it is kept for the parent's own answer: one turn, and what lies beyond 90 % of tokens and cost. Time passes for all
+    at once, so it is not divided.
+
+    Args:
+        limits: The parent's.
+        used: What it has used, with everything that its other children may still use.
+        wanted: What the child would use at most.
+        among: How many children, this one included, are about to be begun.
+        plan: The parent carries out a plan, whose own turns are no model calls.
+
+    Returns:
+        The child's limits, or the name of the limit of which nothing is left.
+    """
+    left = {
+        "turns": (wanted.turns * among if plan else limits.turns - 1 - used.turns) // among,
+        "calls": (limits.calls - used.calls) // among,
+        "tokens": (int(limits.tokens * ASK_FOR_ANSWER_AT) - used.tokens) // among,
+        "cost_usd": max((limits.cost_usd * ASK_FOR_ANSWER_AT - used.cost_usd) / among, 0.0),
+        "wall_time": limits.wall_time.total_seconds() - used.work_seconds,
+    }
+    given = {name: min(value, getattr(wanted, name)) for name, value in left.items() if name != "wall_time"}
+    wall = min(timedelta(seconds=left["wall_time"]), wanted.wall_time)
+    gone = [name for name in ("turns", "tokens") if given[name] < 1]
+    gone += ["cost_usd"] if wanted.cost_usd > 0 and given["cost_usd"] <= 0 else []
+    gone += ["wall_time"] if wall <= timedelta(0) else []
+    if gone:
+        return gone[0]
+    return Limits(
+        turns=int(given["turns"]),
+        calls=max(int(given["calls"]), 0),
+        tokens=int(given["tokens"]),
+        cost_usd=round(given["cost_usd"], 6),
+        wall_time=wall,
+    )

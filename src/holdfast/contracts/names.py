@@ -1,8 +1,10 @@
 """Registered names. They stand in histories, so they never change; the functions behind them may."""
 
-AGENT_RUN = "AgentRun"
+from typing import Final
+
+AGENT_RUN: Final = "AgentRun"
 ROLLBACK_RUN = "RollbackRun"
-PLAN_RUN = "PlanRun"
+PLAN_RUN: Final = "PlanRun"
 ROLLBACK_PREFIX = "rollback:"
 """Of the workflow id of a `RollbackRun`, before the id of the run that it undoes. No run may have such an id."""
 
@@ -15,9 +17,14 @@ FENCE = "fence"
 BEGIN_UNDO = "begin_undo"
 COMPENSATE = "compensate"
 CLOSE_RUN = "close_run"
+BEGIN_CHILD = "begin_child"
+END_CHILD = "end_child"
 READ_RESULT = "read_result"
 SAVEPOINT = "savepoint"
 ROLL_BACK = "roll_back"
+CARRY_OUT = "carry_out"
+PARENT = "parent"
+"""Why a run is undone whose parent is."""
 RACE = "race"
 """Why the ways of a plan's step are undone that another one has won."""
 START = "start"
@@ -34,9 +41,12 @@ RESERVED_TOOL_NAMES = frozenset(
         BEGIN_UNDO,
         COMPENSATE,
         CLOSE_RUN,
+        BEGIN_CHILD,
+        END_CHILD,
         READ_RESULT,
         SAVEPOINT,
         ROLL_BACK,
+        CARRY_OUT,
     }
 )
 """Activity types of the engine, which no tool may take."""

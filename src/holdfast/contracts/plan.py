@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
 from holdfast.contracts.messages import Frozen
 from holdfast.contracts.references import steps_in
@@ -21,18 +21,42 @@ GO_ON: Literal["continue"] = "continue"
 
 
 class Way(Frozen):
-    """A tool call: the tool's name, and its arguments."""
+    """A call of a tool of the plan's agent, which may be another agent or plan, and its arguments."""
 
-    tool: str
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    tool: str = ""
+    agent: str = ""
+    """Instead of a tool: the agent that is asked. The plan's agent must have it as a tool."""
+    plan: str = ""
+    """Instead of a tool: the plan that is carried out. The same."""
     arguments: dict[str, Any] = Field(default_factory=dict, validation_alias=GIVEN)
     """By name. `${request.city}`, `${steps.lookup.result.payment_id}` and, in a `for_each`, `${item.name}` and `${index}` stand for
     what is there when the step runs; alone they keep its type, inside of a text they become text. `$${` is a plain `${`."""
+
+    @property
+    def called(self) -> str:
+        """Whom it calls."""
+        return self.tool or self.agent or self.plan
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if sum(map(bool, (self.tool, self.agent, self.plan))) != 1:
+            msg = "a way names one of tool, agent and plan"
+            raise ValueError(msg)
+        return self
 
 
 class Step(Frozen):
     """One step of a plan: a call, several of them for the items of a list, or several ways to the same end."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     tool: str = ""
+    agent: str = ""
+    """As of a `Way`."""
+    plan: str = ""
+    """As of a `Way`."""
     arguments: dict[str, Any] = Field(default_factory=dict, validation_alias=GIVEN)
     """As of a `Way`."""
     first_of: tuple[Way, ...] = ()
@@ -57,7 +81,7 @@ class Step(Frozen):
     @property
     def ways(self) -> tuple[Way, ...]:
         """Its calls for one item."""
-        return self.first_of or (Way(tool=self.tool, arguments=self.arguments),)
+        return self.first_of or (Way(tool=self.tool, agent=self.agent, plan=self.plan, arguments=self.arguments),)
 
     @property
     def instead(self) -> str:
@@ -81,8 +105,8 @@ class Step(Frozen):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if bool(self.tool) == bool(self.first_of):
-            msg = "a step names either a tool or several ways in first_of"
+        if sum(map(bool, (self.tool, self.agent, self.plan, self.first_of))) != 1:
+            msg = "a step names one of tool, agent and plan, or several ways in first_of"
             raise ValueError(msg)
         if self.first_of and (len(self.first_of) < 2 or self.arguments or self.for_each):
             msg = "first_of takes at least two ways, each with arguments of its own, and goes without for_each"

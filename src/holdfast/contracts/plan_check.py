@@ -18,13 +18,59 @@ Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
 
 
-def plan_faults(plan: Plan, tools: Mapping[str, Tool]) -> list[str]:
-    """What is wrong with a plan, one sentence each; empty if it can be carried out with these tools, by name."""
-    faults = [*_Shape(plan).faults()]
+def plan_faults(plan: Plan, tools: Mapping[str, Tool], *, undone: bool = True) -> list[str]:
+    """What is wrong with a plan, one sentence each; empty if it can be carried out with these tools, by name.
+
+    One that is not `undone` when it fails may have effects that nothing undoes.
+    """
+    plan, faults = with_tools(plan, tools)
+    faults += _Shape(plan).faults()
     if not any("goes round in a circle" in fault for fault in faults):
         faults += _Types(plan, tools).faults()
-        faults += _undo_faults(plan, tools)
+        faults += [*(_undo_faults(plan, tools) if undone else ()), *_pivot_faults(plan, tools)]
     return faults
+
+
+def with_tools(plan: Plan, tools: Mapping[str, Tool]) -> tuple[Plan, list[str]]:
+    """The plan with the tools in the place of the agents and plans that its steps name, and what is wrong with those names."""
+    faults: list[str] = []
+
+    def named(where: str, way: Way | Step) -> str:
+        if way.tool or not (way.agent or way.plan):
+            return way.tool
+        found = [name for name, tool in tools.items() if _is_called(tool, way)]
+        if len(found) == 1:
+            return found[0]
+        what = f"agent {way.agent!r}" if way.agent else f"plan {way.plan!r}"
+        have = sorted(name for name, tool in tools.items() if tool.child is not None)
+        faults.append(
+            f"step {where!r} calls {what} by more than one tool ({', '.join(found)}): write tool: with one of them"
+            if found
+            else f"step {where!r} calls {what}, which the plan's agent does not have as a tool; "
+            f"it has as such {', '.join(have) or 'none'}: give it .as_tool(...) of that"
+        )
+        return ""
+
+    def resolved(step_id: str, step: Step) -> Step:
+        ways = tuple(
+            way.model_copy(update={"tool": named(step_id, way), "agent": "", "plan": ""}) for way in step.first_of
+        )
+        return step.model_copy(
+            update={"tool": named(step_id, step), "agent": "", "plan": "", **({"first_of": ways} if ways else {})}
+        )
+
+    if all(way.tool for _, _, way in plan.calls()):
+        return plan, faults
+    return plan.model_copy(update={"steps": {name: resolved(name, step) for name, step in plan.steps.items()}}), faults
+
+
+def _is_called(tool: Tool, way: Way | Step) -> bool:
+    child = tool.child
+    if child is None:
+        return False
+    if way.plan:
+        return child.plan is not None and child.plan.name == way.plan
+    return child.plan is None and child.agent.name == way.agent
 
 
 class _Shape:
@@ -114,6 +160,8 @@ class _Types:
             yield f"{where}: for_each {step.for_each} is of type {schema['type']}, not a list"
 
     def _call(self, where: str, step: Step, way: Way) -> Iterator[str]:
+        if not way.tool:
+            return
         tool = self._tools.get(way.tool)
         if tool is None:
             yield f"{where} names tool {way.tool!r}, which the agent does not have; it has {', '.join(sorted(self._tools))}"
@@ -227,8 +275,8 @@ class _Types:
 
 
 def _undo_faults(plan: Plan, tools: Mapping[str, Tool]) -> Iterator[str]:
-    """Effects that would stay if a later step failed, losers of a race that nobody could undo, and what runs beside a pivot."""
-    pivots = [step_id for step_id, _, way in plan.calls() if way.tool in tools and tools[way.tool].pivot]
+    """Effects that would stay if a later step failed, and losers of a race that nobody could undo."""
+    pivots = _pivots(plan, tools)
     before = {step_id: plan.before(step_id) for step_id in plan.steps}
     for step_id, step, way in plan.calls():
         tool = tools.get(way.tool)
@@ -245,6 +293,16 @@ def _undo_faults(plan: Plan, tools: Mapping[str, Tool]) -> Iterator[str]:
                     f"step {step_id!r} would stay if {may_fail[0]!r} failed: nothing undoes {way.tool}. "
                     "Give its contract compensate=, put it behind the pivot, or say stands: true"
                 )
+
+
+def _pivots(plan: Plan, tools: Mapping[str, Tool]) -> list[str]:
+    return [step_id for step_id, _, way in plan.calls() if way.tool in tools and tools[way.tool].pivot]
+
+
+def _pivot_faults(plan: Plan, tools: Mapping[str, Tool]) -> Iterator[str]:
+    """What runs beside a call that commits the job, or would go on as if it had."""
+    pivots = _pivots(plan, tools)
+    before = {step_id: plan.before(step_id) for step_id in plan.steps}
     for pivot in sorted(set(pivots)):
         for other in plan.steps:
             beside = other != pivot and pivot not in before[other] and other not in before[pivot]

@@ -53,6 +53,9 @@ class PublishedTool(Frozen):
     undo: str = ""
     """The effect class of what undoes a call; empty if nothing does."""
     pivot: bool = False
+    most: int = 0
+    agent: str = ""
+    """Whose run a call is, if it is one."""
     endpoints: tuple[str, ...] = ()
     parameters: dict[str, Any]
     """JSON Schema of the arguments."""
@@ -117,6 +120,8 @@ def publish(tool: Tool) -> PublishedTool:
         background=tool.background,
         undo=tool.undo or "",
         pivot=tool.pivot,
+        most=tool.most or 0,
+        agent=tool.child.agent.name if tool.child else "",
         endpoints=tuple(map(str, tool.endpoints)),
         parameters=tool.schema.parameters,
         result=tool.result_adapter.json_schema(mode="serialization"),
@@ -191,7 +196,7 @@ PERMISSION = ("effect", "tier", "scope", "key", "egress")
 TOLD = (
     "description", "owner", "runbook", "deprecated", "timeout_seconds", "attempts", "backoff", "lane", "queue", "conflict",
     "same_intent", "show", "result_limit", "key_lifetime_seconds", "reconciled", "rates", "concurrency", "cache", "invalidates",
-    "fallback", "untrusted", "secrets", "background", "undo", "endpoints",
+    "fallback", "untrusted", "secrets", "background", "undo", "most", "agent", "endpoints",
 )  # fmt: skip
 """What may differ between compatible versions."""
 

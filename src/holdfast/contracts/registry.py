@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from holdfast.contracts.agent import Agent
+from holdfast.contracts.child import family_of
 from holdfast.contracts.errors import ContractError
 from holdfast.contracts.tool import Tool
 
@@ -27,7 +28,7 @@ class ToolVersions:
 
 
 class Registry:
-    """Agents by name, and the tools they use and used, each under one name.
+    """Agents by name, with those that they ask, and the tools they use and used, each under one name.
 
     Raises:
         ContractError: Two agents or two different tools of one major have the same name; all such faults at once.
@@ -37,7 +38,7 @@ class Registry:
         self.agents: dict[str, Agent] = {}
         tools: dict[str, dict[int, Tool]] = {}
         faults: list[str] = []
-        for agent in agents:
+        for agent in family_of(agents):
             if self.agents.setdefault(agent.name, agent) is not agent:
                 faults.append(f"two agents are named {agent.name!r}")
             faults.extend(

@@ -30,6 +30,8 @@ class Operation(Frozen):
     settled_at: datetime | None
     left_by: int = 0
     """The branch that has left it behind: the run was reset, and did not ask for it again. 0 for none."""
+    child: str = ""
+    """The run that carries it out, if it is one."""
 
 
 class Event(Frozen):
@@ -39,7 +41,7 @@ class Event(Frozen):
     sequence: int
     kind: str
     """`requested`, `opened`, `turn`, `repeated`, `said`, `held`, `decided`, `reserved`, `released`, `checkpoint`,
-    `pending`, `settled`, `resolved`, `late`, `branch`, `undo`, `undone`, `blocked`, `unblocked`, `closed` or `erased`."""
+    `pending`, `child`, `settled`, `resolved`, `late`, `branch`, `undo`, `undone`, `blocked`, `unblocked`, `closed` or `erased`."""
     at: datetime
     reference: str
     data: dict[str, Any]
@@ -79,6 +81,8 @@ class Undo(Frozen):
     """It waits for a person."""
     attempts: int = 0
     """How often it was tried."""
+    child: str = ""
+    """The run whose call it was, where that is a child of the one that was undone."""
 
 
 class RunResult(Frozen):
@@ -96,10 +100,11 @@ class RunResult(Frozen):
     turns: int
     calls: int
     tokens: int
-    """All tokens, those of repeated model calls included."""
+    """All tokens, those of repeated model calls and of children included."""
     usage: Usage
-    """Tokens of the settled model calls, by kind."""
+    """Tokens of its own settled model calls, by kind."""
     cost_usd: float
+    """With that of its children."""
     operations: tuple[Operation, ...]
     undone: tuple[Undo, ...] = ()
     """What was undone since the run ended badly, in the order in which it was."""
@@ -128,3 +133,5 @@ class RunSummary(Frozen):
     """Calls whose outcome a person must resolve."""
     blocked: int = 0
     """Calls that could not be undone: a person must say `retry`, `skip` or `done`."""
+    parent: str = ""
+    """The run that has begun it, as a call of its model or its plan."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -24,6 +24,9 @@ from holdfast.contracts.signature import Signature, read_signature
 from holdfast.contracts.signing import Dialect
 from holdfast.contracts.upstream import Upstream
 from holdfast.contracts.versions import version_numbers
+
+if TYPE_CHECKING:
+    from holdfast.contracts.child import Child
 
 DEFAULT_TIMEOUT = timedelta(seconds=30)
 DOWN_MARGIN = 0.5
@@ -123,6 +126,10 @@ class Tool:
     """It will go; the model is told so."""
     builtin: bool = False
     """One of the engine's own."""
+    most: int | None = None
+    """How many calls of it one run may make."""
+    child: "Child | None" = None
+    """Its calls are runs of their own, of this agent. Such a tool is made by `Agent.as_tool`."""
     signature: Signature = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -142,6 +149,9 @@ class Tool:
     @property
     def undo(self) -> Effect | None:
         """The effect class of what undoes it, None if nothing does."""
+        if self.child is not None:
+            # Undoing the run: what its calls can be undone by is theirs to say.
+            return None if self.effect is Effect.READ else self.effect
         return None if self.compensate is None else self.compensate.effect_for(self.effect)
 
     def undoing(self, result: Any) -> "Tool":
@@ -263,6 +273,7 @@ def tool(
     polls: Backoff = POLLS,
     callback: Dialect | None = None,
     background: bool = False,
+    most: int | None = None,
     owner: str = "",
     runbook: str = "",
     deprecated: Deprecation | None = None,
@@ -316,6 +327,7 @@ def tool(
             polls=polls,
             callback=callback,
             background=background,
+            most=most,
             owner=owner,
             runbook=runbook,
             deprecated=deprecated,

@@ -11,6 +11,8 @@ from holdfast.contracts.limits import Limits, Used
 from holdfast.contracts.plan_steps import PlanProgress, PlanStep, PlanTurnInput, StepAsk, StepAsked
 from holdfast.contracts.wire_model import Anchor, Wire
 
+ChildKind = Literal["", "AgentRun", "PlanRun"]
+
 
 class Said(Wire):
     """Something the user says during a run: by reference to the ledger, or (through plain Temporal) as text."""
@@ -71,6 +73,8 @@ class Opened(Wire):
     heartbeat_seconds: float = 5.0
     undo_on: tuple[RunStatus, ...] = ()
     """The endings after which what the run did is undone."""
+    keeps: bool = False
+    """Of a plan: if it fails, what it did stands, and whoever had it carried out decides."""
     model_lane: Lane = Lane.STANDARD
     """Where its turns run. Only a model that answers at once may be asked in a local activity."""
     anchor: Anchor = (0, "")
@@ -113,6 +117,10 @@ class Head(Wire):
     """It commits the job: it is carried out once what was asked for before it in the turn has succeeded."""
     stoppable: bool = False
     """If it is stopped halfway, what it did can be looked up, or undone without knowing."""
+    child: ChildKind = ""
+    """It is a run of its own, of this workflow type; `queue` is then where that runs."""
+    hand_off: bool = False
+    """If it succeeds, its answer is the run's."""
 
 
 class TurnResult(Wire):
@@ -198,7 +206,33 @@ class CallResult(Wire):
     """The model has a receipt for it and goes on meanwhile. Its end is news, for a later turn."""
     next: "TurnResult | None" = None
     """The turn that followed, if it was settled on the way."""
+    spent: Used | None = None
+    """What a child has used, which counts for its parent, too."""
     anchor: Anchor = (0, "")
+
+
+class ChildInput(Wire):
+    """The input of `begin_child` and `end_child`: a call that is a run of its own."""
+
+    call: CallInput
+    left: float = 0.0
+    """Seconds of work left to the parent."""
+    look: int = 0
+    """Which look this is at a child that has not ended in the ledger; 0 for the first."""
+    unstarted: bool = False
+    """Its workflow was not started from here, and is not needed any more."""
+
+
+class ChildBegun(Wire):
+    """The output of `begin_child`."""
+
+    run_id: str = ""
+    """Of the child, whose workflow may be started; empty if the call has come to its end without one, or waits."""
+    agent: str = ""
+    tenant: str = "default"
+    user: str = ""
+    result: CallResult | None = None
+    """What stands about the call, if there is no child to start."""
 
 
 class Job(Wire):
@@ -280,6 +314,8 @@ class RollbackRequest(Wire):
     reason: str = ""
     to: str = ""
     """Only the calls after this operation; all of them if empty."""
+    ends: bool = False
+    """The run may go on: it is cancelled first, and comes to its end."""
 
 
 class UndoStep(Wire):
@@ -299,6 +335,8 @@ class UndoStep(Wire):
     conflict: str = ""
     pivot: bool = False
     """Nothing undoes it: what there is to do is to find out whether it has happened."""
+    child: str = ""
+    """The run that carried it out, which is undone as a whole."""
 
 
 class UndoPlan(Wire):
@@ -317,6 +355,8 @@ class Undone(Wire):
     """It turned out to have happened, and is a pivot: nothing before it is undone."""
     retry: str = ""
     """The operation that tries again."""
+    owed: bool = False
+    """Of a child: something of it is still owed. Nothing was settled."""
     anchor: Anchor = (0, "")
 
 
@@ -343,6 +383,8 @@ class CloseInput(Wire):
     limit: str = ""
     reason: str = ""
     work_seconds: float = 0.0
+    answered_by: str = ""
+    """The operation whose result is the run's answer: it was handed over."""
 
 
 class RunClosed(Wire):
@@ -354,6 +396,8 @@ class RunClosed(Wire):
     calls: int = 0
     tokens: int = 0
     cost_usd: float = 0.0
+    left: tuple[str, ...] = ()
+    """Children that go on and that nobody waits for any more: a reset has left their calls behind."""
     anchor: Anchor = (0, "")
 
 

@@ -1,6 +1,7 @@
 """The append-only, hash-chained record of runs, turns, calls, decisions and outcomes, in SQLite or PostgreSQL."""
 
 from holdfast.ledger.branches import Orphan
+from holdfast.ledger.children import NewChild
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.ledger import Ledger
 from holdfast.ledger.operations import Looked, NotAskedFor, OperationMoved, State
@@ -17,6 +18,7 @@ __all__ = [
     "AskedCall",
     "Ledger",
     "Looked",
+    "NewChild",
     "NewRun",
     "NewTurn",
     "NotAskedFor",

@@ -20,12 +20,16 @@ from holdfast.ledger.runs import RunRow, read_run
 from holdfast.ledger.runs import close_run as close_branch
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import operations
+from holdfast.ledger.undone import RUN
 
 BRANCH = Statement(NEW_HEAD.values(branches=bindparam("all"), status=RunStatus.RUNNING, closed_at=bindparam("closed")))
 ORPHANED = (
     (operations.c.left_by > 0)
     & operations.c.effect.not_in([Effect.READ, ""])
-    & operations.c.outcome.in_([Outcome.SUCCEEDED, Outcome.UNKNOWN])
+    & (
+        operations.c.outcome.in_([Outcome.SUCCEEDED, Outcome.UNKNOWN])
+        | ((operations.c.undo == RUN) & (operations.c.state == "pending"))
+    )
 )
 """Of which rows of `operations` that is true: an effect that no branch which goes on has asked for."""
 
@@ -56,9 +60,12 @@ def begin_branch(connection: Connection, run_id: str, turn: int, *, left: str, b
         raise LedgerConflict(msg)
     number = len(run.branches) + 1
     where = (operations.c.run_id == run_id, operations.c.left_by == 0, operations.c.turn >= turn)
-    found = connection.execute(select(operations.c.operation_id, operations.c.state).where(*where)).all()
+    found = connection.execute(
+        select(operations.c.operation_id, operations.c.state, operations.c.undo).where(*where)
+    ).all()
     for row in found:
-        if row.state != "settled":
+        # A run of its own goes on: whoever asks for it again takes it over as it is.
+        if row.state != "settled" and (row.undo, row.state) != (RUN, "pending"):
             fence(connection, run_id, row.operation_id, f"the run was reset to turn {turn}")
     connection.execute(update(operations).where(*where).values(left_by=number))
     meta = {"turn": turn, "by": by, "left": left}

@@ -32,11 +32,13 @@ from holdfast.ledger import (
     at_once,
     branches,
     cached,
+    children,
     circuits,
     decisions,
     drift,
     entries,
     erase,
+    family,
     listing,
     migrate,
     notices,
@@ -55,12 +57,13 @@ from holdfast.ledger import (
 )
 from holdfast.ledger.cached import Found
 from holdfast.ledger.chain import ANCHOR_CHARACTERS
+from holdfast.ledger.children import NewChild
 from holdfast.ledger.database import Database, connect_database
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.operations import Looked, Settled
 from holdfast.ledger.pending import Begun
-from holdfast.ledger.plans import PlanContext
-from holdfast.ledger.runs import NewRun, RunRow
+from holdfast.ledger.plans import AskedPlan, PlanContext
+from holdfast.ledger.runs import NewRun, OpenedRow, RunRow
 from holdfast.ledger.statement import DriverCall
 from holdfast.ledger.tables import entries as entries_table
 from holdfast.ledger.tables import runs as runs_table
@@ -119,7 +122,7 @@ class Ledger:
         agent_version: str,
         trace_id: str,
         contracts: Mapping[str, str] | None = None,
-    ) -> Anchor:
+    ) -> OpenedRow:
         """Bind a run to its execution; see `runs.open_run`."""
         return await self._write(runs.open_run, run_id, execution, model, agent_version, trace_id, contracts or {})
 
@@ -160,21 +163,29 @@ class Ledger:
         """Leave everything from a turn on behind; see `branches.begin_branch`."""
         return await self._write(branches.begin_branch, run_id, turn, left=left, by=by, reason=reason)
 
-    async def read_plan(self, run_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def read_request(self, run_id: str) -> str:
+        """The text that a run was asked with; empty once erased."""
+        return await self._read(transcript.read_request_text, run_id)
+
+    async def read_plan(self, run_id: str) -> AskedPlan:
         """The plan of a run, and what it was given; see `plans.read_plan`."""
         return await self._read(plans.read_plan, run_id)
 
-    async def read_plan_context(self, run_id: str, steps: Collection[str], *, intents: bool) -> PlanContext:
+    async def read_plan_context(
+        self, run_id: str, steps: Collection[str], *, intents: bool, keeps: bool = False
+    ) -> PlanContext:
         """What a turn of a plan needs to know; see `plans.read_plan_context`."""
-        return await self._read(plans.read_plan_context, run_id, steps, intents=intents)
+        return await self._read(plans.read_plan_context, run_id, steps, intents=intents, keeps=keeps)
 
     async def record_said(self, run_id: str, said_id: str, text: str) -> Said:
         """Write down what the user says during a run."""
         return await self._write(transcript.record_said, run_id, said_id, text)
 
-    async def read_context(self, run_id: str, turn: TurnInput, *, known: int, intents: bool) -> TurnContext:
+    async def read_context(
+        self, run_id: str, turn: TurnInput, *, known: int, intents: bool, counted: Collection[str] = ()
+    ) -> TurnContext:
         """What a turn needs to know; see `transcript.read_context`."""
-        return await self._read(transcript.read_context, run_id, turn, known=known, intents=intents)
+        return await self._read(transcript.read_context, run_id, turn, known=known, intents=intents, counted=counted)
 
     async def read_result(self, run_id: str, operation_id: str) -> Any:
         """The whole content an operation was settled with; see `listing.read_result`."""
@@ -285,6 +296,26 @@ class Ledger:
     async def begin_undo(self, run_id: str, given: UndoInput, ref: str) -> UndoPlan:
         """Write down that a run is undone; see `undo.begin_undo`."""
         return await self._write(undo.begin_undo, run_id, given, ref)
+
+    async def begin_child(self, call: CallInput, new: NewChild) -> CallResult | None:
+        """Write down that a call is begun as a run of its own; see `children.begin_child`."""
+        return await self._write(children.begin_child, call, new)
+
+    async def end_child(self, run_id: str, call: CallInput, *, unstarted: bool) -> CallResult | None:
+        """Settle a call with what became of its run; see `children.end_child`."""
+        return await self._write(children.end_child, run_id, call, unstarted=unstarted)
+
+    async def undo_child(self, run_id: str, call: CallInput) -> bool:
+        """Settle what undoes a call that is a run of its own; see `children.undo_child`."""
+        return await self._write(children.undo_child, run_id, call)
+
+    async def list_left(self, run_id: str) -> list[str]:
+        """The children of a run that go on; see `children.list_left`."""
+        return await self._read(children.list_left, run_id)
+
+    async def read_answer(self, run_id: str) -> tuple[str, Any]:
+        """The last words of a run; see `family.read_answer`."""
+        return await self._read(family.read_answer, run_id)
 
     async def list_owed(self, run_id: str, to: str = "") -> list[tuple[str, str, int]]:
         """What would be undone now; see `undo.list_owed`."""

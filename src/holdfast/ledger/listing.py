@@ -12,7 +12,7 @@ from holdfast.contracts.results import Operation
 from holdfast.ledger.branches import ORPHANED
 from holdfast.ledger.entries import entry_at, moment
 from holdfast.ledger.operations import arguments_of
-from holdfast.ledger.tables import entries, operations
+from holdfast.ledger.tables import entries, operations, runs
 
 ORDER = (operations.c.left_by == 0, operations.c.left_by, operations.c.turn, operations.c.idx)
 """What branches left behind have asked for comes first, as it did."""
@@ -50,16 +50,22 @@ def _with_contents(
     """Rows of operations with what was asked and what they were settled with."""
     asked = entries.alias("asked")
     settled = entries.alias("settled")
+    child = runs.alias("child")
     query = (
-        select(operations, asked.c.body.label("asked_body"), settled.c.body.label("settled_body"))
+        select(
+            operations,
+            asked.c.body.label("asked_body"),
+            settled.c.body.label("settled_body"),
+            child.c.run_id.label("child"),
+        )
         .select_from(
-            operations.join(
-                asked, and_(asked.c.run_id == operations.c.run_id, asked.c.seq == operations.c.turn_seq)
-            ).join(
+            operations.join(asked, and_(asked.c.run_id == operations.c.run_id, asked.c.seq == operations.c.turn_seq))
+            .join(
                 settled,
                 and_(settled.c.run_id == operations.c.run_id, settled.c.seq == operations.c.settled_seq),
                 isouter=True,
             )
+            .join(child, and_(child.c.chain_id == operations.c.operation_id, child.c.parent != ""), isouter=True)
         )
         .where(where)
         .order_by(*order)
@@ -87,6 +93,7 @@ def _operation(row: Any) -> Operation:
         asked_at=moment(row.asked_at),
         left_by=row.left_by,
         settled_at=None if row.settled_at is None else moment(row.settled_at),
+        child=row.child or "",
     )
 
 

@@ -12,6 +12,7 @@ from holdfast.contracts.errors import ErrorCode, LedgerConflict
 from holdfast.contracts.wire import CallInput, CallResult
 from holdfast.ledger.cached import forget
 from holdfast.ledger.entries import NewEntry, anchor_at, append, entry_at, find, now_ms
+from holdfast.ledger.family import find_child
 from holdfast.ledger.late import OUTSIDE, Settlement, is_news, keep_evidence
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
@@ -357,10 +358,14 @@ def fence(
     if row.state == "settled":
         anchor = anchor_at(connection, run_id, row.settled_seq)
         return CallResult(outcome=Outcome(row.outcome), anchor=anchor, background=background)
-    doubtful = row.state in {"reserved", "pending"} and not Effect(row.effect).harmless and row.attempts != absent
+    child = find_child(connection, operation_id) if row.state == "pending" else None
+    begun = row.state in {"reserved", "pending"} and child is None
+    doubtful = begun and not Effect(row.effect).harmless and row.attempts != absent
     outcome = Outcome.UNKNOWN if doubtful else Outcome.FAILED
     code = ErrorCode.OUTCOME_UNKNOWN if doubtful else ErrorCode.NOT_EXECUTED
     told = "it may or may not have happened" if doubtful else "it did not happen"
+    if child is not None:
+        told = f"run {child.run_id} says what it has done"
     content = {"code": code, "message": f"{reason or 'the call was stopped'}: {told}", "operation": operation_id}
     if error is not None and not doubtful:
         content = error

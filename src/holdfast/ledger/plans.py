@@ -3,16 +3,20 @@
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, and_, literal, or_, select
 
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.errors import LedgerConflict
+from holdfast.contracts.names import CARRY_OUT
 from holdfast.ledger.entries import find
 from holdfast.ledger.runs import RunRow, read_run
-from holdfast.ledger.tables import entries, operations
+from holdfast.ledger.tables import entries, operations, runs
 from holdfast.ledger.transcript import read_intents
+
+KEPT = "kept "
+"""Of `operations.reason`, before the id of a call of an earlier plan whose result this one has."""
 
 
 @dataclass(kw_only=True)
@@ -31,12 +35,24 @@ class StepResults:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Done:
+    """A call of an earlier plan that succeeded and stands."""
+
+    operation_id: str
+    tool: str
+    digest: str
+    result: Any
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanContext:
     """What a turn of a plan needs to know of the run, read in one go."""
 
     run: RunRow
     results: dict[str, StepResults]
     intents: set[str]
+    done: tuple[Done, ...] = ()
+    """What earlier plans have done that this one revises, and it has not taken over yet."""
 
 
 def call_id(step: str, item: int, way: int, retry: int) -> str:
@@ -44,7 +60,16 @@ def call_id(step: str, item: int, way: int, retry: int) -> str:
     return f"{step}#{item}.{way}.{retry}"
 
 
-def read_plan(connection: Connection, run_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+class AskedPlan(NamedTuple):
+    """What a run was asked to carry out."""
+
+    plan: dict[str, Any]
+    request: dict[str, Any]
+    keeps: bool
+    """It is a model's: if it fails, what is done stays done for the next one."""
+
+
+def read_plan(connection: Connection, run_id: str) -> AskedPlan:
     """The plan of a run, and what it was given.
 
     Raises:
@@ -55,7 +80,7 @@ def read_plan(connection: Connection, run_id: str) -> tuple[dict[str, Any], dict
         msg = f"run {run_id!r} carries out no plan, or its contents were erased"
         raise LedgerConflict(msg)
     told = json.loads(entry.content["plan"])
-    return told["plan"], told["request"]
+    return AskedPlan(told["plan"], told["request"], told.get("keeps", False))
 
 
 def read_step_results(connection: Connection, run_id: str, steps: Collection[str]) -> dict[str, StepResults]:
@@ -79,14 +104,63 @@ def read_step_results(connection: Connection, run_id: str, steps: Collection[str
     return found
 
 
-def read_plan_context(connection: Connection, run_id: str, steps: Collection[str], *, intents: bool) -> PlanContext:
-    """What `plan_turn` needs: the run, and the results of some steps.
+def read_done(connection: Connection, run: RunRow) -> tuple[Done, ...]:
+    """What the plans before this one, of the same run's model, have done that stands, and this one has not taken over yet."""
+    asked = operations.alias("asked")
+    taken = operations.alias("taken")
+    settled = and_(entries.c.run_id == operations.c.run_id, entries.c.seq == operations.c.settled_seq)
+    taken_over = select(taken.c.reason).where(taken.c.run_id == run.run_id, taken.c.reason.startswith(KEPT))
+    query = (
+        select(operations.c.operation_id, operations.c.tool, operations.c.digest, entries.c.body)
+        .select_from(
+            operations.join(runs, runs.c.run_id == operations.c.run_id)
+            .join(asked, and_(asked.c.operation_id == runs.c.chain_id, asked.c.tool == CARRY_OUT))
+            .join(entries, settled)
+        )
+        .where(runs.c.parent == run.parent, runs.c.run_id != run.run_id, operations.c.outcome == Outcome.SUCCEEDED)
+        .where(operations.c.undoes == "", operations.c.reason.not_like(f"{KEPT}%"))
+        .where((literal(KEPT) + operations.c.operation_id).not_in(taken_over))
+        .order_by(operations.c.asked_at, operations.c.idx)
+    )
+    return tuple(
+        Done(
+            operation_id=row.operation_id,
+            tool=row.tool,
+            digest=row.digest,
+            result=None if row.body is None else json.loads(row.body),
+        )
+        for row in connection.execute(query)
+    )
+
+
+def read_steps(connection: Connection, run_id: str) -> dict[str, Any]:
+    """What became of the calls of each step of a run: results, or errors."""
+    settled = and_(entries.c.run_id == operations.c.run_id, entries.c.seq == operations.c.settled_seq)
+    query = (
+        select(operations.c.call_id, operations.c.outcome, entries.c.body)
+        .select_from(operations.join(entries, settled))
+        .where(operations.c.run_id == run_id, operations.c.undoes == "")
+        .order_by(operations.c.turn_seq, operations.c.idx)
+    )
+    found: dict[str, list[Any]] = {}
+    for row in connection.execute(query):
+        told = None if row.body is None else json.loads(row.body)
+        found.setdefault(row.call_id.partition("#")[0], []).append({"outcome": row.outcome, "result": told})
+    return {step: told[0] if len(told) == 1 else told for step, told in found.items()}
+
+
+def read_plan_context(
+    connection: Connection, run_id: str, steps: Collection[str], *, intents: bool, keeps: bool = False
+) -> PlanContext:
+    """What `plan_turn` needs: the run, and the results of some steps; with `keeps` also what earlier plans have done.
 
     Raises:
         RunNotFound: There is no such run.
     """
+    run = read_run(connection, run_id)
     return PlanContext(
-        run=read_run(connection, run_id),
+        run=run,
+        done=read_done(connection, run) if keeps else (),
         results=read_step_results(connection, run_id, steps),
         intents=read_intents(connection, run_id) if intents else set(),
     )

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, func, insert, select
 
 from holdfast.contracts.effects import Outcome, RunStatus
 from holdfast.contracts.errors import LedgerConflict, RunIdTaken, RunNotFound
 from holdfast.contracts.identity import canonical_json, digest, new_chain_id
+from holdfast.contracts.limits import Limits
 from holdfast.contracts.results import RunSummary
 from holdfast.contracts.wire import CloseInput
 from holdfast.contracts.wire_model import Anchor
@@ -33,6 +34,12 @@ class NewRun:
     """The operation that the run begins with: one of another run, which failed for good."""
     plan: str = ""
     """The plan that is carried out and what it is given, as JSON; empty for a request to a model."""
+    parent: str = ""
+    """The run that has begun it; empty if a person, or a program, has."""
+    by_call: str = ""
+    """That run's call, which is this one's chain id."""
+    limits: Limits | None = None
+    """What it may use of what its parent may; else its agent says."""
 
     @property
     def digest(self) -> str:
@@ -64,6 +71,13 @@ class RunRow:
     """The versions of the agent's tools when the run began, by name."""
     branches: tuple[int, ...] = ()
     """The first turn of each branch but the first one: how often the run was reset to think again, and to where."""
+    parent: str = ""
+    """The run that has begun it."""
+    limits: Limits | None = None
+    """What it may use, if it is a child; else its agent says."""
+    turns_below: int = 0
+    """Turns of the runs that it has begun. Their tokens and cost are among its own."""
+    calls_below: int = 0
 
     @property
     def branch(self) -> int:
@@ -88,7 +102,7 @@ def request_run(connection: Connection, new: NewRun) -> RunRow:
     connection.execute(
         insert(runs).values(
             run_id=new.run_id,
-            chain_id=new_chain_id(),
+            chain_id=new.by_call or new_chain_id(),
             agent=new.agent,
             user=new.user,
             tenant=new.tenant,
@@ -96,9 +110,13 @@ def request_run(connection: Connection, new: NewRun) -> RunRow:
             status=RunStatus.REQUESTED,
             trace_id=new.trace_id,
             requested_at=now_ms(),
+            parent=new.parent,
+            limits="" if new.limits is None else new.limits.model_dump_json(),
         )
     )
-    meta = {"agent": new.agent, "user": new.user, "tenant": new.tenant}
+    meta: dict[str, Any] = {"agent": new.agent, "user": new.user, "tenant": new.tenant}
+    if new.parent:
+        meta["parent"] = new.parent
     if new.again:
         meta["again"] = new.again
     content = {"text": new.text, **({"plan": new.plan} if new.plan else {})}
@@ -119,6 +137,14 @@ OPEN = Statement(
 CLOSE = Statement(NEW_HEAD.values(status=bindparam("became"), closed_at=bindparam("at")))
 
 
+class OpenedRow(NamedTuple):
+    """A run that was opened."""
+
+    anchor: Anchor
+    limits: Limits | None
+    """What it may use, if it is a child; else its agent says."""
+
+
 def open_run(
     connection: Connection,
     run_id: str,
@@ -127,13 +153,15 @@ def open_run(
     agent_version: str,
     trace_id: str,
     contracts: Mapping[str, str],
-) -> Anchor:
+) -> OpenedRow:
     """Bind a requested run to its workflow execution, and pin the model and the versions of the tools, once.
 
     Raises:
-        LedgerConflict: Another execution already has this run id.
+        LedgerConflict: Another execution already has this run id, or its parent does not need it any more.
     """
     run = read_run(connection, run_id)
+    if run.status.closed and not run.execution:
+        raise LedgerConflict(f"run {run_id!r} was closed as {run.status} before it was opened: nothing is done")
     if run.execution:
         opened = find(connection, run_id, "opened", "")
         if run.execution != execution or opened is None:
@@ -141,7 +169,7 @@ def open_run(
                 f"run id {run_id!r} was already run by execution {run.execution}; a run id is never reused, "
                 "not even after its run has closed: start again under a new id"
             )
-        return opened.anchor
+        return OpenedRow(opened.anchor, run.limits)
     meta = {"model": model, "agent_version": agent_version, "execution": execution, "contracts": dict(contracts)}
     [anchor] = append(
         connection,
@@ -154,7 +182,7 @@ def open_run(
         trace=run.trace_id or trace_id,
         tools=canonical_json(dict(contracts)),
     )
-    return anchor
+    return OpenedRow(anchor, run.limits)
 
 
 def close_run(connection: Connection, run_id: str, close: CloseInput) -> tuple[RunRow, Anchor]:
@@ -164,7 +192,9 @@ def close_run(connection: Connection, run_id: str, close: CloseInput) -> tuple[R
     found = find(connection, run_id, "closed", ref)
     if found is not None:
         return run, found.anchor
-    meta = {"status": close.status, "limit": close.limit, "work_seconds": round(close.work_seconds, 3)}
+    meta: dict[str, Any] = {"status": close.status, "limit": close.limit, "work_seconds": round(close.work_seconds, 3)}
+    if close.answered_by:
+        meta["answered_by"] = close.answered_by
     entry = NewEntry(kind="closed", ref=ref, meta=meta, content={"reason": close.reason} if close.reason else None)
     [anchor] = append(connection, run_id, [entry], CLOSE, became=close.status, at=now_ms())
     return read_run(connection, run_id), anchor
@@ -173,7 +203,8 @@ def close_run(connection: Connection, run_id: str, close: CloseInput) -> tuple[R
 FIELDS = (
     runs.c.run_id, runs.c.chain_id, runs.c.execution, runs.c.agent, runs.c.agent_version, runs.c.model, runs.c.user,
     runs.c.tenant, runs.c.status, runs.c.trace_id, runs.c.head_seq, runs.c.turns, runs.c.calls, runs.c.tokens,
-    runs.c.cost_micros, runs.c.contracts, runs.c.branches,
+    runs.c.cost_micros, runs.c.contracts, runs.c.branches, runs.c.parent, runs.c.limits, runs.c.turns_below,
+    runs.c.calls_below,
 )  # fmt: skip
 
 
@@ -193,6 +224,7 @@ def read_run(connection: Connection, run_id: str) -> RunRow:
     fields["status"] = RunStatus(row.status)
     fields["contracts"] = json.loads(row.contracts)
     fields["branches"] = tuple(json.loads(row.branches))
+    fields["limits"] = Limits.model_validate_json(row.limits) if row.limits else None
     return RunRow(**fields)
 
 
@@ -244,6 +276,7 @@ def list_runs(
             waiting=int(row.waiting or 0),
             unknown=int(row.unknown or 0),
             blocked=int(row.blocked or 0),
+            parent=row.parent,
         )
         for row in connection.execute(query)
     ]

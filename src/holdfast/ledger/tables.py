@@ -36,7 +36,13 @@ runs = Table(
     Column("tokens", BigInteger, nullable=False, server_default="0"),
     Column("cost_micros", BigInteger, nullable=False, server_default="0"),
     Column("undoing", String(36), nullable=False, server_default=""),
+    Column("parent", String(255), nullable=False, server_default=""),
+    Column("limits", Text, nullable=False, server_default=""),
+    Column("turns_below", Integer, nullable=False, server_default="0"),
+    Column("calls_below", Integer, nullable=False, server_default="0"),
     Index("runs_requested_at", "requested_at"),
+    Index("runs_parent", "parent"),
+    Index("runs_chain", "chain_id"),
 )
 
 entries = Table(

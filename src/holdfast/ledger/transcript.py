@@ -1,8 +1,8 @@
 """Transcripts: what was said, answered and told in a run, read back for its next turn."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, func, select
@@ -12,6 +12,7 @@ from holdfast.contracts.messages import Message
 from holdfast.contracts.wire import Said, TurnInput, TurnResult
 from holdfast.ledger.branches import Orphan, read_orphans
 from holdfast.ledger.entries import COLUMNS, NewEntry, append, entry_of, find, read_entries
+from holdfast.ledger.family import family_of
 from holdfast.ledger.lineage import branch_of, turn_of
 from holdfast.ledger.listing import read_call
 from holdfast.ledger.pending import receipt
@@ -145,9 +146,12 @@ def read_past(connection: Connection, run_id: str, branches: Sequence[int], *, b
 
 
 def read_intents(connection: Connection, run_id: str) -> set[str]:
-    """The intents of this run's operations that happened, may have happened or may still happen."""
+    """The intents of operations that happened, may have happened or may still happen: of this run, and of its whole family.
+
+    A model that asks again by other words may do so through another agent.
+    """
     query = select(operations.c.intent).where(
-        operations.c.run_id == run_id,
+        operations.c.run_id.in_(family_of(connection, run_id)),
         operations.c.intent != "",
         operations.c.outcome.is_(None) | operations.c.outcome.in_([Outcome.SUCCEEDED, Outcome.UNKNOWN]),
     )
@@ -196,12 +200,37 @@ class TurnContext:
     """Background work that has ended since."""
     orphans: tuple[Orphan, ...] = ()
     """What branches left behind have done, for the calls that this one asks for again."""
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How often each tool was called, as far as that is asked."""
     again: tuple[str, dict[str, Any]] | None = None
     """Tool and arguments of the call that the run begins with, instead of asking the model."""
 
 
-def read_context(connection: Connection, run_id: str, given: TurnInput, *, known: int, intents: bool) -> TurnContext:
+def read_counts(connection: Connection, run_id: str, tools: Collection[str]) -> dict[str, int]:
+    """How often a run has called some tools; what was refused does not count."""
+    if not tools:
+        return {}
+    query = (
+        select(operations.c.tool, func.count())
+        .where(operations.c.run_id == run_id, operations.c.left_by == 0, operations.c.tool.in_(sorted(tools)))
+        .where(operations.c.outcome.is_(None) | (operations.c.outcome != Outcome.DENIED))
+        .group_by(operations.c.tool)
+    )
+    return {row[0]: int(row[1]) for row in connection.execute(query)}
+
+
+def read_context(
+    connection: Connection,
+    run_id: str,
+    given: TurnInput,
+    *,
+    known: int,
+    intents: bool,
+    counted: Collection[str] = (),
+) -> TurnContext:
     """What `model_turn` needs; `known` is the last turn whose conversation the process still has, 0 for none.
+
+    `counted` are the tools whose number of calls is limited.
 
     Raises:
         RunNotFound: There is no such run.
@@ -218,6 +247,7 @@ def read_context(connection: Connection, run_id: str, given: TurnInput, *, known
         said=read_said(connection, run_id, given.said),
         ended=read_ended(connection, run_id, given.jobs),
         intents=read_intents(connection, run_id) if intents else set(),
+        counts=read_counts(connection, run_id, counted),
         again=_again(connection, run_id) if turn == 1 else None,
         orphans=read_orphans(connection, run_id) if run.branches else (),
     )

@@ -30,8 +30,17 @@ class AskedCall:
     """For a denied call: what the model is told."""
     undo: str = ""
     """The effect class of what undoes it; empty if nothing does."""
+    kept: tuple[Any] | None = None
+    """Of a call that an earlier plan has carried out: its result."""
     taken_over: bool = False
     """It is a call that a branch left behind had asked for: what became of that stands."""
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What it is settled with when it is asked for; None if it is yet to be carried out."""
+        if self.kept is not None:
+            return Outcome.SUCCEEDED
+        return None if self.error is None else Outcome.DENIED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +87,7 @@ def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> tuple[Turn
     settled = read_turn_result(connection, run_id, new.turn, new.branches)
     if settled is not None:
         return settled, False
-    denied = [asked for asked in new.calls if asked.error is not None]
+    over = [asked for asked in new.calls if asked.error is not None or asked.kept is not None]
     anchors = append(
         connection,
         run_id,
@@ -88,10 +97,10 @@ def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> tuple[Turn
                 NewEntry(
                     kind="settled",
                     ref=asked.head.id,
-                    meta={"outcome": Outcome.DENIED, "tool": asked.head.tool},
-                    content=asked.error,
+                    meta={"outcome": asked.outcome, "tool": asked.head.tool},
+                    content=asked.error if asked.kept is None else asked.kept[0],
                 )
-                for asked in denied
+                for asked in over
             ),
         ],
         ADD_TURN,
@@ -139,14 +148,14 @@ INSERT_OPERATION = Statement(insert(operations), columns=ASKED)
 
 
 def operation_rows(run_id: str, new: NewTurn, anchors: Sequence[Anchor]) -> list[dict[str, Any]]:
-    """The calls of a turn as rows, with the anchors of the turn and of each refusal."""
+    """The calls of a turn as rows, with the anchors of the turn and of each that is settled with it."""
     at = now_ms()
-    denied_at = iter(anchors[1:])
+    settled_at = iter(anchors[1:])
     rows: list[dict[str, Any]] = []
     for index, asked in enumerate(new.calls):
         if asked.taken_over:
             continue
-        settled_seq = next(denied_at)[0] if asked.error is not None else None
+        settled_seq = None if asked.outcome is None else next(settled_at)[0]
         rows.append(
             {
                 "operation_id": asked.head.id,
@@ -163,7 +172,7 @@ def operation_rows(run_id: str, new: NewTurn, anchors: Sequence[Anchor]) -> list
                 "reason": asked.head.reason,
                 "intent": asked.intent,
                 "state": "settled" if settled_seq else "waiting" if asked.head.verdict is Verdict.ASK else "asked",
-                "outcome": Outcome.DENIED if settled_seq else None,
+                "outcome": asked.outcome,
                 "turn_seq": anchors[0][0],
                 "settled_seq": settled_seq,
                 "asked_at": at,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import Connection, and_, func, insert, select, update
 
 from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.errors import DecisionRefused, LedgerConflict
@@ -16,10 +16,14 @@ from holdfast.contracts.identity import compensation_id
 from holdfast.contracts.names import ROLL_BACK, SAVEPOINT, START
 from holdfast.contracts.wire import CallInput, TurnResult, UndoInput, Undone, UndoPlan, UndoStep, UndoWord
 from holdfast.ledger.entries import NewEntry, append, entry_at, find, now_ms
+from holdfast.ledger.family import find_child
 from holdfast.ledger.listing import read_call
 from holdfast.ledger.operations import fence
 from holdfast.ledger.tables import operations, runs
-from holdfast.ledger.undone import ALL, ASKED_FOR, PIVOT, STANDS, STOPPED, last_compensation, undone_entry
+from holdfast.ledger.undone import ALL, ASKED_FOR, PIVOT, RUN, STANDS, STOPPED, last_compensation, undone_entry
+
+CLASSES = {PIVOT: Effect.READ, RUN: Effect.KEYED}
+"""The effect class of what is done about a call that no function undoes: looking whether it happened, or undoing its run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,8 @@ class ToUndo:
     tool: str
     version: str
     lease_until: int
+    child: str = ""
+    """The run that has carried it out, and is undone as a whole."""
 
 
 def begin_undo(connection: Connection, run_id: str, given: UndoInput, ref: str) -> UndoPlan:
@@ -58,10 +64,7 @@ def begin_undo(connection: Connection, run_id: str, given: UndoInput, ref: str) 
         fence_all(connection, run_id, "the run is undone")
     committed = find_commit(connection, run_id)
     stands = committed and given.cause not in ASKED_FOR
-    query = _owed(connection, run_id, to).with_for_update()
-    if given.only:
-        query = query.where(operations.c.operation_id.in_(given.only))
-    owed: Sequence[Any] = () if stands else connection.execute(query).all()
+    owed = () if stands else _owed(connection, run_id, to, only=given.only, lock=True)
     steps = [_step(connection, run_id, row, _standing(connection, run_id, row)) for row in owed]
     if find(connection, run_id, "undo", ref) is None:
         meta = {"cause": given.cause, "calls": len(steps), "by": given.by}
@@ -73,11 +76,16 @@ def begin_undo(connection: Connection, run_id: str, given: UndoInput, ref: str) 
     return UndoPlan(steps=tuple(steps))
 
 
-def fence_all(connection: Connection, run_id: str, reason: str) -> None:
-    """Close every call that nobody has settled to late attempts: what it may have done is not known."""
+def fence_all(connection: Connection, run_id: str, reason: str, *, children: bool = False) -> None:
+    """Close every call that nobody has settled to late attempts: what it may have done is not known.
+
+    A call that is a run of its own is left to be undone with it, unless the `children` are given up, too.
+    """
     unsettled = select(operations.c.operation_id).where(
         operations.c.run_id == run_id, operations.c.undoes == "", operations.c.state != "settled"
     )
+    if not children:
+        unsettled = unsettled.where((operations.c.undo != RUN) | (operations.c.state != "pending"))
     for operation_id in connection.execute(unsettled).scalars().all():
         fence(connection, run_id, operation_id, reason)
 
@@ -105,39 +113,69 @@ def find_savepoint(connection: Connection, run_id: str, operation_id: str) -> st
 
 
 def find_commit(connection: Connection, run_id: str) -> str:
-    """The last pivot of a run that has happened: the job is done for good, and stands. Empty if there is none."""
-    return str(connection.execute(_commits(run_id).with_only_columns(operations.c.operation_id)).scalar() or "")
+    """The last pivot of a run that has happened, in it or in a run that it has begun: the job is done for good, and stands.
+
+    Empty if there is none.
+    """
+    row = _last_commit(connection, run_id)
+    return "" if row is None else str(row.operation_id)
 
 
-def _commits(run_id: str) -> Select[Any]:
-    return (
+def _last_commit(connection: Connection, run_id: str) -> Any:
+    happened = (operations.c.undo == PIVOT) & (operations.c.outcome == Outcome.SUCCEEDED)
+    query = (
         select(operations)
-        .where(operations.c.run_id == run_id, operations.c.undoes == "", operations.c.undo == PIVOT)
-        .where(operations.c.outcome == Outcome.SUCCEEDED)
+        .where(operations.c.run_id == run_id, operations.c.undoes == "", happened | (operations.c.undo == RUN))
         .order_by(operations.c.turn_seq.desc(), operations.c.idx.desc())
-        .limit(1)
     )
+    for row in connection.execute(query):
+        child = find_child(connection, row.operation_id) if row.undo == RUN else None
+        if row.undo == PIVOT or (child is not None and find_commit(connection, child.run_id)):
+            return row
+    return None
 
 
 def list_owed(connection: Connection, run_id: str, to: str = "") -> list[tuple[str, str, int]]:
-    """(operation, tool, turn) of what would be undone now, the last call first."""
-    return [(row.operation_id, row.tool, row.turn) for row in connection.execute(_owed(connection, run_id, to))]
+    """(operation, tool, turn) of what would be undone now, the last call first; of children what they owe."""
+    found: list[tuple[str, str, int]] = []
+    for row in _owed(connection, run_id, to):
+        child = find_child(connection, row.operation_id) if row.undo == RUN else None
+        if child is None:
+            found.append((row.operation_id, row.tool, row.turn))
+        else:
+            found.extend(list_owed(connection, child.run_id))
+    return found
 
 
-def _owed(connection: Connection, run_id: str, to: str) -> Select[Any]:
+def child_owes(connection: Connection, operation_id: str) -> bool:
+    """Whether anything of a call that is a run of its own is to be undone: it goes on, or what it did stands and can be undone."""
+    child = find_child(connection, operation_id)
+    return child is not None and (child.closed_at is None or bool(_owed(connection, child.run_id, "")))
+
+
+def _owed(
+    connection: Connection, run_id: str, to: str, *, only: Sequence[str] = (), lock: bool = False
+) -> Sequence[Any]:
     """The calls that are owed a compensation, the last one first; only those after `to`, and after a pivot that has happened."""
+    own = and_(operations.c.outcome.in_(STANDS), operations.c.undoing.not_in(STOPPED))
+    whole = and_(operations.c.undo == RUN, operations.c.undoing != "skipped")
     query = (
         select(operations)
-        .where(operations.c.run_id == run_id, operations.c.undoes == "", operations.c.undo != "")
-        .where(operations.c.outcome.in_(STANDS), operations.c.undoing.not_in(STOPPED))
+        .where(operations.c.run_id == run_id, operations.c.undoes == "", operations.c.undo != "", own | whole)
         .order_by(operations.c.turn_seq.desc(), operations.c.idx.desc())
     )
-    after = [_read(connection, run_id, to)] if to else []
-    after.extend(connection.execute(_commits(run_id)).all())
-    for row in after:
-        later = (operations.c.turn_seq == row.turn_seq) & (operations.c.idx > row.idx)
-        query = query.where((operations.c.turn_seq > row.turn_seq) | later)
-    return query
+    if only:
+        query = query.where(operations.c.operation_id.in_(only))
+    commit = _last_commit(connection, run_id)
+    for row in ([_read(connection, run_id, to)] if to else []) + ([] if commit is None else [commit]):
+        query = query.where(_after(row))
+    found = connection.execute(query.with_for_update() if lock else query).all()
+    return [row for row in found if row.undo != RUN or child_owes(connection, row.operation_id)]
+
+
+def _after(row: Any) -> Any:
+    later = (operations.c.turn_seq == row.turn_seq) & (operations.c.idx > row.idx)
+    return (operations.c.turn_seq > row.turn_seq) | later
 
 
 def _standing(connection: Connection, run_id: str, row: Any) -> str:
@@ -161,7 +199,7 @@ def _new(connection: Connection, run_id: str, row: Any) -> str:
         insert(operations).values(
             **same,
             operation_id=identity,
-            effect=Effect.READ if row.undo == PIVOT else row.undo,
+            effect=CLASSES.get(row.undo, row.undo),
             reason="",
             intent="",
             state="asked",
@@ -176,6 +214,7 @@ def _new(connection: Connection, run_id: str, row: Any) -> str:
 def _step(connection: Connection, run_id: str, row: Any, operation_id: str) -> UndoStep:
     turn = TurnResult.model_validate(entry_at(connection, run_id, row.turn_seq).meta["result"])
     head = turn.heads[int(row.idx)]
+    child = find_child(connection, row.operation_id) if row.undo == RUN else None
     return UndoStep(
         call=CallInput(id=operation_id, turn=row.turn, index=row.idx, digest=row.digest),
         undoes=row.operation_id,
@@ -186,6 +225,7 @@ def _step(connection: Connection, run_id: str, row: Any, operation_id: str) -> U
         timeout=head.timeout,
         conflict=head.conflict,
         pivot=row.undo == PIVOT,
+        child="" if child is None else child.run_id,
     )
 
 
@@ -199,6 +239,17 @@ def read_to_undo(connection: Connection, run_id: str, operation_id: str) -> ToUn
     row = connection.execute(select(operations).where(operations.c.operation_id == undoes.scalar_subquery())).first()
     if row is None:
         raise LedgerConflict(f"operation {operation_id!r} of run {run_id!r} undoes no call")
+    if row.undo == RUN:
+        child = find_child(connection, row.operation_id)
+        return ToUndo(
+            operation_id=row.operation_id,
+            outcome=Outcome(row.outcome or Outcome.UNKNOWN),
+            result=None,
+            tool=row.tool,
+            version=row.version,
+            lease_until=0,
+            child="" if child is None else child.run_id,
+        )
     settled = entry_at(connection, run_id, row.settled_seq)
     returned = settled.meta["outcome"] == Outcome.SUCCEEDED and (settled.kind == "settled" or "found" in settled.meta)
     return ToUndo(

@@ -9,8 +9,9 @@ from sqlalchemy import Connection, func, select
 from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.results import Undo
 from holdfast.ledger.entries import Entry, find, read_entries
+from holdfast.ledger.family import find_child
 from holdfast.ledger.tables import operations
-from holdfast.ledger.undone import ASKED_FOR, PIVOT, STANDS
+from holdfast.ledger.undone import ASKED_FOR, PIVOT, RUN, STANDS
 
 
 def list_undo(connection: Connection, run_id: str) -> list[Undo]:
@@ -19,36 +20,65 @@ def list_undo(connection: Connection, run_id: str) -> list[Undo]:
     return _list(connection, run_id, begun) if begun else []
 
 
+def list_standing(connection: Connection, run_id: str) -> list[Undo]:
+    """What a run has done that stands, whether or not anybody wanted it undone."""
+    return [one for one in _list(connection, run_id, None) if not one.undone]
+
+
 def list_rolled_back(connection: Connection, run_id: str, operation_id: str) -> list[Undo] | None:
     """The same of one `roll_back`, whose operation that is; None if it named no savepoint of the run."""
     begun = find(connection, run_id, "undo", operation_id)
     return None if begun is None else _list(connection, run_id, [begun])
 
 
-def _list(connection: Connection, run_id: str, entries: Sequence[Entry]) -> list[Undo]:
-    begun = [_Begun.read(connection, entry) for entry in entries]
+def _list(connection: Connection, run_id: str, entries: Sequence[Entry] | None) -> list[Undo]:
+    """What became of the calls that some undoings were about; of all calls without any."""
+    begun = None if entries is None else [_Begun.read(connection, entry) for entry in entries]
+    whole = operations.c.undo == RUN
     effects = connection.execute(
         select(operations)
         .where(operations.c.run_id == run_id, operations.c.undoes == "", operations.c.effect.not_in([Effect.READ, ""]))
-        .where(operations.c.outcome.in_([*STANDS, Outcome.COMPENSATED]) | (operations.c.undoing == "blocked"))
+        .where(operations.c.outcome.in_([*STANDS, Outcome.COMPENSATED]) | (operations.c.undoing == "blocked") | whole)
         .order_by(operations.c.turn_seq.desc(), operations.c.idx.desc())
     ).all()
     blocked = {entry.meta["operation"]: entry for entry in read_entries(connection, run_id, kind="blocked")}
     words = {entry.meta["operation"]: entry for entry in read_entries(connection, run_id, kind="unblocked")}
     tries = select(operations.c.undoes, func.sum(operations.c.attempts)).where(operations.c.run_id == run_id)
     tried = {row[0]: int(row[1]) for row in connection.execute(tries.group_by(operations.c.undoes))}
-    return [
-        Undo(
-            operation=row.operation_id,
-            tool=row.tool,
-            turn=row.turn,
-            undone=row.outcome == Outcome.COMPENSATED,
-            reason=_reason(row, blocked.get(row.operation_id), words.get(row.operation_id), scopes[-1].stands(row)),
-            blocked=row.undoing == "blocked",
-            attempts=tried.get(row.operation_id, 0),
+    found: list[Undo] = []
+    for row in effects:
+        scopes = [] if begun is None else [one for one in begun if one.covers(row)]
+        if begun is not None and not scopes:
+            continue
+        stands = scopes[-1].stands(row) if scopes else ""
+        if row.undo == RUN:
+            found.extend(_of_child(connection, row, stands))
+            continue
+        found.append(
+            Undo(
+                operation=row.operation_id,
+                tool=row.tool,
+                turn=row.turn,
+                undone=row.outcome == Outcome.COMPENSATED,
+                reason=_reason(row, blocked.get(row.operation_id), words.get(row.operation_id), stands),
+                blocked=row.undoing == "blocked",
+                attempts=tried.get(row.operation_id, 0),
+            )
         )
-        for row in effects
-        if (scopes := [one for one in begun if one.covers(row)])
+    return found
+
+
+def _of_child(connection: Connection, row: Any, stands: str) -> list[Undo]:
+    """The same of a call that is a run of its own: what became of that run's calls."""
+    child = find_child(connection, row.operation_id)
+    if child is None:
+        return []
+    told = list_undo(connection, child.run_id) or list_standing(connection, child.run_id)
+    return [
+        one.model_copy(
+            update={"child": one.child or child.run_id, "reason": one.reason if one.undone else stands or one.reason}
+        )
+        for one in told
     ]
 
 

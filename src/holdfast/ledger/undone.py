@@ -13,6 +13,8 @@ STOPPED = ("skipped", "done")
 """Where undoing a call stands once nothing more is tried."""
 PIVOT = "pivot"
 """Of `operations.undo`: nothing undoes the call, and once it has happened nothing before it is undone either."""
+RUN = "run"
+"""Of `operations.undo`: the call is a run of its own, and whatever of that is owed is owed for the call."""
 ASKED_FOR = ("rollback", ROLL_BACK, RACE)
 """Causes for which just this is to be undone: also what was done after a pivot. All others leave a job that is committed."""
 ALL = "*"

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, or_, select
 from holdfast.contracts.wire import CloseInput
 from holdfast.ledger.runs import close_run
 from holdfast.ledger.tables import operations, runs
-from holdfast.ledger.undo import fence_all
+from holdfast.ledger.undo import fence_all, list_owed
 from holdfast.ledger.undone import ALL, STANDS, STOPPED
 
 
@@ -39,6 +39,7 @@ def read_unfinished(connection: Connection, run_ids: Sequence[str]) -> list[Unfi
         .distinct()
     )
     owes: set[str] = set(connection.execute(owing).scalars()) if found else set()
+    owes |= {row.run_id for row in found if row.run_id not in owes and list_owed(connection, row.run_id)}
     return [
         Unfinished(
             run_id=row.run_id,
@@ -53,5 +54,5 @@ def read_unfinished(connection: Connection, run_ids: Sequence[str]) -> list[Unfi
 
 def abandon(connection: Connection, run_id: str, close: CloseInput) -> None:
     """Close a run whose workflow can't do it any more, and its calls to late attempts."""
-    fence_all(connection, run_id, close.reason)
+    fence_all(connection, run_id, close.reason, children=True)
     close_run(connection, run_id, close)

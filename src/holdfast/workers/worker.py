@@ -14,6 +14,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from holdfast.activities.boundary import Boundary
 from holdfast.activities.call_tool import call_tool
+from holdfast.activities.children import begin_child, end_child
 from holdfast.activities.decide import fence, record_decision
 from holdfast.activities.model_turn import model_turn
 from holdfast.activities.open_run import close_run, open_run
@@ -29,6 +30,8 @@ from holdfast.contracts.upstream import Upstream
 from holdfast.contracts.wire import (
     CallInput,
     CallResult,
+    ChildBegun,
+    ChildInput,
     CloseInput,
     FenceInput,
     Opened,
@@ -142,7 +145,9 @@ def _pace_of(boundary: Boundary, queue: str) -> float | None:
 
 
 def _tools(boundary: Boundary) -> list[ToolVersions]:
-    return [*boundary.registry.tools.values(), *(ToolVersions(one) for one in (read_result, savepoint, roll_back))]
+    """The tools that have an activity; calls that are runs of their own have none."""
+    own = [versions for versions in boundary.registry.tools.values() if versions.newest.child is None]
+    return [*own, *(ToolVersions(one) for one in (read_result, savepoint, roll_back))]
 
 
 def _tool_activity(boundary: Boundary, versions: ToolVersions) -> Callable[..., Any]:
@@ -191,4 +196,14 @@ def _engine_activities(boundary: Boundary) -> list[Callable[..., Any]]:
     async def plan_turn_(turn: PlanTurnInput) -> TurnResult:
         return await plan_turn(boundary, turn)
 
-    return [open_, open_plan_, plan_turn_, turn_, decide_, fence_, begin_undo_, compensate_, close_]
+    @activity.defn(name=names.BEGIN_CHILD)
+    async def begin_child_(given: ChildInput) -> ChildBegun:
+        return await begin_child(boundary, given)
+
+    @activity.defn(name=names.END_CHILD)
+    async def end_child_(given: ChildInput) -> CallResult:
+        return await end_child(boundary, given)
+
+    return [
+        open_, open_plan_, plan_turn_, turn_, decide_, fence_, begin_undo_, compensate_, close_, begin_child_, end_child_,
+    ]  # fmt: skip

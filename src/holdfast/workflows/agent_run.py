@@ -110,7 +110,7 @@ class AgentRun(Steered):
             return None
         used = self._used()
         self._near = limit_near(self._opened.limits, used) or ""
-        left = max(self._opened.limits.wall_time.total_seconds() - used.work_seconds, 1.0)
+        left = max(self._seconds_left(), 1.0)
         said, self._said = tuple(self._said), []
         self._turn += 1
         self._turns_here += 1
@@ -133,12 +133,7 @@ class AgentRun(Steered):
             self._thinking, self._asking = None, False
         self._branch = result.branch
         self._calls.jobs.told(result.jobs)
-        self._spent = Used(
-            turns=used.turns + 1,
-            calls=used.calls + result.calls,
-            tokens=used.tokens + result.tokens,
-            cost_usd=used.cost_usd + result.cost_usd,
-        )
+        self._spent = self._spent + Used(turns=1, calls=result.calls, tokens=result.tokens, cost_usd=result.cost_usd)
         return result
 
     def _ask_model(self, turn: TurnInput) -> workflow.ActivityHandle[TurnResult]:
@@ -160,6 +155,8 @@ class AgentRun(Steered):
             return Ending(status=RunStatus.LIMIT_REACHED, limit=self._near)
         if turn.answered and not self._news and not self._calls.jobs.open:
             return Ending(status=RunStatus.COMPLETED)
+        if by_call := self._calls.handed_over:
+            return Ending(status=RunStatus.COMPLETED, answered_by=by_call)
         limit = limit_reached(self._opened.limits, self._used())
         return Ending(status=RunStatus.LIMIT_REACHED, limit=limit) if limit else None
 

@@ -13,6 +13,7 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 from holdfast.workflows import options
+from holdfast.workflows.children import Children
 from holdfast.workflows.clock import WorkClock
 from holdfast.workflows.jobs import Jobs
 from holdfast.workflows.people import People
@@ -51,14 +52,17 @@ class Calls:
         people: People,
         may_go_on: Callable[[], Awaitable[bool]],
         roll_back: Callable[[Head], Awaitable[None]],
+        children: Children,
         carried: Carried,
     ) -> None:
         self._clock = clock
         self._people = people
         self._may_go_on = may_go_on
         self._roll_back = roll_back
+        self._children = children
         self.jobs = Jobs(carried.news)
-        self._under_way: dict[str, workflow.ActivityHandle[Any]] = {}
+        self._under_way: dict[str, Any] = {}
+        """By operation: what can be asked to stop."""
         self._stopped: set[str] = set()
         """Calls that nobody needs any more."""
         self._in_turn: dict[str, asyncio.Lock] = {}
@@ -74,12 +78,15 @@ class Calls:
         """Of the turn's calls that were carried out."""
         self.refused_pivot = ""
         """The turn's call that would have committed the job, if a person refused it."""
+        self.handed_over = ""
+        """The turn's call whose answer is the run's."""
         self.followed: TurnResult | None = None
         """The turn that was settled on the way by the call that came to its end last."""
 
-    def cancel(self) -> None:
-        """Start no further call, and ask those under way to stop."""
+    def cancel(self, *, undo: bool | None = None) -> None:
+        """Start no further call, and ask those under way to stop; `undo` is for those that are runs of their own."""
         self._ending = True
+        self._children.undo = undo
         for handle in list(self._under_way.values()):
             handle.cancel()
 
@@ -110,22 +117,25 @@ class Calls:
         self._unsettled.update(head.id for head in heads if head.verdict is not Verdict.DENY)
         self._people.expect(heads)
         self._outcomes.clear()
-        self.refused_pivot = ""
+        self.refused_pivot = self.handed_over = ""
         before: list[Head] = []
         for stage in stages(heads):
             held = any(head.pivot for _, head in [*stage, *enumerate(before)]) and not self._all_succeeded(before)
-            if held:
+            if held or self.handed_over:
                 await asyncio.gather(*(self._hold_back(head) for _, head in stage if head.verdict is not Verdict.DENY))
             else:
                 await self._carry_out(stage, turn, opened)
             before.extend(head for _, head in stage)
+            handed_over = (head.id for _, head in stage if head.hand_off and self._all_succeeded([head]))
+            self.handed_over = self.handed_over or next(handed_over, "")
 
     def _all_succeeded(self, heads: Iterable[Head]) -> bool:
         return all(self._outcomes.get(head.id) is Outcome.SUCCEEDED for head in heads)
 
     async def _hold_back(self, head: Head) -> None:
         why = "it commits the job" if head.pivot else "it comes after what commits the job"
-        await self._fence(head, f"{why}, and not every call before it in the turn has succeeded; ask for it again")
+        why = f"{why}, and not every call before it in the turn has succeeded; ask for it again"
+        await self._fence(head, "the run was handed over before" if self.handed_over else why)
         self._unsettled.discard(head.id)
 
     async def _carry_out(self, stage: Sequence[tuple[int, Head]], turn: int, opened: Opened) -> None:
@@ -151,6 +161,8 @@ class Calls:
         Calls with the same conflict come one after the other. The end of work that goes on elsewhere is waited for. The turn `then`
         is settled on the way if the call succeeds, and found under `followed`; or it is not.
         """
+        if head.verdict is Verdict.KEPT:
+            return Outcome.SUCCEEDED
         if head.verdict is Verdict.DENY:
             return None
         self._unsettled.add(head.id)
@@ -262,6 +274,9 @@ class Calls:
         return self._ending or head.id in self._stopped
 
     async def _execute(self, head: Head, call: CallInput, opened: Opened) -> CallResult:
+        if head.child:
+            self.followed = None
+            return await self._children.carry_out(head, call, self._under_way, lambda: self._gives_up(head))
         handle: workflow.ActivityHandle[Any]
         if head.lane is Lane.FAST:
             handle = workflow.start_local_activity(
@@ -344,11 +359,12 @@ class Calls:
 def stages(heads: Sequence[Head]) -> list[list[tuple[int, Head]]]:
     """The calls of a turn with their places, in the stages in which they are carried out.
 
-    What commits the job, and what goes back to a savepoint, is a stage of its own: it waits for all calls before it.
+    What commits the job, what goes back to a savepoint, and what hands the run over, is a stage of its own: it waits for all calls
+    before it.
     """
     found: list[list[tuple[int, Head]]] = [[]]
     for index, head in enumerate(heads):
-        alone = head.pivot or head.tool == ROLL_BACK
+        alone = head.pivot or head.hand_off or head.tool == ROLL_BACK
         if alone and found[-1]:
             found.append([])
         found[-1].append((index, head))

@@ -30,6 +30,10 @@ class WorkClock:
             raise
         self._leave()
 
+    def add(self, seconds: float) -> None:
+        """Count work that was done elsewhere."""
+        self._seconds += seconds
+
     def _leave(self) -> None:
         self._busy -= 1
         if self._busy == 0:

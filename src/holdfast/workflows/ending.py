@@ -18,6 +18,8 @@ class Ending:
     limit: str = ""
     reason: str = ""
     code: str = ErrorCode.INTERNAL
+    answered_by: str = ""
+    """The call whose answer is the run's, if it was handed over."""
 
 
 def ending_of(error: FailureError, *, cancelled: bool) -> Ending:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
 
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.wire import Head, Opened, UndoPlan, UndoStep
@@ -85,6 +85,28 @@ def compensation(step: UndoStep, plan: UndoPlan) -> dict[str, Any]:
         "retry_policy": TAKE_OVER,
         "task_queue": step.queue or None,
         "summary": f"{step.tool} {step.show}".strip(),
+    }
+
+
+def child(head: Head) -> dict[str, Any]:
+    """For a run of its own. It is asked to stop with its parent, and comes to its end in good order: it is waited for.
+
+    Nothing limits it but what it may use: a limit of Temporal's would end it without its own last words.
+    """
+    return {
+        "task_queue": head.queue or None,
+        "parent_close_policy": workflow.ParentClosePolicy.REQUEST_CANCEL,
+        "cancellation_type": workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+        "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
+        "static_summary": head.show or None,
+    }
+
+
+def rollback() -> dict[str, Any]:
+    """For undoing a child. It goes on whatever becomes of whoever wants it, and may be needed again."""
+    return {
+        "parent_close_policy": workflow.ParentClosePolicy.ABANDON,
+        "id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE,
     }
 
 

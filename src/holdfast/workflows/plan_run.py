@@ -257,7 +257,8 @@ class PlanRun(Steered):
 
     def _must_undo(self, ending: Ending) -> bool:
         """A step that fails says itself whether the plan is undone: it does not end the plan else."""
-        return (ending.status is RunStatus.FAILED and bool(self._steps)) or super()._must_undo(ending)
+        ends_undone = bool(self._steps) and not self._opened.keeps
+        return (ending.status is RunStatus.FAILED and ends_undone) or super()._must_undo(ending)
 
     async def _continue_as_new(self) -> None:
         """Go on in a fresh history, once every call under way has ended."""

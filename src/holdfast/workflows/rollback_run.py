@@ -1,9 +1,10 @@
 """Undoing a run that has ended: on an operator's word, or because its workflow was ended from outside."""
 
 from temporalio import workflow
+from temporalio.exceptions import FailureError
 
 from holdfast.workflows import options
-from holdfast.workflows.saga import Saga
+from holdfast.workflows.saga import LONGEST_WAIT, Saga
 from holdfast.workflows.story import tell
 from holdfast.workflows.undoable import Undoable
 from holdfast.workflows.visibility import show_blocked, show_status
@@ -29,6 +30,8 @@ class RollbackRun(Undoable):
 
     async def _story(self, request: RollbackRequest) -> RunClosed:
         show_blocked(0)
+        if request.ends:
+            await self._until_over()
         await self._saga.undo(UndoInput(cause=request.cause, reason=request.reason[:300], by=request.by, to=request.to))
         # A run whose workflow was ended from outside is still open in the ledger; one that was closed stays as it is.
         close = CloseInput(
@@ -39,6 +42,20 @@ class RollbackRun(Undoable):
         )
         show_status(closed.status)
         return closed
+
+    async def _until_over(self) -> None:
+        """Ask the run to end as long as it goes on. It comes to its end in good order, and may wait for people meanwhile."""
+        run = workflow.get_external_workflow_handle(workflow.info().workflow_id.removeprefix(names.ROLLBACK_PREFIX))
+        wait = 0.2
+        while True:
+            try:
+                await run.signal(names.UNDO, arg=True)
+                await run.cancel()
+            except FailureError:
+                # There is no such workflow under way.
+                return
+            await workflow.sleep(wait)
+            wait = min(wait * 2, LONGEST_WAIT)
 
     @workflow.query(name=names.STATE)
     def state(self) -> RunState:

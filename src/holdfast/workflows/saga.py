@@ -1,6 +1,7 @@
 """Undoing what a run did: the last turn first, the calls of one turn side by side, each until it is undone or a person let it be."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
@@ -12,8 +13,28 @@ from holdfast.workflows import options
 
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.errors import ErrorCode
-    from holdfast.contracts.names import BEGIN_UNDO, COMPENSATE, RECORD_DECISION
-    from holdfast.contracts.wire import Blocked, RecordDecision, Stuck, UndoInput, Undone, UndoPlan, UndoStep, UndoWord
+    from holdfast.contracts.names import (
+        BEGIN_UNDO,
+        COMPENSATE,
+        PARENT,
+        RECORD_DECISION,
+        ROLLBACK_PREFIX,
+        ROLLBACK_RUN,
+    )
+    from holdfast.contracts.wire import (
+        Blocked,
+        RecordDecision,
+        RollbackRequest,
+        Stuck,
+        UndoInput,
+        Undone,
+        UndoPlan,
+        UndoStep,
+        UndoWord,
+    )
+
+LONGEST_WAIT = 30.0
+"""Seconds until it is looked again whether a child is undone that somebody else undoes."""
 
 
 class Saga:
@@ -89,6 +110,27 @@ class Saga:
         return undone.committed
 
     async def _undo(self, step: UndoStep, plan: UndoPlan) -> Undone:
+        """Undo one call; if it is a run of its own, that as a whole before."""
+        if step.child:
+            await self._undo_run(step.child)
+        undone = await self._compensate(step, plan)
+        wait = 1.0
+        while undone.owed:
+            # Somebody undoes that run already, or it goes on and does not stop at once.
+            await workflow.sleep(wait)
+            wait = min(wait * 2, LONGEST_WAIT)
+            await self._undo_run(step.child)
+            undone = await self._compensate(step, plan)
+        return undone
+
+    async def _undo_run(self, run_id: str) -> None:
+        request = RollbackRequest(cause=PARENT, ends=True)
+        with contextlib.suppress(FailureError):
+            await workflow.execute_child_workflow(
+                ROLLBACK_RUN, request, id=f"{ROLLBACK_PREFIX}{run_id}", **options.rollback()
+            )
+
+    async def _compensate(self, step: UndoStep, plan: UndoPlan) -> Undone:
         try:
             undone: Undone = await workflow.execute_activity(
                 COMPENSATE, step.call, result_type=Undone, **options.compensation(step, plan)

@@ -1,13 +1,15 @@
 """What every run has, an agent's and a plan's: its calls, its people, what it owes, and what may be said to it while it goes on."""
 
 import asyncio
+import contextlib
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, FailureError
 
 from holdfast.workflows import options
 from holdfast.workflows.calls import Calls
+from holdfast.workflows.children import Children
 from holdfast.workflows.clock import WorkClock
 from holdfast.workflows.ending import Ending, restarting
 from holdfast.workflows.people import People
@@ -72,7 +74,8 @@ class Steered(Undoable):
         """Calls were undone since the last turn, and the run goes on."""
         self._clock = WorkClock(carried.used.work_seconds)
         self._people = People(show_waiting, carried.words)
-        self._calls = Calls(self._clock, self._people, self._may_go_on, self._roll_back, carried)
+        children = Children(self._seconds_left, self._spend)
+        self._calls = Calls(self._clock, self._people, self._may_go_on, self._roll_back, children, carried)
         self._saga = Saga(self._show_blocked)
 
     def _require_startable(self, fault: str) -> None:
@@ -90,11 +93,18 @@ class Steered(Undoable):
         if self._must_undo(ending):
             await self._saga.undo(UndoInput(cause=ending.status, reason=(ending.reason or ending.limit)[:300]))
         close = CloseInput(
-            status=ending.status, limit=ending.limit, reason=ending.reason, work_seconds=self._clock.seconds
+            status=ending.status,
+            limit=ending.limit,
+            reason=ending.reason,
+            work_seconds=self._clock.seconds,
+            answered_by=ending.answered_by,
         )
         closed: RunClosed = await workflow.execute_local_activity(
             names.CLOSE_RUN, close, result_type=RunClosed, **options.booking()
         )
+        for child in closed.left:
+            with contextlib.suppress(FailureError):
+                await workflow.get_external_workflow_handle(child).cancel()
         workflow.upsert_search_attributes([STATUS.value_set(closed.status), COST.value_set(closed.cost_usd)])
         workflow.set_current_details(f"{closed.status}: {closed.turns} turns, {closed.calls} calls")
         if ending.status is RunStatus.FAILED:
@@ -124,12 +134,20 @@ class Steered(Undoable):
 
     def _cancel(self) -> None:
         self._cancelled = True
-        self._calls.cancel()
+        self._calls.cancel(undo=self._undo_wanted)
 
     async def _may_go_on(self) -> bool:
         """Wait while the run is paused; False once it is cancelled."""
         await workflow.wait_condition(lambda: self._cancelled or not self._paused)
         return not self._cancelled
+
+    def _seconds_left(self) -> float:
+        return max(self._opened.limits.wall_time.total_seconds() - self._clock.seconds, 0.0)
+
+    def _spend(self, used: Used) -> None:
+        """What children have used counts for the run that has begun them."""
+        self._clock.add(used.work_seconds)
+        self._spent += used.model_copy(update={"work_seconds": 0.0})
 
     def _used(self) -> Used:
         return self._spent.model_copy(update={"work_seconds": self._clock.seconds})

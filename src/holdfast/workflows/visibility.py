@@ -1,7 +1,7 @@
 """What Temporal can search runs by."""
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts import names
@@ -17,6 +17,12 @@ BLOCKED = "compensation_blocked"
 """The same, while something it did can't be undone."""
 COMPENSATING = "compensating"
 """The same, while it is undone after its end."""
+
+
+def begun(agent: str, tenant: str) -> TypedSearchAttributes:
+    """What a run is found by from its start."""
+    pairs = ((AGENT, agent), (STATUS, str(RunStatus.RUNNING)), (TENANT, tenant))
+    return TypedSearchAttributes([SearchAttributePair(key, value) for key, value in pairs])
 
 
 def show_begun(agent: str, tenant: str) -> None:

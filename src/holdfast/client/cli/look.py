@@ -50,7 +50,7 @@ def runs(
         return
     rows = [
         (
-            one.run_id, one.agent, _status(one), str(one.turns), str(one.calls), f"{one.cost_usd:.4f}", one.user,
+            one.run_id, _agent(one), _status(one), str(one.turns), str(one.calls), f"{one.cost_usd:.4f}", one.user,
             ago(one.requested_at),
         )
         for one in found
@@ -58,6 +58,11 @@ def runs(
     console.print(table(("run", "agent", "status", "turns", "calls", "USD", "user", "age"), rows))
     if not found:
         console.print("no runs yet; start one with: holdfast run AGENT TEXT", style="dim")
+
+
+def _agent(one: RunSummary) -> Text:
+    """Its agent, and whose child it is."""
+    return Text.assemble(one.agent, (f" for {printable(one.parent)}", "dim")) if one.parent else Text(one.agent)
 
 
 def _failed(limit: int, *, json: bool) -> None:
@@ -128,6 +133,8 @@ def show(run_id: RunId, json: Json = False) -> None:
         f" user {printable(summary.user) or '-'}, tenant {printable(summary.tenant)}",
         style="dim",
     )
+    if summary.parent:
+        console.print(f"begun by run {printable(summary.parent)}", style="dim")
     if link:
         console.print(link, style="dim")
     console.print()
@@ -143,19 +150,21 @@ def show(run_id: RunId, json: Json = False) -> None:
         console.print(table(("to undo", "tool", "turn", "state", "attempts", "why"), [_undo_row(one) for one in undo]))
     for one in undo:
         if one.blocked:
-            console.print(Text(f"holdfast unblock {run_id} {one.operation} retry|skip|done", style="dim"))
+            console.print(Text(f"holdfast unblock {one.child or run_id} {one.operation} retry|skip|done", style="dim"))
 
 
 def _row(operation: Operation) -> tuple[str | Text, ...]:
     state = coloured(operation.outcome or operation.state)
     if operation.left_by:
         state = Text.assemble(state, (" (left behind)", "dim"))
-    return operation.operation_id, operation.tool, state, str(operation.attempts), short(operation.arguments, 60)
+    tool = Text.assemble(operation.tool, (f" as {operation.child}", "dim")) if operation.child else operation.tool
+    return operation.operation_id, tool, state, str(operation.attempts), short(operation.arguments, 60)
 
 
 def _undo_row(one: Undo) -> tuple[str | Text, ...]:
     state = Text("undone", "green") if one.undone else Text("blocked" if one.blocked else "stands", "bold red")
-    return one.operation, one.tool, str(one.turn), state, str(one.attempts), short(one.reason, 60)
+    tool = Text.assemble(one.tool, (f" in {one.child}", "dim")) if one.child else one.tool
+    return one.operation, tool, str(one.turn), state, str(one.attempts), short(one.reason, 60)
 
 
 def _status(summary: RunSummary) -> Text:

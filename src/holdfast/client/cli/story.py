@@ -73,6 +73,10 @@ class Story:
         told = f"{event.data['tool']} goes on elsewhere{f' as {reference}' if reference else ''}, until {until}"
         return [Text.assemble(("  pending ", "cyan"), printable(told))]
 
+    def _child(self, event: Event) -> list[Text]:
+        told = f"{event.data['tool']} as run {event.data['run']}"
+        return [Text.assemble(("  begins ", "cyan"), printable(told))]
+
     def _settled(self, event: Event) -> list[Text]:
         tool, arguments, asked = self._asked.get(event.reference, (event.data.get("tool", "?"), "", event.at))
         outcome = event.data["outcome"]
