@@ -81,7 +81,9 @@ class Step(Frozen):
     @property
     def ways(self) -> tuple[Way, ...]:
         """Its calls for one item."""
-        return self.first_of or (Way(tool=self.tool, agent=self.agent, plan=self.plan, arguments=self.arguments),)
+        # Not validated once more: a name that stands for no tool is left out when the plan is checked, and told.
+        own = Way.model_construct(tool=self.tool, agent=self.agent, plan=self.plan, arguments=self.arguments)
+        return self.first_of or (own,)
 
     @property
     def instead(self) -> str:

@@ -12,7 +12,7 @@ from holdfast.contracts.wire import CallInput, CallResult, CloseInput
 from holdfast.ledger.entries import NewEntry, anchor_at, append, read_entries
 from holdfast.ledger.family import find_child, list_children, read_answer
 from holdfast.ledger.late import Settlement
-from holdfast.ledger.operations import fence, settle
+from holdfast.ledger.operations import NotAskedFor, fence, settle
 from holdfast.ledger.plans import read_steps
 from holdfast.ledger.runs import NewRun, close_run, read_run, request_run
 from holdfast.ledger.tables import operations, runs
@@ -50,7 +50,7 @@ def begin_child(connection: Connection, call: CallInput, new: NewChild) -> CallR
         RunIdTaken: The child's id belongs to another run.
     """
     run_id = new.run.parent
-    row = _lock(connection, call.id)
+    row = _lock(connection, run_id, call.id)
     if row.state == "settled":
         return CallResult(outcome=Outcome(row.outcome), anchor=anchor_at(connection, run_id, row.settled_seq))
     if find_child(connection, call.id) is not None:
@@ -66,10 +66,17 @@ def begin_child(connection: Connection, call: CallInput, new: NewChild) -> CallR
     return None
 
 
-def _lock(connection: Connection, operation_id: str) -> Any:
-    return connection.execute(
-        select(operations).where(operations.c.operation_id == operation_id).with_for_update()
-    ).one()
+def _lock(connection: Connection, run_id: str, operation_id: str) -> Any:
+    """The row of a call of a run.
+
+    Raises:
+        NotAskedFor: It is none of that run.
+    """
+    where = (operations.c.operation_id == operation_id, operations.c.run_id == run_id)
+    row = connection.execute(select(operations).where(*where).with_for_update()).one_or_none()
+    if row is None:
+        raise NotAskedFor(f"no settled turn of run {run_id!r} asked for operation {operation_id!r}")
+    return row
 
 
 def _part(connection: Connection, call: CallInput, new: NewChild) -> Limits | str:
@@ -119,7 +126,7 @@ def end_child(connection: Connection, run_id: str, call: CallInput, *, unstarted
 
     `unstarted` closes a run that was never started and is not needed any more.
     """
-    row = _lock(connection, call.id)
+    row = _lock(connection, run_id, call.id)
     child = find_child(connection, call.id)
     if child is None:
         return fence(connection, run_id, call.id, "its run was never begun")
@@ -206,7 +213,7 @@ def _hint(undone: int, stands: int) -> str:
 
 def undo_child(connection: Connection, run_id: str, call: CallInput) -> bool:
     """Settle what undoes a call that is a run of its own, once nothing of that run is owed any more; False before that."""
-    row = _lock(connection, call.id)
+    row = _lock(connection, run_id, call.id)
     if row.state == "settled":
         return True
     if child_owes(connection, row.undoes):

@@ -1,0 +1,283 @@
+"""Families under resets, terminations and forgeries: no child is begun twice, and none is left without an end."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from temporalio import workflow
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from holdfast import Outcome, Run, RunStatus, ask
+from holdfast.contracts.identity import child_run_id, operation_id
+from holdfast.contracts.messages import ModelRequest
+from holdfast.contracts.wire import CallInput, ChildInput, RunRequest
+from holdfast.engine.connect import connect
+from holdfast.workers.sweeper import Sweeper
+from tests.conftest import OpenShop, Shop, outcomes, until
+from tests.family.people import agent, child_of, ended, failed, new_id, require_sound, started, sub
+from tests.undo.travel import SAFE, TOOLS, Travel
+from tests.workflow.agents import reset
+
+
+async def under_way(travel: Travel, what: str = "book hotel grand") -> None:
+    async def has_begun() -> bool:
+        return what in travel.log
+
+    await until(has_begun)
+
+
+async def sweep_until(desk: Shop, *runs: Run) -> None:
+    """Sweep until each of the runs was found."""
+    sweeper = Sweeper(desk.client.temporal, desk.ledger, desk.boundary.registry, task_queue=desk.settings.task_queue)
+    left = {run.id for run in runs}
+
+    async def found() -> bool:
+        left.difference_update(await sweeper.sweep())
+        return not left
+
+    await until(found)
+
+
+@pytest.mark.parametrize("activities", [0, 1])
+async def test_a_parent_that_temporal_resets_goes_on_with_its_running_child(
+    shop: OpenShop, travel: Travel, activities: int
+) -> None:
+    travel.slow["book hotel"] = 1.5
+    clerk = agent("clerk", [ask("flight", number="oslo"), ask("hotel", number="grand"), "booked"], SAFE)
+    desk = await shop(agent("boss", [ask("clerk", request="go"), "Done."], [sub(clerk)]), upstreams=travel.upstreams)
+    run = await started(desk)
+    await under_way(travel)
+    await reset(desk.client, run.id, activities)
+    result = await ended(run)
+    assert (result.status, outcomes(result.operations)) == (RunStatus.COMPLETED, [("clerk", "SUCCEEDED")])
+    assert travel.log == ["book flight oslo", "book hotel grand"]
+    assert len(await desk.client.runs()) == 2
+    assert (await desk.ledger.read_run(run.id)).turns_below == 3
+    await require_sound(desk)
+
+
+async def test_a_parent_that_is_reset_after_its_child_has_ended_asks_nobody_again(
+    shop: OpenShop, travel: Travel
+) -> None:
+    clerk = agent("clerk", [ask("flight", number="oslo"), "booked"])
+    steps = [ask("clerk", request="go"), ask("car", number="red"), "Done."]
+    desk = await shop(agent("boss", steps, [*TOOLS, sub(clerk)]), upstreams=travel.upstreams)
+    run = await started(desk)
+    await ended(run)
+    again = await reset(desk.client, run.id, 1)
+    await asyncio.wait_for(again.result(), 30)
+    assert travel.log == ["book flight oslo", "book car red"]
+    assert (await desk.ledger.read_run(run.id)).turns_below == 2
+
+
+async def test_a_run_that_thinks_again_takes_a_running_child_over_if_it_asks_for_the_same(
+    shop: OpenShop, travel: Travel
+) -> None:
+    travel.slow["book hotel"] = 1.5
+    clerk = agent("clerk", [ask("flight", number="oslo"), ask("hotel", number="grand"), "booked"], SAFE)
+    desk = await shop(agent("boss", [ask("clerk", request="go"), "Done."], [sub(clerk)]), upstreams=travel.upstreams)
+    run = await started(desk)
+    await under_way(travel)
+    await run.reset(1)
+    result = await ended(run)
+    assert outcomes(result.operations) == [("clerk", "SUCCEEDED")]
+    assert (travel.log, len(await desk.client.runs())) == (["book flight oslo", "book hotel grand"], 2)
+    await require_sound(desk)
+
+
+async def test_a_child_that_nobody_asks_for_any_more_is_cancelled_and_shown(shop: OpenShop, travel: Travel) -> None:
+    travel.slow["book hotel"] = 2.0
+    thoughts: list[int] = []
+
+    def think(request: ModelRequest) -> object:
+        thoughts.append(1)
+        return ask("clerk", request="go") if len(thoughts) == 1 else "Done without."
+
+    clerk = agent("clerk", [ask("flight", number="oslo"), ask("hotel", number="grand"), "booked"], SAFE)
+    desk = await shop(agent("boss", think, [sub(clerk)]), upstreams=travel.upstreams)
+    run = await started(desk)
+    await under_way(travel)
+    await run.reset(1)
+    child = await child_of(desk, run, "clerk")
+    assert (await ended(run)).text == "Done without."
+    assert (await ended(child)).status is RunStatus.CANCELLED
+    assert [operation.child for _, operation in await desk.ledger.list_orphans()] == [child.id]
+    await run.rollback()
+    await asyncio.wait_for(desk.client.temporal.get_workflow_handle(f"rollback:{run.id}").result(), 30)
+    assert travel.standing == set()
+    await require_sound(desk)
+
+
+async def test_a_parent_that_is_terminated_is_undone_with_its_running_child(shop: OpenShop, travel: Travel) -> None:
+    travel.slow["book hotel"] = 1.0
+    clerk = agent("clerk", [ask("flight", number="oslo"), ask("hotel", number="grand"), "booked"], SAFE)
+    steps = [ask("car", number="red"), ask("clerk", request="go"), "Done."]
+    desk = await shop(agent("boss", steps, [*SAFE, sub(clerk)]), upstreams=travel.upstreams)
+    run = await started(desk)
+    await under_way(travel)
+    child = await child_of(desk, run, "clerk")
+    await run.handle.terminate()
+    await sweep_until(desk, run)
+    await asyncio.wait_for(desk.client.temporal.get_workflow_handle(f"rollback:{run.id}").result(), 30)
+    assert travel.standing == set()
+    assert (await child.summary()).status is RunStatus.CANCELLED
+    assert [one.outcome for one in await run.operations() if one.state != "settled"] == []
+    await require_sound(desk)
+
+
+async def test_a_child_that_is_terminated_is_undone_and_its_parent_told(shop: OpenShop, travel: Travel) -> None:
+    travel.slow["book hotel"] = 1.0
+    clerk = agent("clerk", [ask("flight", number="oslo"), ask("hotel", number="grand"), "booked"], SAFE)
+    desk = await shop(agent("boss", [ask("clerk", request="go"), "Done."], [sub(clerk)]), upstreams=travel.upstreams)
+    run = await started(desk)
+    await under_way(travel)
+    child = await child_of(desk, run, "clerk")
+    await child.handle.terminate()
+    await sweep_until(desk, child)
+    result = await ended(run)
+    assert (result.status, outcomes(result.operations)) == (RunStatus.COMPLETED, [("clerk", "FAILED")])
+    assert travel.standing == set()
+    await require_sound(desk)
+
+
+async def test_a_parent_whose_workers_forgot_the_child_waits_and_loses_nothing(shop: OpenShop, travel: Travel) -> None:
+    clerk = agent("clerk", [ask("flight", number="oslo"), "booked"])
+    boss = agent("boss", [ask("clerk", request="go"), "Done."], [sub(clerk)])
+    desk = await shop(boss, upstreams=travel.upstreams, serve=False)
+    run = await started(desk)
+    async with desk.another_worker(boss):
+        assert (await ended(run)).status is RunStatus.COMPLETED
+
+
+async def test_a_child_can_be_served_by_workers_of_another_queue(shop: OpenShop, travel: Travel) -> None:
+    clerk = agent("clerk", [ask("flight", number="oslo"), "booked"])
+    ask_clerk = sub(clerk, queue="clerks-of-this-test")
+    boss = agent("boss", [ask("clerk", request="go"), "Done."], [ask_clerk])
+    desk = await shop(boss, upstreams=travel.upstreams)
+    run = await started(desk)
+    child = await child_of(desk, run, "clerk")
+    assert (await child.summary()).status is RunStatus.REQUESTED
+    described = await until(lambda: _described(desk, child))
+    assert described == "clerks-of-this-test"
+    await run.cancel()
+    await child.handle.terminate()
+    await sweep_until(desk, child)
+    assert (await ended(run)).status is RunStatus.CANCELLED
+
+
+async def _described(desk: Shop, run: Run) -> str:
+
+    try:
+        return (await desk.client.temporal.get_workflow_handle(run.id).describe()).task_queue
+    except RPCError:
+        return ""
+
+
+async def test_a_child_that_a_stranger_starts_in_temporal_is_the_same_run(shop: OpenShop, travel: Travel) -> None:
+    clerk = agent("clerk", [ask("flight", number="oslo"), "booked"])
+    ask_clerk = sub(clerk, queue="nobody-serves-this")
+    desk = await shop(agent("boss", [ask("clerk", request="go"), "Done."], [ask_clerk]), upstreams=travel.upstreams)
+    run = await started(desk)
+    child = await child_of(desk, run, "clerk")
+    # The child's own workflow waits on its queue: nobody can start another one of that id.
+    await until(lambda: _described(desk, child))
+    with pytest.raises(Exception, match="already started"):
+        await desk.client.temporal.start_workflow(
+            "AgentRun", RunRequest(agent="clerk", text="rob"), id=child.id, task_queue=desk.settings.task_queue
+        )
+    await run.cancel()
+    await child.handle.terminate()
+    await sweep_until(desk, child)
+    await ended(run)
+    assert travel.log == []
+
+
+async def test_a_workflow_that_claims_a_childs_id_before_it_is_begun_gets_nothing_done(
+    shop: OpenShop, travel: Travel
+) -> None:
+    """Somebody at Temporal who guesses the id first: the call fails with the reason, and is not carried out for them."""
+
+    clerk = agent("clerk", [ask("flight", number="oslo"), "booked"])
+    travel.slow["book car"] = 1.5
+    steps = [ask("car", number="red"), ask("clerk", request="go"), "Done."]
+    desk = await shop(agent("boss", steps, [*TOOLS, sub(clerk)]), upstreams=travel.upstreams)
+    run = await started(desk)
+    await under_way(travel, "book car red")
+    chain = (await desk.ledger.read_run(run.id)).chain_id
+    stolen = child_run_id("clerk", operation_id(chain, 2))
+    handle = await desk.client.temporal.start_workflow(
+        "AgentRun", RunRequest(agent="clerk", text="rob"), id=stolen, task_queue=desk.settings.task_queue
+    )
+    await handle.result()
+    result = await ended(run)
+    assert outcomes(result.operations) == [("car", "SUCCEEDED"), ("clerk", "FAILED")]
+    assert result.operations[1].result["code"] == "run_id_reused"
+
+
+@workflow.defn(name="Stranger", sandboxed=False)
+class Stranger:
+    """A workflow that somebody else has written, and that asks for an activity of ours."""
+
+    @workflow.run
+    async def run(self, name: str, queue: str, given: ChildInput) -> None:
+        await workflow.execute_activity(name, given, task_queue=queue, start_to_close_timeout=timedelta(seconds=10))
+
+
+async def test_the_activities_of_children_do_nothing_for_a_stranger(shop: OpenShop, travel: Travel) -> None:
+
+    clerk = agent("clerk", [ask("flight", number="oslo"), "booked"])
+    desk = await shop(agent("boss", [ask("clerk", request="go"), "Done."], [sub(clerk)]), upstreams=travel.upstreams)
+    run = await started(desk)
+    [operation] = (await ended(run)).operations
+
+    temporal, _ = await connect(desk.settings, desk.client.engine.address)
+    call = CallInput(id=operation.operation_id, turn=1, digest=operation.digest)
+    async with Worker(
+        temporal, task_queue="strangers", workflows=[Stranger], workflow_runner=UnsandboxedWorkflowRunner()
+    ):
+        for name in ("begin_child", "end_child"):
+            with pytest.raises(WorkflowFailureError) as caught:
+                await temporal.execute_workflow(
+                    "Stranger",
+                    args=[name, desk.settings.task_queue, ChildInput(call=call)],
+                    id=new_id(),
+                    task_queue="strangers",
+                )
+            cause = caught.value.cause.__cause__
+            assert isinstance(cause, ApplicationError)
+            assert cause.type == "not_asked_for"
+    assert travel.log == ["book flight oslo"]
+
+
+async def test_a_child_that_is_cancelled_alone_is_a_failed_call_of_its_parent(shop: OpenShop, travel: Travel) -> None:
+    travel.slow["book hotel"] = 1.0
+    clerk = agent("clerk", [ask("flight", number="oslo"), ask("hotel", number="grand"), "booked"], SAFE)
+    desk = await shop(agent("boss", [ask("clerk", request="go"), "Done."], [sub(clerk)]), upstreams=travel.upstreams)
+    run = await started(desk)
+    await under_way(travel)
+    await (await child_of(desk, run, "clerk")).cancel(undo=True)
+    result = await ended(run)
+    assert (result.status, travel.standing) == (RunStatus.COMPLETED, set())
+    assert (result.operations[0].outcome, result.operations[0].result["code"]) == (Outcome.FAILED, "cancelled")
+
+
+async def test_a_parent_waits_for_a_child_that_stands_still_and_hears_its_end(shop: OpenShop, travel: Travel) -> None:
+    clerk = agent("clerk", [ask("flight", number="oslo"), "booked"])
+    desk = await shop(agent("boss", [ask("clerk", request="go")], [sub(clerk)]), upstreams=travel.upstreams)
+    travel.slow["book flight"] = 1.0
+    run = await started(desk)
+    await under_way(travel, "book flight oslo")
+    child = await child_of(desk, run, "clerk")
+    await child.pause()
+    await until(lambda: _settled(child))
+    assert (await desk.client.temporal.get_workflow_handle(run.id).describe()).status is WorkflowExecutionStatus.RUNNING
+    await child.resume()
+    await failed(run)
+    assert travel.standing == set()
+
+
+async def _settled(run: Run) -> bool:
+    return all(one.state == "settled" for one in await run.operations())
