@@ -1,6 +1,6 @@
 """The `ToolContext` of one attempt inside the engine."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ class EngineContext(ToolContext):
         doubtful: bool = False,
         lease: Lease | None = None,
         connection: "AsyncConnection | None" = None,
+        peers: Collection[str] = (),
     ) -> None:
         self.ledger = ledger
         self.run_id = run_id
@@ -53,6 +54,8 @@ class EngineContext(ToolContext):
         self.attempt = attempt
         self.user = looked.user
         self.tenant = looked.tenant
+        self.peers = peers
+        """The agents whose runs may be written to."""
         self.callback_url = f"{gateway_url.rstrip('/')}/callbacks/{operation_id}" if gateway_url else ""
         self.idempotency_key = _key(tool, operation_id, looked)
         self._tool = tool

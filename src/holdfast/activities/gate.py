@@ -11,7 +11,7 @@ from holdfast.contracts.effects import Effect, Verdict
 from holdfast.contracts.errors import ErrorCode
 from holdfast.contracts.identity import canonical_json, digest, operation_id
 from holdfast.contracts.messages import ToolCall
-from holdfast.contracts.names import AGENT_RUN, PLAN_RUN
+from holdfast.contracts.names import AGENT_RUN, PLAN_RUN, WAIT_FOR_MESSAGE
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import ChildKind, Head
 from holdfast.ledger import AskedCall, Orphan, RunRow
@@ -106,7 +106,7 @@ class Gate:
             effect=tool.effect,
             lane=tool.lane,
             queue=tool.queue or "",
-            timeout=tool.timeout.total_seconds(),
+            timeout=_seconds(tool, call.arguments),
             conflict=_conflict(tool, call.arguments),
             pivot=tool.pivot,
             stoppable=_stoppable(tool),
@@ -178,6 +178,13 @@ def invalid_arguments(tool: Tool, fields: dict[str, str]) -> dict[str, Any]:
         "hint": f"correct the fields and call again{example}",
         "fields": fields,
     }
+
+
+def _seconds(tool: Tool, arguments: Mapping[str, Any]) -> float:
+    """How long one attempt may take; of a wait, how long the workflow waits."""
+    if tool.name == WAIT_FOR_MESSAGE and tool.builtin:
+        return float(arguments.get("seconds", 60.0))
+    return tool.timeout.total_seconds()
 
 
 def _stoppable(tool: Tool) -> bool:

@@ -15,6 +15,7 @@ from holdfast.activities.boundary import Boundary, run_id_of_this_activity
 from holdfast.activities.gate import Gate
 from holdfast.activities.heartbeat import beating
 from holdfast.activities.patience import patiently
+from holdfast.activities.peers import send_message, wait_for_message
 from holdfast.activities.read_result import read_result
 from holdfast.activities.savepoints import roll_back, savepoint
 from holdfast.activities.transcripts import (
@@ -29,7 +30,7 @@ from holdfast.activities.transcripts import (
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, ModelError, RunNotFound
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, ToolCall
-from holdfast.contracts.names import CARRY_OUT, READ_RESULT, ROLL_BACK, SAVEPOINT
+from holdfast.contracts.names import CARRY_OUT, READ_RESULT, ROLL_BACK, SAVEPOINT, SEND_MESSAGE, WAIT_FOR_MESSAGE
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.versions import version_numbers
@@ -144,6 +145,8 @@ def tools_of(agent: Agent, registry: Registry, contracts: Mapping[str, str]) -> 
             tools[name] = pinned
     if agent.savepoints:
         tools |= {SAVEPOINT: savepoint, ROLL_BACK: roll_back}
+    if agent.peers:
+        tools |= {SEND_MESSAGE: send_message, WAIT_FOR_MESSAGE: wait_for_message}
     if agent.planner is not None:
         tools[CARRY_OUT] = agent.planner
     return {**tools, READ_RESULT: read_result} if tools else {}

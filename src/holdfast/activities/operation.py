@@ -1,6 +1,7 @@
 """One attempt of one operation: reserve, execute, settle. Any of it may die at any point."""
 
 import uuid
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -187,6 +188,12 @@ class OperationAttempt:
         agent, fallback = self._boundary.registry.agents.get(self._looked.agent), self._tool.fallback
         return fallback.name if fallback is not None and agent is not None and agent.tool(fallback.name) else ""
 
+    @property
+    def _peers(self) -> Collection[str]:
+        """The agents whose runs the call's may write to."""
+        agent = self._boundary.registry.agents.get(self._looked.agent)
+        return () if agent is None else agent.peers
+
     def _harmless(self, end: Failed) -> bool:
         return self._tool.effect.harmless or (end.surely_not and not self._doubtful)
 
@@ -248,6 +255,7 @@ class OperationAttempt:
             doubtful=self._doubtful,
             lease=self._lease,
             connection=connection,
+            peers=self._peers,
         )
 
     async def _record(self, end: Done | Failed, attempt: int) -> CallResult:

@@ -80,6 +80,9 @@ class Agent:
     plans: bool = False
     """The model gets one more tool, `carry_out`: it makes a plan of calls, the engine checks it and carries it out, and what fails
     goes back for a revised plan that keeps what is done."""
+    peers: Collection[str] = ()
+    """The agents whose runs its model may write to: those of its own family, and by their id others of its tenant. It gets two more
+    tools: `send_message`, and `wait_for_message`, which waits until somebody has written."""
     max_output_tokens: int = 4096
     """For one model call."""
     price: Price | None = None
@@ -109,6 +112,12 @@ class Agent:
         undone_after = {tool.name: set(tool.compensate.after) for tool in self.tools if tool.compensate is not None}
         if self.savepoints and not self.may_undo:
             faults.append("savepoints= without a tool that names compensate=: there is nothing that could be undone")
+        object.__setattr__(self, "peers", tuple(self.peers))
+        faults.extend(
+            f"peers holds {name!r}: no agent can be named like that" for name in self.peers if not NAME.match(name)
+        )
+        if self.peers and self.model is NO_MODEL:
+            faults.append("peers= needs a model that writes to them")
         if self.plans and (self.model is NO_MODEL or not self.tools):
             faults.append("plans= needs a model that makes plans, and tools that they call")
         faults.extend(

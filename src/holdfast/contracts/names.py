@@ -23,6 +23,10 @@ READ_RESULT = "read_result"
 SAVEPOINT = "savepoint"
 ROLL_BACK = "roll_back"
 CARRY_OUT = "carry_out"
+SEND_MESSAGE = "send_message"
+WAIT_FOR_MESSAGE = "wait_for_message"
+LONGEST_WAIT_FOR_MESSAGE = 86_400.0
+"""Seconds."""
 PARENT = "parent"
 """Why a run is undone whose parent is."""
 RACE = "race"
@@ -47,6 +51,8 @@ RESERVED_TOOL_NAMES = frozenset(
         SAVEPOINT,
         ROLL_BACK,
         CARRY_OUT,
+        SEND_MESSAGE,
+        WAIT_FOR_MESSAGE,
     }
 )
 """Activity types of the engine, which no tool may take."""

@@ -40,6 +40,8 @@ class Carried(Wire):
     """What people have said of them, and nobody has acted on yet."""
     resting: bool = False
     """The model has answered, and is asked again when there is news."""
+    heard: tuple[int, ...] = ()
+    """The references of what was said so far: said again, it is the same."""
 
 
 class RunRequest(Wire):

@@ -55,12 +55,14 @@ from holdfast.ledger import (
     unfinished,
     verify,
 )
+from holdfast.ledger import peers as peers_
 from holdfast.ledger.cached import Found
 from holdfast.ledger.chain import ANCHOR_CHARACTERS
 from holdfast.ledger.children import NewChild
 from holdfast.ledger.database import Database, connect_database
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.operations import Looked, Settled
+from holdfast.ledger.peers import Letter
 from holdfast.ledger.pending import Begun
 from holdfast.ledger.plans import AskedPlan, PlanContext
 from holdfast.ledger.runs import NewRun, OpenedRow, RunRow
@@ -180,6 +182,10 @@ class Ledger:
     async def record_said(self, run_id: str, said_id: str, text: str) -> Said:
         """Write down what the user says during a run."""
         return await self._write(transcript.record_said, run_id, said_id, text)
+
+    async def post(self, letter: Letter, peers: Collection[str]) -> tuple[str, int]:
+        """Write a message down for another run; see `peers.post`."""
+        return await self._write(peers_.post, letter, peers)
 
     async def read_context(
         self, run_id: str, turn: TurnInput, *, known: int, intents: bool, counted: Collection[str] = ()

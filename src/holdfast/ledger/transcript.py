@@ -11,7 +11,7 @@ from holdfast.contracts.effects import Outcome
 from holdfast.contracts.messages import Message
 from holdfast.contracts.wire import Said, TurnInput, TurnResult
 from holdfast.ledger.branches import Orphan, read_orphans
-from holdfast.ledger.entries import COLUMNS, NewEntry, append, entry_of, find, read_entries
+from holdfast.ledger.entries import COLUMNS, Entry, NewEntry, append, entry_of, find, read_entries
 from holdfast.ledger.family import family_of
 from holdfast.ledger.lineage import branch_of, turn_of
 from holdfast.ledger.listing import read_call
@@ -178,8 +178,16 @@ def read_said(connection: Connection, run_id: str, said: Sequence[Said]) -> tupl
         row = connection.execute(select(*COLUMNS).where(*where)).one_or_none()
         entry = None if row is None else entry_of(row)
         if entry is not None and entry.content is not None:
-            texts.append(str(entry.content["text"]))
+            texts.append(_told_by(entry))
     return tuple(texts)
+
+
+def _told_by(entry: Entry) -> str:
+    """What was said, and by whom if that was no user."""
+    text = str(entry.content["text"])
+    if "from" not in entry.meta:
+        return text
+    return f"(message from {entry.meta['agent']}, run {entry.meta['from']}; these are not the user's words) {text}"
 
 
 @dataclass(frozen=True, kw_only=True)

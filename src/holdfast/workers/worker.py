@@ -18,6 +18,7 @@ from holdfast.activities.children import begin_child, end_child
 from holdfast.activities.decide import fence, record_decision
 from holdfast.activities.model_turn import model_turn
 from holdfast.activities.open_run import close_run, open_run
+from holdfast.activities.peers import send_message, wait_for_message
 from holdfast.activities.plan_turn import and_then, open_plan, plan_turn
 from holdfast.activities.read_result import read_result
 from holdfast.activities.savepoints import roll_back, savepoint
@@ -53,6 +54,7 @@ from holdfast.workflows.agent_run import AgentRun
 from holdfast.workflows.plan_run import PlanRun
 from holdfast.workflows.rollback_run import RollbackRun
 
+BUILT_IN = (read_result, savepoint, roll_back, send_message, wait_for_message)
 EAGER_CALLS = 10
 """How many calls of one turn may start on this worker without a detour over the server; the SDK's default is 3."""
 
@@ -147,7 +149,7 @@ def _pace_of(boundary: Boundary, queue: str) -> float | None:
 def _tools(boundary: Boundary) -> list[ToolVersions]:
     """The tools that have an activity; calls that are runs of their own have none."""
     own = [versions for versions in boundary.registry.tools.values() if versions.newest.child is None]
-    return [*own, *(ToolVersions(one) for one in (read_result, savepoint, roll_back))]
+    return [*own, *(ToolVersions(one) for one in BUILT_IN)]
 
 
 def _tool_activity(boundary: Boundary, versions: ToolVersions) -> Callable[..., Any]:

@@ -39,6 +39,8 @@ class AgentRun(Steered):
         carried = self._request.carried or Carried()
         self._set_up(carried, self._request.continue_after_turns)
         self._said = list(carried.said)
+        self._heard = set(carried.heard)
+        """The references of what was said so far. A message that is said again is the same."""
         self._branch = carried.branch
         self._resting = carried.resting
         """The model has answered, and is asked again when there is news of its jobs."""
@@ -183,6 +185,7 @@ class AgentRun(Steered):
             news=jobs.news,
             words=self._people.words,
             resting=self._resting and not self._news,
+            heard=tuple(sorted(self._heard)),
         )
         request = self._request.model_copy(update={"text": "", "carried": carried})
         workflow.continue_as_new(request, initial_versioning_behavior=self._upgrade())
@@ -190,7 +193,14 @@ class AgentRun(Steered):
     @workflow.update(name=names.SAY)
     async def say(self, said: Said) -> None:
         """Say something to the model before its next turn."""
+        if said.ref and said.ref in self._heard:
+            return
+        self._heard.update([said.ref] if said.ref else [])
         self._said.append(said)
+
+    def _is_told(self) -> bool:
+        """Whether there is something that the model does not know yet, for a call that waits for it."""
+        return self._news
 
     @say.validator
     def _check_say(self, said: Said) -> None:

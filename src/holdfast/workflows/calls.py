@@ -20,7 +20,7 @@ from holdfast.workflows.people import People
 
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.effects import Effect, Lane, Outcome, Verdict
-    from holdfast.contracts.names import FENCE, RECORD_DECISION, ROLL_BACK
+    from holdfast.contracts.names import FENCE, RECORD_DECISION, ROLL_BACK, WAIT_FOR_MESSAGE
     from holdfast.contracts.plan_steps import PlanTurnInput
     from holdfast.contracts.wire import (
         CallInput,
@@ -52,6 +52,7 @@ class Calls:
         people: People,
         may_go_on: Callable[[], Awaitable[bool]],
         roll_back: Callable[[Head], Awaitable[None]],
+        is_told: Callable[[], bool],
         children: Children,
         carried: Carried,
     ) -> None:
@@ -59,6 +60,7 @@ class Calls:
         self._people = people
         self._may_go_on = may_go_on
         self._roll_back = roll_back
+        self._is_told = is_told
         self._children = children
         self.jobs = Jobs(carried.news)
         self._under_way: dict[str, Any] = {}
@@ -228,10 +230,19 @@ class Calls:
                 return None
             if head.tool == ROLL_BACK:
                 await self._roll_back(head)
+            if head.tool == WAIT_FOR_MESSAGE:
+                await self._wait_for_message(head)
             result = await self._execute(head, call, opened)
             if not result.waiting:
                 return result
             asks = True
+
+    async def _wait_for_message(self, head: Head) -> None:
+        """Wait until somebody has written, with no worker's slot held."""
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: self._is_told() or self._gives_up(head), timeout=timedelta(seconds=head.timeout)
+            )
 
     async def _see_through(self, head: Head, call: CallInput, opened: Opened, result: CallResult) -> bool:
         """Look at work that goes on elsewhere until it has ended, and wait for a person's word if nobody knows how.

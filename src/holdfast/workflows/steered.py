@@ -75,7 +75,9 @@ class Steered(Undoable):
         self._clock = WorkClock(carried.used.work_seconds)
         self._people = People(show_waiting, carried.words)
         children = Children(self._seconds_left, self._spend)
-        self._calls = Calls(self._clock, self._people, self._may_go_on, self._roll_back, children, carried)
+        self._calls = Calls(
+            self._clock, self._people, self._may_go_on, self._roll_back, self._is_told, children, carried
+        )
         self._saga = Saga(self._show_blocked)
 
     def _require_startable(self, fault: str) -> None:
@@ -120,6 +122,10 @@ class Steered(Undoable):
     async def _undo_and_go_on(self, given: UndoInput) -> None:
         await self._saga.undo(given)
         self._undone = True
+
+    def _is_told(self) -> bool:
+        """Whether somebody has written to the run's model."""
+        return False
 
     def _show_blocked(self, blocked: int) -> None:
         if blocked or self._closing:
