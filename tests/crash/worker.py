@@ -41,6 +41,8 @@ SLOW_SECONDS = 0.5
 """At the point "slow" a call takes so long before its effect, and again between the effect and the answer."""
 BACK = os.environ.get("CRASH_BACK") == "1"
 """When both are charged, the model takes that back, and goes on."""
+FAMILY = os.environ.get("CRASH_FAMILY") == "1"
+"""The first charge is made by another agent, which the charger asks."""
 UNDO = os.environ.get("CRASH_UNDO") == "1"
 """The run fails when both are charged, and is undone."""
 undoing: ContextVar[bool] = ContextVar("undoing", default=False)
@@ -227,12 +229,19 @@ def wrap_undoing() -> None:
     setattr(Ledger, original.__name__, wrapped)
 
 
+clerk = Agent(
+    name="clerk",
+    model=Script([ask("charge", ref="one"), "charged"]),
+    instructions="Charge.",
+    tools=[charge],
+    limits=Limits(wall_time=timedelta(minutes=10)),
+)
 agent = Agent(
     name="charger",
     model=Asked(
         [
             *([ask("savepoint", name="before")] if BACK else []),
-            ask("charge", ref="one"),
+            ask("clerk", request="Charge one") if FAMILY else ask("charge", ref="one"),
             ask("charge", ref="two"),
             *([ask("roll_back", to="before")] if BACK else []),
             *([] if UNDO else ["charged"]),
@@ -240,8 +249,8 @@ agent = Agent(
     ),
     savepoints=BACK,
     instructions="Charge.",
-    tools=[charge, refuse],
-    limits=Limits(wall_time=timedelta(minutes=10)),
+    tools=[charge, refuse, *([clerk.as_tool(description="Charge one")] if FAMILY else [])],
+    limits=Limits(wall_time=timedelta(minutes=10), turns=20),
 )
 
 if __name__ == "__main__":
@@ -254,6 +263,9 @@ if __name__ == "__main__":
     wrap("begin_undo", "U0 before undoing", "U0 begun")
     wrap("block", "B0 not undone", "B1 blocked")
     wrap("unblock", "-", "B2 word written")
+    wrap("begin_child", "F0 before it is begun", "F1 child begun")
+    wrap("end_child", "F2 child ended", "F3 its end written")
+    wrap("undo_child", "F4 child undone", "F5 its undoing written")
     wrap_undoing()
     wrap_sending()
     wrap_transaction("T6 committed, unreported")

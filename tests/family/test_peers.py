@@ -75,10 +75,7 @@ async def test_runs_that_were_started_apart_write_to_each_other_by_id(shop: Open
     mouth = await started(desk, "teller")
     assert (await ended(mouth)).text == "told"
     heard = (await ended(run)).text
-    assert (
-        heard
-        == f"heard ['(message from teller, run {mouth.id}; these are not the user's words) the password is swordfish']"
-    )
+    assert f"(message from teller, run {mouth.id}; these are not the user's words) the password is swordfish" in heard
     history = json.dumps((await run.handle.fetch_history()).to_json_dict())
     assert "swordfish" not in history
 
