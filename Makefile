@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo trip test check bench crash docs lock wheel clean
+.PHONY: help install demo trip teams test check bench crash docs lock wheel clean
 
 help:
 	@echo "make install set up .venv with everything, from the hash-locked requirements"
 	@echo "make demo    a support desk that survives kill -9, with a table of what was proven (TICKET=\"...\" for your own)"
 	@echo "make trip    a trip of three bookings and a payment that goes wrong at every point, and is whole or none"
+	@echo "make teams   agents that ask, criticise and write to each other, one of the teams under kill -9"
 	@echo "make test    all tests"
 	@echo "make check   format, lint, types, imports"
 	@echo "make bench   benchmarks side by side with peers"
@@ -35,6 +36,9 @@ trip: $(STAMP)
 	@$(BIN)/python -m examples.trip
 
 export TICKET
+
+teams: $(STAMP)
+	@$(BIN)/python -m examples.teams
 
 test: $(STAMP)
 	$(BIN)/pytest -m "not crash" --numprocesses 2 --dist worksteal

@@ -60,6 +60,10 @@ class Run:
         """Its tool calls with arguments, results and outcomes, in the order the model asked."""
         return tuple(await self._ledger.list_operations(self.id))
 
+    async def children(self) -> tuple[RunSummary, ...]:
+        """The runs that its calls are, the oldest first: agents that it has asked, plans that it has had carried out."""
+        return tuple(await self._ledger.list_children(self.id))
+
     async def state(self) -> RunState:
         """Where its workflow stands now: turn, use, pause, and the calls that wait for a person."""
         with _refusals(self.id):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from holdfast.contracts.agent import Agent
+from holdfast.contracts.child import family_of
 from holdfast.contracts.effects import Effect, Tier
 from holdfast.contracts.messages import Frozen
 from holdfast.contracts.published import PublishedTool, publish
@@ -19,7 +20,7 @@ def catalogue(agents: Iterable[Agent]) -> list[CatalogueEntry]:
     """Every tool of some agents, by name."""
     users: dict[str, list[str]] = {}
     tools: dict[str, PublishedTool] = {}
-    for agent in agents:
+    for agent in family_of(agents):
         for tool in agent.tools:
             users.setdefault(tool.name, []).append(agent.name)
             tools.setdefault(tool.name, publish(tool))

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from holdfast.contracts.agent import Agent
+from holdfast.contracts.child import family_of
 from holdfast.contracts.effects import Effect
 from holdfast.contracts.messages import Frozen
 from holdfast.contracts.tool import Tool
@@ -39,20 +40,32 @@ def check_agents(agents: Iterable[Agent]) -> list[Finding]:
     """Everything to improve, agent by agent and tool by tool, each tool once."""
     findings: list[Finding] = []
     seen: set[str] = set()
-    for agent in agents:
+    for agent in family_of(agents):
         if len(agent.tools) >= TOO_MANY_TOOLS:
             message = f"{len(agent.tools)} tools: models choose badly among {TOO_MANY_TOOLS} or more; split the agent"
             findings.append(Finding(subject=f"agent {agent.name}", message=message))
         for tool in agent.tools:
             if tool.name not in seen:
                 seen.add(tool.name)
-                findings.extend(Finding(subject=f"tool {tool.name}", message=message) for message in _messages(tool))
+                messages = _messages(tool) if tool.child is None else _child_messages(tool)
+                findings.extend(Finding(subject=f"tool {tool.name}", message=message) for message in messages)
     return findings
 
 
-def _messages(tool: Tool) -> Iterator[str]:
+def _child_messages(tool: Tool) -> Iterator[str]:
+    """Of another agent: what it does is said of its own tools."""
+    yield from _told(tool)
+    if tool.tier.asks and not tool.show:
+        yield "people must agree to it, and it names no show=: the Temporal UI tells them nothing about it"
+
+
+def _told(tool: Tool) -> Iterator[str]:
     if len(tool.description) < SHORT_DESCRIPTION:
         yield f"its description has {len(tool.description)} characters: say what it does, when to use it, and when not"
+
+
+def _messages(tool: Tool) -> Iterator[str]:
+    yield from _told(tool)
     properties: dict[str, Any] = tool.schema.parameters.get("properties", {})
     for name, schema in properties.items():
         if not schema.get("description"):

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.backoff import Backoff
+from holdfast.contracts.child import family_of
 from holdfast.contracts.clauses import Cache, Rate
 from holdfast.contracts.effects import Effect, Lane, Tier
 from holdfast.contracts.errors import SettingsError
@@ -130,7 +131,7 @@ def publish(tool: Tool) -> PublishedTool:
 
 def lock_of(agents: Iterable[Agent]) -> Lock:
     """The contracts of all tools of some agents."""
-    tools = {tool.name: publish(tool) for agent in agents for tool in agent.tools}
+    tools = {tool.name: publish(tool) for agent in family_of(agents) for tool in agent.tools}
     return Lock(tools=dict(sorted(tools.items())))
 
 

@@ -140,6 +140,10 @@ class Ledger:
         """The newest runs first."""
         return await self._read(runs.list_runs, limit=limit, waiting=waiting, blocked=blocked)
 
+    async def list_children(self, run_id: str) -> list[RunSummary]:
+        """The runs that a run has begun, the oldest first."""
+        return await self._read(runs.list_runs, limit=None, parent=run_id)
+
     async def summary(self, run_id: str) -> RunSummary:
         """One line about one run."""
         found = await self._read(runs.list_runs, limit=1, run_id=run_id)

@@ -233,9 +233,18 @@ BLOCKED = (operations.c.undoing == "blocked") & operations.c.outcome.in_(STANDS)
 
 
 def list_runs(
-    connection: Connection, *, limit: int, waiting: bool = False, blocked: bool = False, run_id: str | None = None
+    connection: Connection,
+    *,
+    limit: int | None,
+    waiting: bool = False,
+    blocked: bool = False,
+    run_id: str | None = None,
+    parent: str | None = None,
 ) -> list[RunSummary]:
-    """The newest runs first; with `waiting`, only those that wait for a person, with `blocked` those that could not be undone."""
+    """The newest runs first; with `waiting`, only those that wait for a person, with `blocked` those that could not be undone.
+
+    With `parent` those that it has begun, the oldest first.
+    """
     pending = (
         select(
             operations.c.run_id,
@@ -252,7 +261,10 @@ def list_runs(
         *FIELDS, runs.c.requested_at, runs.c.closed_at, pending.c.waiting, pending.c.unknown, pending.c.blocked
     )
     query = query.select_from(runs.join(pending, pending.c.run_id == runs.c.run_id, isouter=not (waiting or blocked)))
-    query = query.order_by(runs.c.requested_at.desc(), runs.c.run_id).limit(limit)
+    when = runs.c.requested_at.desc() if parent is None else runs.c.requested_at
+    query = query.order_by(when, runs.c.run_id).limit(limit)
+    if parent is not None:
+        query = query.where(runs.c.parent == parent)
     if waiting:
         query = query.where(runs.c.closed_at.is_(None))
     if blocked:

@@ -1,0 +1,1 @@
+"""Ways in which agents work together, one module each."""
