@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import Agent, Limits, Run, RunFailed, RunResult, Script
+from holdfast import Agent, Limits, Run, RunFailed, RunResult, RunStatus, Script
 from holdfast.contracts.messages import ModelRequest
 from holdfast.contracts.tool import Tool
 from tests.conftest import Shop, until
@@ -47,13 +47,20 @@ async def failed(run: Run) -> str:
     return str(caught.value)
 
 
-async def child_of(desk: Shop, run: Run, tool: str) -> Run:
-    """The run of the first call of a tool, once it was begun."""
+async def child_of(desk: Shop, run: Run, tool: str, *, opened: bool = True) -> Run:
+    """The run of the first call of a tool, once it was begun, and unless said otherwise is there in Temporal."""
 
     async def begun() -> str:
         return next((one.child for one in await run.operations() if one.tool == tool and one.child), "")
 
-    return desk.client.run(await until(begun))
+    child = desk.client.run(await until(begun))
+
+    async def is_open() -> bool:
+        return (await child.summary()).status is not RunStatus.REQUESTED
+
+    if opened:
+        await until(is_open)
+    return child
 
 
 async def require_sound(desk: Shop) -> None:

@@ -234,7 +234,8 @@ async def test_what_a_child_could_not_undo_blocks_and_a_persons_word_ends_it(sho
     child = await child_of(desk, run, "clerk")
     assert await until(blocked) == [child.id]
     [stuck] = [one for one in await run.undo() if one.blocked]
-    await desk.client.run(stuck.child).unblock(stuck.operation, "retry", by="ada")
+    assert stuck.child == child.id
+    await run.unblock(stuck.operation, "retry", by="ada")
     await failed(run)
     assert travel.standing == set()
 
@@ -450,3 +451,15 @@ async def test_a_childs_time_counts_once_where_several_work_at_once(shop: OpenSh
     await ended(run)
     closed = [e for e in await desk.ledger.read_events(run.id) if e.kind == "closed"]
     assert 1.0 <= closed[-1].data["work_seconds"] < 2.5
+
+
+async def test_erasing_a_run_erases_what_its_children_have_said(shop: OpenShop) -> None:
+    clerk = agent("clerk", ["a secret"], ())
+    desk = await shop(agent("boss", [ask("clerk", request="go"), "Done."], [sub(clerk)]))
+    run = await started(desk)
+    await ended(run)
+    child = await child_of(desk, run, "clerk")
+    await desk.ledger.erase(run.id)
+    contents = [e.content for one in (run, child) for e in await desk.ledger.read_events(one.id)]
+    assert set(contents) == {None}
+    await require_sound(desk)

@@ -81,6 +81,18 @@ async def test_an_agent_that_loses_a_race_is_stopped_and_undone(shop: OpenShop, 
     await require_sound(desk)
 
 
+async def test_a_step_that_fails_ends_the_agents_beside_it(shop: OpenShop, travel: Travel) -> None:
+    waits = agent("waits", [ask("flight", number="oslo"), ask("wait_for_message", seconds=600)], TOOLS, peers=("x",))
+    travel.planned["book car"] = [400]
+    travel.slow["book car"] = 1.5
+    desk = await shop(Agent(name="desk", tools=[*TOOLS, sub(waits)]), upstreams=travel.upstreams)
+    run = await desk.client.start_plan(
+        plan({"slow": {"agent": "waits", "with": {"request": "x"}}, "no": CAR}), id=new_id()
+    )
+    assert "step 'no'" in await failed(run)
+    assert travel.log == ["book flight oslo", "cancel flight oslo"]
+
+
 async def test_for_each_asks_an_agent_for_every_item(shop: OpenShop) -> None:
     echo = agent("echo", lambda request: request.messages[0].text.upper(), ())
     desk = await shop(Agent(name="desk", tools=[sub(echo)]))

@@ -158,7 +158,7 @@ async def test_a_child_can_be_served_by_workers_of_another_queue(shop: OpenShop,
     boss = agent("boss", [ask("clerk", request="go"), "Done."], [ask_clerk])
     desk = await shop(boss, upstreams=travel.upstreams)
     run = await started(desk)
-    child = await child_of(desk, run, "clerk")
+    child = await child_of(desk, run, "clerk", opened=False)
     assert (await child.summary()).status is RunStatus.REQUESTED
     described = await until(lambda: _described(desk, child))
     assert described == "clerks-of-this-test"
@@ -181,7 +181,7 @@ async def test_a_child_that_a_stranger_starts_in_temporal_is_the_same_run(shop: 
     ask_clerk = sub(clerk, queue="nobody-serves-this")
     desk = await shop(agent("boss", [ask("clerk", request="go"), "Done."], [ask_clerk]), upstreams=travel.upstreams)
     run = await started(desk)
-    child = await child_of(desk, run, "clerk")
+    child = await child_of(desk, run, "clerk", opened=False)
     # The child's own workflow waits on its queue: nobody can start another one of that id.
     await until(lambda: _described(desk, child))
     with pytest.raises(Exception, match="already started"):

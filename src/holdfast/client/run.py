@@ -176,7 +176,11 @@ class Run:
         """
         _require_words(by=by, note=note)
         resolution = Resolution(operation=operation_id, happened=happened, by=by, note=note)
-        if any(one.operation == operation_id and one.blocked for one in await self.undo()):
+        stuck = await self._stuck(operation_id)
+        if stuck is not None and stuck.child:
+            await self._child(stuck.child).resolve(operation_id, happened=happened, by=by, note=note)
+            return
+        if stuck is not None:
             # It could not be undone as long as nobody knew.
             await self._ledger.record_resolution(self.id, resolution)
             await self.unblock(operation_id, "retry", by=by, reason=note)
@@ -234,7 +238,7 @@ class Run:
         """Say what becomes of a call that could not be undone.
 
         Args:
-            operation_id: The call that was to be undone.
+            operation_id: The call that was to be undone, of this run or of one that it has begun.
             action: `retry` tries it again; `skip` leaves what it did as it is; `done` says that it was undone by hand.
             by: Who says so; recorded.
             reason: Recorded; `skip` needs one.
@@ -246,6 +250,10 @@ class Run:
         if action == "skip" and not reason.strip():
             msg = "skip needs a reason: it is recorded with what stays as it is"
             raise DecisionRefused(msg)
+        stuck = await self._stuck(operation_id)
+        if stuck is not None and stuck.child:
+            await self._child(stuck.child).unblock(operation_id, action, by=by, reason=reason)
+            return
         word = UndoWord(operation=operation_id, action=action, by=by, reason=reason)
         closed = (await self.summary()).status.closed or await self._over()
         handle = self._temporal.get_workflow_handle(f"{names.ROLLBACK_PREFIX}{self.id}") if closed else self.handle
@@ -281,6 +289,13 @@ class Run:
             except LedgerConflict as error:
                 raise DecisionRefused(str(error)) from error
             await reset_to(self._temporal, self.id, point, branch, reason or "holdfast reset")
+
+    def _child(self, run_id: str) -> "Run":
+        return Run(self._temporal, self._ledger, run_id, self._task_queue)
+
+    async def _stuck(self, operation_id: str) -> Undo | None:
+        """The call of that id if it could not be undone, of this run or of one that it has begun."""
+        return next((one for one in await self.undo() if one.operation == operation_id and one.blocked), None)
 
     async def _digest_of(self, operation_id: str) -> str:
         for operation in await self.operations():

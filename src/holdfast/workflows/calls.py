@@ -13,7 +13,7 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 from holdfast.workflows import options
-from holdfast.workflows.children import Children
+from holdfast.workflows.children import ChildHandle, Children
 from holdfast.workflows.clock import WorkClock
 from holdfast.workflows.jobs import Jobs
 from holdfast.workflows.people import People
@@ -93,8 +93,14 @@ class Calls:
             handle.cancel()
 
     def end(self) -> None:
-        """Start no further call and wait for nobody; let those under way come to their end, so that what they did is known."""
+        """Start no further call and wait for nobody; let those under way come to their end, so that what they did is known.
+
+        Those that are runs of their own are asked to: that leaves no doubt.
+        """
         self._ending = True
+        for handle in list(self._under_way.values()):
+            if isinstance(handle, ChildHandle):
+                handle.cancel()
 
     def stop(self, head: Head) -> None:
         """Do without one call: it is not begun, and asked to stop where that leaves no doubt that nobody could clear up."""

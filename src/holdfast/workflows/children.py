@@ -78,7 +78,7 @@ class Children:
             return True
         except (FailureError, asyncio.CancelledError):
             return False
-        under_way[head.id] = _Handle(handle, lambda: self.undo)
+        under_way[head.id] = ChildHandle(handle, lambda: self.undo)
         try:
             if gives_up():
                 under_way[head.id].cancel()
@@ -120,7 +120,7 @@ class Children:
             self._longest = 0.0
 
 
-class _Handle:
+class ChildHandle:
     """A child that can be stopped, and told whether what it did is then undone."""
 
     def __init__(self, handle: workflow.ChildWorkflowHandle[Any, Any], undo: Callable[[], bool | None]) -> None:
