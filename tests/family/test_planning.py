@@ -1,16 +1,17 @@
 """Plans whose steps are agents and plans, and models that make plans and have them carried out."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
-from holdfast import Agent, Effect, Outcome, RunStatus, Tier, ask, tool
+from holdfast import Agent, Effect, Outcome, RunStatus, Script, Tier, ToolContext, ask, tool
 from holdfast.contracts.errors import ContractError
-from holdfast.contracts.messages import ModelRequest
+from holdfast.contracts.messages import ModelRequest, ModelResponse
 from holdfast.contracts.plan import Plan
 from holdfast.contracts.plan_check import plan_faults
-from tests.conftest import OpenShop, outcomes, until
+from tests.conftest import OpenShop, new_database, outcomes, until
 from tests.family.people import agent, child_of, ended, failed, new_id, require_sound, started, sub
 from tests.undo.travel import TOOLS, Travel, booking
 
@@ -258,3 +259,52 @@ async def test_the_same_payment_is_held_in_the_whole_family(shop: OpenShop) -> N
     await desk.client.run(second).decide(operation.operation_id, approve=False)
     await ended(run)
     assert paid == ["p1"]
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+async def test_of_two_agents_that_pay_the_same_in_one_moment_one_is_held(
+    shop: OpenShop, database: str, request: pytest.FixtureRequest
+) -> None:
+    """Both turns are settled before either acts, so the gate has let both pass: the reservation decides."""
+    url = "" if database == "sqlite" else new_database(request.getfixturevalue("postgres"))
+    paid: list[str] = []
+    asked: list[str] = []
+    ready = asyncio.Event()
+
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="p:w", same_intent=("payment",))
+    async def pay(payment: str, ctx: ToolContext) -> str:
+        """Pay."""
+        paid.append(ctx.run_id)
+        await asyncio.sleep(0.2)
+        return "paid"
+
+    class Together(Script):
+        """Answers once all have been asked, and so have looked what was asked for before."""
+
+        async def respond(self, request: ModelRequest) -> ModelResponse:
+            asked.append("")
+            if len(asked) == len(payers):
+                ready.set()
+            await asyncio.wait_for(ready.wait(), 20)
+            return await super().respond(request)
+
+    payers = [
+        Agent(name=f"payer{n}", instructions="Pay.", model=Together([ask("pay", payment="p1"), "paid"]), tools=[pay])
+        for n in range(5)
+    ]
+    steps = [[ask(one.name, request="go") for one in payers], "Done."]
+    boss = agent("boss", steps, [sub(one) for one in payers])
+    desk = await shop(boss, ledger_url=url)
+    run = await started(desk)
+
+    async def held() -> bool:
+        return len(await desk.client.runs(waiting=True)) == len(payers) - 1
+
+    await until(held)
+    for one in await desk.client.runs(waiting=True):
+        [operation] = await desk.client.run(one.run_id).operations()
+        assert operation.reason == "duplicate_suspected: a call of another agent of this run has the same payment"
+        await desk.client.run(one.run_id).decide(operation.operation_id, approve=False)
+    await ended(run)
+    assert len(paid) == 1
+    await require_sound(desk)

@@ -19,7 +19,7 @@ from holdfast.settings import load_settings
 from tests.conftest import OpenShop, outcomes, until
 
 ROOT = Path(__file__).parents[2]
-SAID = ("README.md", "docs/guide.md", "docs/http.md", "docs/undo.md", "docs/plans.md")
+SAID = ("README.md", "docs/guide.md", "docs/http.md", "docs/undo.md", "docs/plans.md", "docs/teams.md")
 PAGES = {(ROOT / page).name: (ROOT / page).read_text() for page in SAID}
 
 

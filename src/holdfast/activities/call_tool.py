@@ -17,7 +17,7 @@ from holdfast.contracts.registry import ToolVersions
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.versions import version_numbers
 from holdfast.contracts.wire import CallInput, CallResult
-from holdfast.ledger import Looked, NotAskedFor, OperationMoved, State
+from holdfast.ledger import DuplicateSuspected, Looked, NotAskedFor, OperationMoved, State
 from holdfast.telemetry import ATTEMPT, OUTCOME, record_failure, tool_span
 
 ANOTHER_WORKER = timedelta(seconds=5)
@@ -73,7 +73,13 @@ async def _carry_out(
     if looked.state is State.WAITING or not allowed:
         await patiently(lambda: boundary.ledger.hold(run_id, call.id))
         return CallResult(waiting=True)
-    result = await OperationAttempt(boundary, tool, call, run_id, looked).carry_out()
+    try:
+        result = await OperationAttempt(boundary, tool, call, run_id, looked).carry_out()
+    except DuplicateSuspected:
+        fields = ", ".join(tool.same_intent)
+        why = f"{ErrorCode.DUPLICATE_SUSPECTED}: a call of another agent of this run has the same {fields}"
+        await patiently(lambda: boundary.ledger.hold(run_id, call.id, why))
+        return CallResult(waiting=True)
     return result.model_copy(update={"background": True}) if looked.receipt else result
 
 

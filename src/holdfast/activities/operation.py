@@ -219,6 +219,7 @@ class OperationAttempt:
                         self._tool.version,
                         seen=self._looked.attempts,
                         throttle=self._throttle(),
+                        alone=self._must_be_alone,
                     )
                 )
             except Throttled as error:
@@ -231,6 +232,15 @@ class OperationAttempt:
             await self._release(late, surely_not=not self._doubtful)
             raise ApplicationError(late.message, type=late.code)
         return attempt + self._unwritten
+
+    @property
+    def _must_be_alone(self) -> bool:
+        """Whether no other call of its family may mean the same: nobody has agreed to it, and there may be others."""
+        if not self._tool.same_intent or self._looked.approved or self._looked.attempts or self._looked.undoes:
+            return False
+        agent = self._boundary.registry.agents.get(self._looked.agent)
+        asks_others = agent is None or agent.planner is not None or any(tool.child for tool in agent.tools)
+        return asks_others or bool(self._looked.parent)
 
     def _throttle(self) -> Throttle | None:
         tool, looked = self._tool, self._looked

@@ -127,6 +127,7 @@ class Transcripts:
             agent=run.agent,
             user=run.user,
             tenant=run.tenant,
+            parent=run.parent,
             attempts=0,
             lease_until=0,
             checkpoint=None,

@@ -4,7 +4,7 @@ from holdfast.ledger.branches import Orphan
 from holdfast.ledger.children import NewChild
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.ledger import Ledger
-from holdfast.ledger.operations import Looked, NotAskedFor, OperationMoved, State
+from holdfast.ledger.operations import DuplicateSuspected, Looked, NotAskedFor, OperationMoved, State
 from holdfast.ledger.plans import PlanContext, StepResults
 from holdfast.ledger.runs import NewRun, RunRow
 from holdfast.ledger.throttle import Throttle, Throttled
@@ -16,6 +16,7 @@ from holdfast.ledger.verify import Verification
 
 __all__ = [
     "AskedCall",
+    "DuplicateSuspected",
     "Ledger",
     "Looked",
     "NewChild",

@@ -13,12 +13,13 @@ from holdfast.ledger.operations import settle
 from holdfast.ledger.tables import operations
 
 
-def hold(connection: Connection, run_id: str, operation_id: str) -> None:
+def hold(connection: Connection, run_id: str, operation_id: str, reason: str = "") -> None:
     """Make an operation wait for a person that was free to run when its turn was settled, and is not any more."""
     row = _row_of(connection, run_id, operation_id)
     if row.state != "asked" or row.attempts or find(connection, run_id, "held", operation_id) is not None:
         return
-    connection.execute(update(operations).where(operations.c.operation_id == operation_id).values(state="waiting"))
+    values = {"state": "waiting", **({"reason": reason} if reason else {})}
+    connection.execute(update(operations).where(operations.c.operation_id == operation_id).values(**values))
     append(connection, run_id, [NewEntry(kind="held", ref=operation_id, meta={"tool": row.tool})])
 
 

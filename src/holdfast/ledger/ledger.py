@@ -215,15 +215,16 @@ class Ledger:
         *,
         seen: int,
         throttle: Throttle | None = None,
+        alone: bool = False,
     ) -> int:
         """Write down that an attempt is about to act; see `operations.reserve`."""
-        if throttle is None:
+        if throttle is None and not alone:
             until = entries.now_ms() + lease_ms
             if await self._at_once(lambda: at_once.reserve(run_id, call.id, owner, until, version, seen=seen)):
                 return seen + 1
         try:
             return await self._write(
-                operations.reserve, run_id, call, owner, lease_ms, version, seen=seen, throttle=throttle
+                operations.reserve, run_id, call, owner, lease_ms, version, seen=seen, throttle=throttle, alone=alone
             )
         except Throttled as held:
             if throttle is None or not throttle.rates:
@@ -291,9 +292,9 @@ class Ledger:
         """Close an operation to late attempts; see `operations.fence`."""
         return await self._write(operations.fence, run_id, operation_id, reason, error=error, absent=absent)
 
-    async def hold(self, run_id: str, operation_id: str) -> None:
+    async def hold(self, run_id: str, operation_id: str, reason: str = "") -> None:
         """Make a call wait for a person; see `decisions.hold`."""
-        await self._write(decisions.hold, run_id, operation_id)
+        await self._write(decisions.hold, run_id, operation_id, reason)
 
     async def record_decision(self, run_id: str, decision: Decision) -> CallResult:
         """Write down an approval or a rejection; see `decisions.record_decision`."""

@@ -12,7 +12,7 @@ from holdfast.contracts.errors import ErrorCode, LedgerConflict
 from holdfast.contracts.wire import CallInput, CallResult
 from holdfast.ledger.cached import forget
 from holdfast.ledger.entries import NewEntry, anchor_at, append, entry_at, find, now_ms
-from holdfast.ledger.family import find_child
+from holdfast.ledger.family import family_of, find_child
 from holdfast.ledger.late import OUTSIDE, Settlement, is_news, keep_evidence
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
@@ -63,6 +63,8 @@ class Looked:
     """The model has a receipt for that work, and hears of its end in a later turn."""
     undoes: str = ""
     """The operation that it undoes; empty for a call."""
+    parent: str = ""
+    """The run that has begun the call's run."""
     settled: CallResult | None = None
 
 
@@ -70,12 +72,16 @@ class NotAskedFor(LedgerConflict):
     """No settled turn of this run asked for exactly this call."""
 
 
+class DuplicateSuspected(LedgerConflict):
+    """Another call of the family means the same, and has acted or is about to."""
+
+
 class OperationMoved(LedgerConflict):
     """Another attempt has changed the operation since this one looked: look again before you act."""
 
 
 LOOK = Statement(
-    select(operations, entries.c.body, runs.c.agent, runs.c.user, runs.c.tenant)
+    select(operations, entries.c.body, runs.c.agent, runs.c.user, runs.c.tenant, runs.c.parent)
     .select_from(
         operations.join(
             entries, and_(entries.c.run_id == operations.c.run_id, entries.c.seq == operations.c.turn_seq)
@@ -130,6 +136,7 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
         reference=_reference(connection, run_id, row) if row.state == "pending" else "",
         receipt=row.receipt_seq is not None,
         undoes=row.undoes,
+        parent=row.parent,
         settled=settled,
     )
 
@@ -177,6 +184,7 @@ def reserve(
     *,
     seen: int,
     throttle: Throttle | None = None,
+    alone: bool = False,
 ) -> int:
     """Write down that an attempt is about to act, before it acts; its number, from 1.
 
@@ -191,9 +199,11 @@ def reserve(
         tool_version: Of the contract that serves it.
         seen: How many reservations there were when this attempt looked.
         throttle: What holds the tool's calls back, if anything does.
+        alone: Nobody has agreed to the call, and no other one of its family may mean the same.
 
     Raises:
         Throttled: It must wait. Nothing was written.
+        DuplicateSuspected: Another call means the same. Nothing was written.
         OperationMoved: It may not act: settled, waiting, or reserved by another attempt since.
     """
     row = LOCKED.one(connection, {"id": call.id})
@@ -203,11 +213,35 @@ def reserve(
         raise OperationMoved(f"operation {call.id!r} is {row.state} after {row.attempts} attempts, not {seen}")
     if throttle is not None:
         take(connection, throttle, call.id)
+    if alone:
+        _require_alone(connection, run_id, call.id)
     attempt = int(row.attempts) + 1
     lease_until = now_ms() + lease_ms
     RESERVE.run(connection, {"id": call.id, "attempt": attempt, "by": owner, "until": lease_until})
     append(connection, run_id, [reserved_entry(call.id, attempt, lease_until, tool_version)])
     return attempt
+
+
+def _require_alone(connection: Connection, run_id: str, operation_id: str) -> None:
+    """Refuse what means the same as a call of the family that has acted, may have, or is about to.
+
+    The gate has looked when the turn was settled; two agents that are asked at once may have passed it in the same moment.
+    """
+    family = family_of(connection, run_id)
+    # One after the other: whoever comes second sees what the first has reserved.
+    connection.execute(select(runs.c.run_id).where(runs.c.run_id == family[0]).with_for_update())
+    own = select(operations.c.intent).where(operations.c.operation_id == operation_id).scalar_subquery()
+    begun = operations.c.state.in_(["reserved", "pending"])
+    acted = operations.c.outcome.in_([Outcome.SUCCEEDED, Outcome.UNKNOWN])
+    query = (
+        select(operations.c.operation_id)
+        .where(operations.c.run_id.in_(family), operations.c.intent == own, operations.c.intent != "", begun | acted)
+        .where(operations.c.operation_id != operation_id)
+        .limit(1)
+    )
+    other = connection.execute(query).scalar_one_or_none()
+    if other is not None:
+        raise DuplicateSuspected(f"operation {operation_id!r} means the same as {other!r}")
 
 
 def reserved_entry(operation_id: str, attempt: int, lease_until: int, tool_version: str) -> NewEntry:
