@@ -181,6 +181,18 @@ def calling(name: str, n: Any, *after: str, **more: Any) -> dict[str, Any]:
     return {"tool": name, "with": {"n": n}, "depends_on": after, **more}
 
 
+def helper(name: str, *steps: Step) -> Agent:
+    """An agent that the recorded ones ask."""
+    return Agent(name=name, instructions="Help.", model=Script(steps), tools=[make])
+
+
+HELP = [
+    helper("clerk", ask("make", n=7), "made").as_tool(description="Have one made"),
+    helper("expert", "solved").as_tool(description="Have it solved", hand_off=True),
+]
+MADE = {"tool": "make", "with": {"n": 5}}
+
+
 Script_ = list[Step] | Plan
 CASES: dict[str, tuple[Script_, Callable[[Run], Awaitable[None]], dict[str, Any]]] = {
     "answer": (["Hello."], nothing, {}),
@@ -228,6 +240,19 @@ CASES: dict[str, tuple[Script_, Callable[[Run], Awaitable[None]], dict[str, Any]
         approve,
         {},
     ),
+    "asked": ([[ask("clerk", request="a"), ask("clerk", request="b"), ask("look", n=1)], "done"], nothing, {}),
+    "handed-over": ([[ask("expert", request="a"), ask("look", n=1)]], nothing, {}),
+    "family-undone": ([ask("make", n=1), ask("clerk", request="a")], nothing, {}),
+    "planned": (
+        [
+            ask("carry_out", steps={"one": MADE, "two": {"tool": "fail", "with": {"n": 1}, "depends_on": ["one"]}}),
+            ask("carry_out", steps={"one": MADE, "two": {"tool": "clerk", "with": {"request": "a"}}}),
+            [ask("wait_for_message", seconds=0.2), ask("send_message", to="clerk", text="late")],
+            "done",
+        ],
+        nothing,
+        {},
+    ),
     "limited": ([ask("look", n=n) for n in range(9)], nothing, {}),
 }
 
@@ -247,9 +272,11 @@ async def record(version: str, wanted: Collection[str]) -> None:
                     name=name,
                     instructions="Record.",
                     model=Script([] if isinstance(script, Plan) else script),
-                    tools=[look, glance, pay, send, wait, develop, make, listed, fail],
+                    tools=[look, glance, pay, send, wait, develop, make, listed, fail, *HELP],
                     limits=Limits(turns=6, tokens=10**6),
                     savepoints=True,
+                    plans=not isinstance(script, Plan),
+                    peers=("clerk",),
                 )
                 for name, (script, _, _) in cases.items()
             ]
@@ -270,12 +297,13 @@ async def record(version: str, wanted: Collection[str]) -> None:
 
 
 async def keep(client: Client, name: str, version: str) -> None:
-    """Write the history of every execution of a run."""
-    number = 0
-    async for execution in client.temporal.list_workflows(f"WorkflowId = '{name}'"):
-        handle = client.temporal.get_workflow_handle(name, run_id=execution.run_id)
+    """Write the history of every execution of a run, of its children, and of what has undone those."""
+    children = [child.run_id for child in await client.run(name).children()]
+    found = ", ".join(f"'{one}'" for one in [name, *children, *(f"rollback:{child}" for child in children)])
+    executions = [one async for one in client.temporal.list_workflows(f"WorkflowId IN ({found})")]
+    for number, execution in enumerate(sorted(executions, key=lambda one: one.start_time), start=1):
+        handle = client.temporal.get_workflow_handle(execution.id, run_id=execution.run_id)
         history = await handle.fetch_history()
-        number += 1
         path = HISTORIES / f"{version}-{name}-{number}.json"
         kept = json.loads(history.to_json(), object_hook=without_trace)
         path.write_text(json.dumps(kept, separators=(",", ":")) + "\n")

@@ -13,12 +13,13 @@ from temporalio.workflow import NondeterminismError
 from holdfast.workers.worker import sandboxed_runner
 from holdfast.workflows.agent_run import AgentRun
 from holdfast.workflows.plan_run import PlanRun
+from holdfast.workflows.rollback_run import RollbackRun
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 
 
 def replayer() -> Replayer:
-    workflows = [AgentRun, PlanRun]
+    workflows = [AgentRun, PlanRun, RollbackRun]
     return Replayer(workflows=workflows, workflow_runner=sandboxed_runner(), data_converter=pydantic_data_converter)
 
 
