@@ -1,16 +1,22 @@
 """kill -9 at every point of a call that is a run of its own, and of undoing it: one child, each charge once, and taken back once."""
 
 import asyncio
+import random
 import signal
 from pathlib import Path
 
+import httpx
 import pytest
 
-from holdfast import Effect, Outcome, RunStatus
+from holdfast import Client, Effect, Outcome, RunFailed, RunStatus
 from holdfast.engine.connect import Engine
+from holdfast.ledger import Ledger
+from holdfast.settings import Settings
 from tests.conftest import outcomes
 from tests.crash.case import REFS, opened_case
-from tests.crash.harness import charges
+from tests.crash.harness import charges, downstream, worker_env
+from tests.crash.test_campaign import RUNS, SEED, killing
+from tests.family.trees import Job, below, expected, grown, require_order
 
 BEGUN = ("F0 before it is begun", "F1 child begun", "F2 child ended", "F3 its end written")
 OWN = (
@@ -86,3 +92,56 @@ async def test_families_under_kills_at_every_point(engine: Engine, tmp_path: Pat
     print(
         f"\n{effect}: {len(made)} families made and {len(undone)} undone under kills: one child each, every charge once"
     )
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED])
+async def test_families_of_any_shape_under_random_kills(engine: Engine, tmp_path: Path, effect: Effect) -> None:
+    """What stands in the charging service's log is what the jobs say, each charge once and taken back once, in order."""
+    queue, url = f"family-campaign-{effect}", f"sqlite:///{tmp_path / 'ledger.db'}"
+    settings = Settings(home=tmp_path, task_queue=queue, ledger_url=url)
+    ledger = Ledger.connect(settings.ledger)
+    await ledger.migrate()
+    await ledger.close()
+    chance = random.Random(SEED)
+    jobs = [grown(chance, f"tree{number}") for number in range(RUNS)]
+    async with downstream(tmp_path) as address, await Client.connect(engine.address, settings=settings) as client:
+        crash = {
+            "CRASH_EFFECT": effect.value, "CRASH_TREE": "1", "CRASH_POINT": "slow", "CRASH_ATTEMPTS": "1000",
+            "HOLDFAST_MAX_CONCURRENT_CALLS": "10",
+        }  # fmt: skip
+        env = worker_env(engine.address, settings.ledger, queue, {"downstream": address}, **crash)
+        async with killing("tests.crash.worker", env, tmp_path / "worker.log") as killer:
+            runs = [await client.start("firm0", job.model_dump_json(), id=f"{queue}-{n}") for n, job in enumerate(jobs)]
+            ended = asyncio.gather(*(run.result() for run in runs), return_exceptions=True)
+            await killer.kill_until(ended.done)
+            results = await asyncio.wait_for(ended, 1200)
+        assert [isinstance(one, RunFailed) for one in results] == [job.fails for job in jobs]
+        async with httpx.AsyncClient() as http:
+            log = [str(row["ref"]) for row in (await http.get(f"{address}/charges")).json()]
+        assert len(set(log)) == len(log)
+        for run, job in zip(runs, jobs, strict=True):
+            await require_whole(client, run.id, job, log)
+        back = sum(ref.startswith("undo-") for ref in log)
+        print(
+            f"\n{effect}: {len(jobs)} families of {sum(len(job.jobs) for job in jobs)} runs, {len(killer.killed_at)} kills, "
+            f"{len(log) - back} charges, {back} paid back, violations 0   seed {SEED}"
+        )
+        assert len(killer.killed_at) >= 5
+
+
+async def require_whole(client: Client, run_id: str, job: Job, log: list[str]) -> None:
+    things = set(job.things)
+    told = [("cancel", ref.removeprefix("undo-")) if ref.startswith("undo-") else ("book", ref) for ref in log]
+    own = [(did, thing) for did, thing in told if thing in things]
+    stands = {thing for did, thing in own if did == "book"} - {thing for did, thing in own if did == "cancel"}
+    assert {thing for did, thing in own if did == "book"} == things
+    assert stands == expected(job, set())
+    require_order(job, own)
+    family_ids = [run_id, *await below(client, run_id)]
+    assert len(family_ids) == len(job.jobs)
+    rows = [await client.ledger.read_run(one) for one in family_ids]
+    assert rows[0].calls_below == sum(row.calls for row in rows[1:])
+    for one in family_ids:
+        assert (await client.ledger.verify(one)).faults == ()

@@ -26,6 +26,7 @@ from holdfast.logs import configure_logs
 from holdfast.settings import load_settings
 from holdfast.workers.process import serve
 from tests.crash.downstream import LATE_SECONDS
+from tests.family.trees import family
 
 POINTS = os.environ.get("CRASH_POINT", "").split(";")
 """Where to crash, one after the other."""
@@ -43,7 +44,9 @@ BACK = os.environ.get("CRASH_BACK") == "1"
 """When both are charged, the model takes that back, and goes on."""
 FAMILY = os.environ.get("CRASH_FAMILY") == "1"
 """The first charge is made by another agent, which the charger asks."""
-UNDO = os.environ.get("CRASH_UNDO") == "1"
+TREE = os.environ.get("CRASH_TREE") == "1"
+"""Families of any shape, whose runs say what each agent does."""
+UNDO = TREE or os.environ.get("CRASH_UNDO") == "1"
 """The run fails when both are charged, and is undone."""
 undoing: ContextVar[bool] = ContextVar("undoing", default=False)
 """What goes on is a compensation, whose points are `U1` where those of a call are `K1`, and so on."""
@@ -106,7 +109,7 @@ def refund_of(args: Any, ctx: ToolContext) -> str:
 
 
 @compensation(
-    attempts=1000 if OWN_REFS else 8,
+    attempts=1000 if OWN_REFS or TREE else 8,
     effect=Effect.ONCE if EFFECT is Effect.TRANSACTIONAL else EFFECT,
     timeout=timedelta(seconds=3),
     safe_if_absent=os.environ.get("CRASH_SAFE") == "1",
@@ -272,4 +275,4 @@ if __name__ == "__main__":
     wrap("close_run", "M4 before closing", "M5 closed")
     settings = load_settings()
     configure_logs(settings)
-    asyncio.run(serve([agent], settings))
+    asyncio.run(serve([family(charge, "ref")] if TREE else [agent], settings))
