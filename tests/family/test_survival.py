@@ -16,6 +16,7 @@ from holdfast.contracts.messages import ModelRequest
 from holdfast.contracts.wire import CallInput, ChildInput, RunRequest
 from holdfast.engine.connect import connect
 from holdfast.workers.sweeper import Sweeper
+from holdfast.workers.worker import make_worker
 from tests.conftest import OpenShop, Shop, outcomes, until
 from tests.family.people import agent, child_of, ended, failed, new_id, require_sound, started, sub
 from tests.undo.travel import SAFE, TOOLS, Travel
@@ -70,7 +71,9 @@ async def test_a_parent_that_is_reset_after_its_child_has_ended_asks_nobody_agai
     again = await reset(desk.client, run.id, 1)
     await asyncio.wait_for(again.result(), 30)
     assert travel.log == ["book flight oslo", "book car red"]
-    assert (await desk.ledger.read_run(run.id)).turns_below == 2
+    row = await desk.ledger.read_run(run.id)
+    used = (await run.state()).used
+    assert (row.turns_below, used.turns, used.tokens) == (2, row.turns + 2, row.tokens)
 
 
 async def test_a_run_that_thinks_again_takes_a_running_child_over_if_it_asks_for_the_same(
@@ -166,6 +169,21 @@ async def test_a_child_can_be_served_by_workers_of_another_queue(shop: OpenShop,
     await child.handle.terminate()
     await sweep_until(desk, child)
     assert (await ended(run)).status is RunStatus.CANCELLED
+
+
+async def test_a_child_is_undone_where_it_ran(shop: OpenShop, travel: Travel) -> None:
+    """On its own queue, whose workers may have what nobody else has."""
+    clerk = agent("clerk", [ask("flight", number="oslo"), "booked"])
+    boss = agent("boss", [ask("clerk", request="go")], [sub(clerk, queue="clerks-only")])
+    desk = await shop(boss, upstreams=travel.upstreams)
+    temporal, _ = await connect(desk.settings, desk.client.engine.address)
+    async with make_worker(temporal, desk.boundary, desk.settings, task_queue="clerks-only"):
+        run = await started(desk)
+        await failed(run)
+    assert travel.standing == set()
+    child = await child_of(desk, run, "clerk")
+    rollback = await desk.client.temporal.get_workflow_handle(f"rollback:{child.id}").describe()
+    assert rollback.task_queue == "clerks-only"
 
 
 async def _described(desk: Shop, run: Run) -> str:

@@ -64,8 +64,6 @@ def test_the_published_vector_passes_and_the_published_library_agrees() -> None:
         {"webhook-timestamp": "١٦١٤٢٦٥٣٣٠"},
         {"webhook-timestamp": "-1"},
         {"webhook-timestamp": "9" * 400},
-        {"webhook-timestamp": str(int(time.time()) - 301)},
-        {"webhook-timestamp": str(int(time.time()) + 900)},
         {"webhook-signature": ""},
         {"webhook-signature": "v1"},
         {"webhook-signature": "v1,"},
@@ -77,6 +75,13 @@ def test_the_published_vector_passes_and_the_published_library_agrees() -> None:
 def test_every_malformed_header_is_refused(change: Mapping[str, str]) -> None:
     with pytest.raises(SignatureRefused):
         verify_webhook({**webhook_headers(SECRET, "msg_1", BODY), **change}, BODY, [SECRET])
+
+
+@pytest.mark.parametrize("seconds", [-301, 900])
+def test_a_timestamp_of_another_time_is_refused(seconds: int) -> None:
+    headers = webhook_headers(SECRET, "msg_1", BODY) | {"webhook-timestamp": str(int(time.time()) + seconds)}
+    with pytest.raises(SignatureRefused):
+        verify_webhook(headers, BODY, [SECRET])
 
 
 def test_the_onceonly_format_is_hex_over_the_raw_body_and_its_algorithm_may_be_absent() -> None:

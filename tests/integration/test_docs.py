@@ -95,6 +95,14 @@ def test_the_agent_of_the_page_on_undo_is_a_valid_one() -> None:
     assert "cancelled" in names["traveller"].undo_on
 
 
+def test_the_agents_of_the_page_on_teams_are_valid_ones() -> None:
+    names: dict[str, Any] = {}
+    [code] = python("teams.md")
+    exec(compile(code, "snippet", "exec"), names)
+    [analyst] = names["chief"].tools
+    assert (analyst.name, analyst.effect, analyst.child.agent) == ("analyst", "READ", names["analyst"])
+
+
 async def test_the_plan_of_the_page_on_plans_runs_as_it_says(shop: OpenShop) -> None:
     [plan] = re.findall(r"```yaml\n(.*?)```", PAGES["plans.md"], re.DOTALL)
     agent, start = python("plans.md")

@@ -37,7 +37,8 @@ async def begin_child(boundary: Boundary, given: ChildInput) -> ChildBegun:
     except NotAskedFor as error:
         raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
     if looked.settled is not None:
-        return ChildBegun(result=looked.settled)
+        # What its run has used counts once more: this history has not heard of it.
+        return ChildBegun(result=await end_child(boundary, given))
     agent = boundary.registry.agents.get(looked.agent)
     if agent is None:
         message = f"this worker does not serve agent {looked.agent!r}: another one must begin the call"

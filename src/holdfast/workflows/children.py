@@ -47,6 +47,7 @@ class Children:
             names.BEGIN_CHILD, given, result_type=ChildBegun, **options.booking()
         )
         if child.result is not None:
+            self._count(child.result)
             return child.result
         self._under_way += 1
         try:

@@ -83,7 +83,8 @@ def compensation(step: UndoStep, plan: UndoPlan) -> dict[str, Any]:
         "start_to_close_timeout": timedelta(seconds=step.timeout) + SETTLE_TIME,
         "heartbeat_timeout": timedelta(seconds=plan.heartbeat_seconds),
         "retry_policy": TAKE_OVER,
-        "task_queue": step.queue or None,
+        # Of a child the queue is where its run was; what is left to do is to write down that it is undone.
+        "task_queue": None if step.child else step.queue or None,
         "summary": f"{step.tool} {step.show}".strip(),
     }
 
@@ -102,9 +103,10 @@ def child(head: Head) -> dict[str, Any]:
     }
 
 
-def rollback() -> dict[str, Any]:
-    """For undoing a child. It goes on whatever becomes of whoever wants it, and may be needed again."""
+def rollback(step: UndoStep) -> dict[str, Any]:
+    """For undoing a child, where it ran. It goes on whatever becomes of whoever wants it, and may be needed again."""
     return {
+        "task_queue": step.queue or None,
         "parent_close_policy": workflow.ParentClosePolicy.ABANDON,
         "id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE,
     }

@@ -112,22 +112,22 @@ class Saga:
     async def _undo(self, step: UndoStep, plan: UndoPlan) -> Undone:
         """Undo one call; if it is a run of its own, that as a whole before."""
         if step.child:
-            await self._undo_run(step.child)
+            await self._undo_run(step)
         undone = await self._compensate(step, plan)
         wait = 1.0
         while undone.owed:
             # Somebody undoes that run already, or it goes on and does not stop at once.
             await workflow.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT)
-            await self._undo_run(step.child)
+            await self._undo_run(step)
             undone = await self._compensate(step, plan)
         return undone
 
-    async def _undo_run(self, run_id: str) -> None:
+    async def _undo_run(self, step: UndoStep) -> None:
         request = RollbackRequest(cause=PARENT, ends=True)
         with contextlib.suppress(FailureError):
             await workflow.execute_child_workflow(
-                ROLLBACK_RUN, request, id=f"{ROLLBACK_PREFIX}{run_id}", **options.rollback()
+                ROLLBACK_RUN, request, id=f"{ROLLBACK_PREFIX}{step.child}", **options.rollback(step)
             )
 
     async def _compensate(self, step: UndoStep, plan: UndoPlan) -> Undone:
