@@ -1,28 +1,19 @@
 """`python -m benchmarks.plans`: a plan beside hand-written workflows of the same steps, and a plan of 1,000 reads at once."""
 
 import asyncio
-import logging
 import resource
 import statistics
-import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client as Temporal
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from benchmarks.beside import median_ms, opened
 from benchmarks.peers.steps import STEPS, ByHand, step
 from holdfast import Agent, Client, Effect, Lane, Limits, Plan, Tier, tool
-from holdfast.engine.connect import connect, require_search_attributes
-from holdfast.engine.embedded import EmbeddedEngine
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
-from holdfast.workers.worker import make_boundary, make_worker
 
 ROUNDS, RUNS, WARM_UP = 5, 12, 4
 MANY = 1000
@@ -54,15 +45,6 @@ def plan(name: str, *, serial: bool) -> Plan:
     )
 
 
-async def median_ms(run: Callable[[], Awaitable[object]]) -> float:
-    took: list[float] = []
-    for _ in range(RUNS):
-        began = time.perf_counter()
-        await run()
-        took.append((time.perf_counter() - began) * 1000)
-    return statistics.median(took)
-
-
 async def side_by_side(temporal: Temporal, client: Client, queues: dict[str, str]) -> None:
     async def by_hand(queue: str, serial: bool) -> None:
         await temporal.execute_workflow(ByHand.run, serial, id=uuid.uuid4().hex, task_queue=queue)
@@ -83,7 +65,7 @@ async def side_by_side(temporal: Temporal, client: Client, queues: dict[str, str
                 await one(serial)
         for _ in range(ROUNDS):
             for name, one in systems.items():
-                found.setdefault((name, serial), []).append(await median_ms(lambda: one(serial)))  # noqa: B023 - awaited here
+                found.setdefault((name, serial), []).append(await median_ms(lambda: one(serial), RUNS))  # noqa: B023 - awaited here
     print(f"{STEPS} steps, ms a run, medians of {ROUNDS} rounds of {RUNS} runs; ratios to {next(iter(queues))}")
     for serial in (True, False):
         base = statistics.median(found[next(iter(queues)), serial])
@@ -109,35 +91,10 @@ async def many(client: Client) -> None:
 
 
 async def main() -> None:
-    logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder:
-        async with EmbeddedEngine(Path(folder)) as embedded:
-            settings = Settings(home=Path(folder), ledger_url=f"sqlite:///{folder}/ledger.db", task_queue="plans")
-            ledger = Ledger.connect(settings.ledger)
-            await ledger.migrate()
-            temporal, _ = await connect(settings, embedded.engine.address)
-            await require_search_attributes(temporal)
-            boundary = make_boundary([Agent(name="bench", tools=TOOLS, limits=LIMITS)], ledger, settings)
-            others = [(await connect(settings, embedded.engine.address))[0] for _ in range(2)]
-            runners = {
-                "hand-written, sandboxed": SandboxedWorkflowRunner(),
-                "hand-written, unsandboxed": UnsandboxedWorkflowRunner(),
-            }
-            queues = {name: f"hand-{number}" for number, name in enumerate(runners)}
-            workers = [
-                Worker(other, task_queue=queues[name], workflows=[ByHand], activities=[step], workflow_runner=runner)
-                for other, (name, runner) in zip(others, runners.items(), strict=True)
-            ]
-            async with (
-                workers[0],
-                workers[1],
-                make_worker(temporal, boundary, settings),
-                await Client.connect(embedded.engine.address, settings=settings) as client,
-            ):
-                await side_by_side(others[0], client, queues)
-                await many(client)
-            await boundary.close()
-            await ledger.close()
+    bench = Agent(name="bench", tools=TOOLS, limits=LIMITS)
+    async with opened([bench], workflows=[ByHand], activities=[step]) as (temporal, client, queues):
+        await side_by_side(temporal, client, queues)
+        await many(client)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """One run of two charges whose worker dies or freezes at a point, with everything around it: what the crash tests share."""
 
+import asyncio
+import signal as signals
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -34,6 +36,21 @@ class Case:
     def worker(self, name: str) -> Process:
         """A worker that dies or freezes at the case's point unless one has before."""
         return Process("tests.crash.worker", env=self.env, output=self.folder / f"{name}.log")
+
+    async def play(self, seconds: float = 150) -> int:
+        """Serve the run until it is closed, with a new worker whenever one was killed; how often that was."""
+        kills, worker = 0, self.worker("first")
+        try:
+            async with asyncio.timeout(seconds):
+                while not (await self.run.summary()).status.closed:
+                    if worker.code is not None:
+                        assert worker.code == -signals.SIGKILL, worker.output.read_text()[-3000:]
+                        kills += 1
+                        worker = self.worker(f"after-{kills}")
+                    await asyncio.sleep(0.05)
+        finally:
+            await worker.stop()
+        return kills
 
     async def charged(self) -> dict[str, int]:
         """How often each charge was made, from the downstream's log and the ledger's database."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import signal
 from pathlib import Path
 
 import httpx
@@ -37,17 +36,7 @@ async def play(engine: Engine, folder: Path, effect: Effect, points: str, *, und
     """A run whose first charge another agent makes, while its worker dies at the points."""
     more = {"CRASH_FAMILY": "1", "CRASH_COUNT": str(count), **({"CRASH_UNDO": "1"} if undo else {})}
     async with opened_case(engine, folder, effect, points, more=more) as case:
-        kills, worker = 0, case.worker("first")
-        try:
-            async with asyncio.timeout(150):
-                while not (await case.run.summary()).status.closed:
-                    if worker.code is not None:
-                        assert worker.code == -signal.SIGKILL, worker.output.read_text()[-3000:]
-                        kills += 1
-                        worker = case.worker(f"after-{kills}")
-                    await asyncio.sleep(0.05)
-        finally:
-            await worker.stop()
+        kills = await case.play()
         assert (points, kills) == (points, len(points.split(";")))
         status = RunStatus.FAILED if undo else RunStatus.COMPLETED
         assert (points, (await case.run.summary()).status) == (points, status)

@@ -99,17 +99,7 @@ async def test_what_a_model_takes_back_is_undone_once_although_workers_die_and_t
 ) -> None:
     async def one(points: str) -> None:
         async with opened_case(engine, tmp_path, Effect.KEYED, points, more={"CRASH_BACK": "1"}) as case:
-            kills, worker = 0, case.worker("first")
-            try:
-                async with asyncio.timeout(100):
-                    while not (await case.run.summary()).status.closed:
-                        if worker.code is not None:
-                            assert worker.code == -signal.SIGKILL, worker.output.read_text()[-3000:]
-                            kills += 1
-                            worker = case.worker(f"after-{kills}")
-                        await asyncio.sleep(0.05)
-            finally:
-                await worker.stop()
+            kills = await case.play(100)
             result = await case.run.result()
             assert (points, kills, result.status) == (points, len(points.split(";")), RunStatus.COMPLETED)
             back = [await charges(case.address, f"undo-{ref}") for ref in REFS]
