@@ -51,7 +51,8 @@ async def open_plan(boundary: Boundary, given: OpenInput) -> OpenedPlan:
     boundary.plans.put(run_id, planned)
     if planned.keeps:
         opened = opened.model_copy(update={"undo_on": (), "keeps": True})
-    steps = tuple(_seen(plan, name) for name in plan.steps)
+    owners = plan.owners
+    steps = tuple(_seen(plan, name, owners.get(name, "")) for name in plan.steps)
     first = await _on_the_way(boundary, PlanTurnInput(turn=1, asks=Board(steps).ready()))
     return OpenedPlan(opened=opened, steps=steps, first=first)
 
@@ -60,7 +61,7 @@ def _read(asked: AskedPlan) -> Planned:
     return Planned(plan=Plan.model_validate(asked.plan), request=asked.request, keeps=asked.keeps)
 
 
-def _seen(plan: Plan, step_id: str) -> PlanStep:
+def _seen(plan: Plan, step_id: str, owner: str) -> PlanStep:
     """What the workflow sees of a step."""
     step = plan.steps[step_id]
     any_of = step.depends_on if step.join == "any" else ()
@@ -74,7 +75,7 @@ def _seen(plan: Plan, step_id: str) -> PlanStep:
         retries=step.retries,
         go_on=step.on_failure == GO_ON,
         instead=step.instead,
-        owner=plan.owners.get(step_id, ""),
+        owner=owner,
     )
 
 

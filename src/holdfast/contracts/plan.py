@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, ConfigDict, Field, model_validator
@@ -90,17 +92,17 @@ class Step(Frozen):
         """The step that is taken if this one fails; empty if there is none."""
         return "" if self.on_failure in {UNDO, GO_ON} else self.on_failure
 
-    @property
+    @cached_property
     def refers_to(self) -> frozenset[str]:
         """The steps whose results its arguments, its list and its condition need."""
         return steps_in([self.for_each, *(way.arguments for way in self.ways)]) | self.mentions
 
-    @property
+    @cached_property
     def mentions(self) -> frozenset[str]:
         """The steps that its condition looks at: they may have no result."""
         return frozenset(re.findall(r"\bsteps\.([a-z][a-z0-9_]*)", self.when))
 
-    @property
+    @cached_property
     def after(self) -> frozenset[str]:
         """Every step that must have ended before it."""
         return self.refers_to | frozenset(self.depends_on)
@@ -152,6 +154,23 @@ class Plan(Frozen):
             found |= more
             left.extend(more)
         return frozenset(found)
+
+    def all_before(self) -> dict[str, frozenset[str]]:
+        """`before` of every step, each made of those of the steps before it."""
+        direct = {name: self._directly_before(step) for name, step in self.steps.items()}
+        try:
+            order = tuple(TopologicalSorter(direct).static_order())
+        except CycleError:
+            return {name: self.before(name) for name in self.steps}
+        found: dict[str, frozenset[str]] = {}
+        for name in order:
+            near = direct.get(name, frozenset())
+            found[name] = near.union(*(found[one] for one in near))
+        return found
+
+    def _directly_before(self, step: Step) -> frozenset[str]:
+        instead = {self.steps[one].instead for one in step.after if one in self.steps}
+        return step.after | (instead - {""})
 
     def calls(self) -> Iterator[tuple[str, Step, Way]]:
         """Every (id, step, way) of it."""

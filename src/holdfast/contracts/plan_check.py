@@ -78,6 +78,7 @@ class _Shape:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._owners = plan.owners
 
     def faults(self) -> Iterator[str]:
         for step_id, step in self._plan.steps.items():
@@ -89,8 +90,8 @@ class _Shape:
         known = self._plan.steps
         for other in sorted(step.after - known.keys()):
             yield f"step {step_id!r} waits for {other!r}, which is no step; steps are {', '.join(known)}"
-        for other in sorted(step.after & self._plan.owners.keys()):
-            owner = self._plan.owners[other]
+        for other in sorted(step.after & self._owners.keys()):
+            owner = self._owners[other]
             yield (
                 f"step {step_id!r} waits for {other!r}, which is only taken if {owner!r} fails: wait for {owner!r}, "
                 f"whose result is then that of {other!r}"
@@ -117,7 +118,7 @@ class _Shape:
         named = [step.instead for step in self._plan.steps.values() if step.instead]
         for other in sorted({one for one in named if named.count(one) > 1}):
             yield f"step {other!r} is taken instead of more than one step: give each an alternative of its own"
-        for other, owner in self._plan.owners.items():
+        for other, owner in self._owners.items():
             if other == owner:
                 yield f"step {owner!r} takes itself on failure"
 
@@ -129,7 +130,7 @@ class _Shape:
             yield f"it goes round in a circle: {' waits for '.join(reversed(error.args[1]))}"
 
     def _alternative_of(self, name: str) -> set[str]:
-        owner = self._plan.owners.get(name)
+        owner = self._owners.get(name)
         return {owner} if owner is not None else set()
 
 
@@ -277,7 +278,7 @@ class _Types:
 def _undo_faults(plan: Plan, tools: Mapping[str, Tool]) -> Iterator[str]:
     """Effects that would stay if a later step failed, and losers of a race that nobody could undo."""
     pivots = _pivots(plan, tools)
-    before = {step_id: plan.before(step_id) for step_id in plan.steps}
+    before = plan.all_before()
     for step_id, step, way in plan.calls():
         tool = tools.get(way.tool)
         if tool is None or tool.effect is Effect.READ:
@@ -287,10 +288,10 @@ def _undo_faults(plan: Plan, tools: Mapping[str, Tool]) -> Iterator[str]:
         elif tool.undo is None and not tool.pivot and not step.stands:
             safe = {*before[step_id], step_id}
             after_pivot = any(pivot in before[step_id] for pivot in pivots)
-            may_fail = [name for name, one in plan.steps.items() if name not in safe and one.on_failure != GO_ON]
-            if may_fail and not after_pivot:
+            may_fail = (name for name, one in plan.steps.items() if name not in safe and one.on_failure != GO_ON)
+            if not after_pivot and (other := next(may_fail, "")):
                 yield (
-                    f"step {step_id!r} would stay if {may_fail[0]!r} failed: nothing undoes {way.tool}. "
+                    f"step {step_id!r} would stay if {other!r} failed: nothing undoes {way.tool}. "
                     "Give its contract compensate=, put it behind the pivot, or say stands: true"
                 )
 
@@ -302,7 +303,7 @@ def _pivots(plan: Plan, tools: Mapping[str, Tool]) -> list[str]:
 def _pivot_faults(plan: Plan, tools: Mapping[str, Tool]) -> Iterator[str]:
     """What runs beside a call that commits the job, or would go on as if it had."""
     pivots = _pivots(plan, tools)
-    before = {step_id: plan.before(step_id) for step_id in plan.steps}
+    before = plan.all_before() if pivots else {}
     for pivot in sorted(set(pivots)):
         for other in plan.steps:
             beside = other != pivot and pivot not in before[other] and other not in before[pivot]
