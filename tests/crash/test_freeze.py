@@ -70,6 +70,7 @@ async def freeze(engine: Engine, folder: Path, effect: Effect, point: str, start
         assert (await case.client.ledger.verify(case.run.id)).faults == ()
 
 
+@pytest.mark.crash
 @pytest.mark.timeout(300)
 async def test_a_frozen_worker_that_wakes_up_repeats_nothing(engine: Engine, tmp_path: Path) -> None:
     # All wait side by side, a few start side by side: a call that is slow because its machine is busy is no freeze.

@@ -199,6 +199,7 @@ async def campaign(
         return faults
 
 
+@pytest.mark.crash
 @pytest.mark.timeout(180)
 async def test_plans_that_fail_are_undone_as_a_whole_although_workers_die(engine: Engine, tmp_path: Path) -> None:
     sagas = [Saga(steps=3, serial=serial, fails=fails) for serial in (True, False) for fails in (0, 3)]

@@ -81,6 +81,7 @@ async def campaign(engine: Engine, folder: Path, effect: Effect, places: tuple[s
     return await asyncio.gather(*(one(points) for points in places))
 
 
+@pytest.mark.crash
 @pytest.mark.timeout(120)
 async def test_a_compensation_happens_once_although_its_worker_dies_or_a_person_is_asked(
     engine: Engine, tmp_path: Path
@@ -93,6 +94,7 @@ async def test_a_compensation_happens_once_although_its_worker_dies_or_a_person_
     assert (protected, asked) == ([(points, 0) for points in keyed], [(points, 1) for points in once])
 
 
+@pytest.mark.crash
 @pytest.mark.timeout(120)
 async def test_what_a_model_takes_back_is_undone_once_although_workers_die_and_the_run_goes_on(
     engine: Engine, tmp_path: Path

@@ -12,7 +12,7 @@ from tests.conftest import OpenShop, Shop
 from tests.family.trees import Job, below, expected, family, grown, require_order
 from tests.undo.travel import Travel, booking, cancelling
 
-EXAMPLES = int(os.environ.get("FAMILY_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("FAMILY_EXAMPLES", "8"))
 SEED = int(os.environ.get("FAMILY_SEED", "2411"))
 LOST, GONE = 0, 404
 
