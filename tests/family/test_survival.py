@@ -171,6 +171,24 @@ async def test_a_child_can_be_served_by_workers_of_another_queue(shop: OpenShop,
     assert (await ended(run)).status is RunStatus.CANCELLED
 
 
+async def test_a_cancellation_that_arrives_together_with_the_childs_termination_ends_the_run(
+    shop: OpenShop, travel: Travel
+) -> None:
+    """Nobody serves the parent when both happen: it learns of both in one workflow task."""
+    clerk = agent("clerk", [ask("flight", number="oslo"), "booked"])
+    boss = agent("boss", [ask("clerk", request="go"), "Done."], [sub(clerk, queue="nobody-serves-this")])
+    desk = await shop(boss, upstreams=travel.upstreams, serve=False)
+    async with desk.another_worker(boss):
+        run = await started(desk)
+        child = await child_of(desk, run, "clerk", opened=False)
+        await until(lambda: _described(desk, child))
+    await run.cancel()
+    await child.handle.terminate()
+    async with desk.another_worker(boss):
+        await sweep_until(desk, child)
+        assert (await ended(run)).status is RunStatus.CANCELLED
+
+
 async def test_a_child_is_undone_where_it_ran(shop: OpenShop, travel: Travel) -> None:
     """On its own queue, whose workers may have what nobody else has."""
     clerk = agent("clerk", [ask("flight", number="oslo"), "booked"])

@@ -41,7 +41,7 @@ async def settled(run: Any, count: int) -> bool:
 async def reset(
     client: Client, run_id: str, activities: int, *, forget_updates: bool = False
 ) -> WorkflowHandle[Any, Any]:
-    """Reset a workflow, as an operator does, to the decision it took when so many of its activities had ended.
+    """Reset a workflow, as an operator does, to its first decision after so many of its activities had ended.
 
     Unless told to forget them, Temporal applies the updates that came after that point again.
     """
@@ -49,7 +49,7 @@ async def reset(
     ended, point = 0, 0
     async for event in handle.fetch_history_events():
         ended += event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
-        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED and ended == activities:
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED and ended >= activities:
             point = event.event_id
             break
     answer = await client.temporal.workflow_service.reset_workflow_execution(

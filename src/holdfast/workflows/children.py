@@ -127,16 +127,22 @@ class ChildHandle:
     def __init__(self, handle: workflow.ChildWorkflowHandle[Any, Any], undo: Callable[[], bool | None]) -> None:
         self._handle = handle
         self._undo = undo
-        self._task: asyncio.Task[None] | None = None
+        self._asking: dict[bool | None, asyncio.Task[None]] = {}
+        """By what was said about undoing."""
 
     def cancel(self) -> None:
         """Ask it to end."""
-        if self._undo() is None:
-            self._handle.cancel()
-        elif self._task is None:
-            self._task = asyncio.create_task(self._cancel())
+        undo = self._undo()
+        if undo not in self._asking:
+            self._asking[undo] = asyncio.create_task(self._ask(undo))
 
-    async def _cancel(self) -> None:
+    async def _ask(self, undo: bool | None) -> None:
+        """As a stranger would, by its id.
+
+        A parent's own request to cancel fails its workflow task, and every repetition of it, if the same task tells that the
+        child was terminated: SDK Core knows no such transition.
+        """
         with contextlib.suppress(FailureError):
-            await self._handle.signal(names.UNDO, self._undo())
-        self._handle.cancel()
+            if undo is not None:
+                await self._handle.signal(names.UNDO, undo)
+            await workflow.get_external_workflow_handle(self._handle.id).cancel()
