@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel, Field
 
-from holdfast import Agent, Backoff, Effect, Rate, Tier, Tool, ToolContext, compensation, tool
+from holdfast import Agent, Backoff, Effect, Policy, Rate, Tier, Tool, ToolContext, Verdict, compensation, tool
 
 
 class Wanted(BaseModel):
@@ -82,5 +82,5 @@ travel = Agent(
         pay,
     ],
     # The plan pays only once everything is booked. Without this line a person would approve each payment.
-    auto_approve=(Tier.IRREVERSIBLE,),
+    policy=Policy(gates={Tier.IRREVERSIBLE: Verdict.RUN}),
 )

@@ -5,12 +5,12 @@ Declaring agents imports no Temporal and no database; `Client` and `Script` are 
 
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contracts.agent import Agent, ProposedCall
+from holdfast.contracts.agent import Agent
 from holdfast.contracts.backoff import Backoff, BackoffKind
 from holdfast.contracts.clauses import Cache, Deprecation, Rate
 from holdfast.contracts.compensation import Compensation, compensation
 from holdfast.contracts.context import ToolContext
-from holdfast.contracts.effects import Effect, Lane, Outcome, RunStatus, Tier
+from holdfast.contracts.effects import Effect, Lane, Outcome, RunStatus, Tier, Verdict
 from holdfast.contracts.endpoint import Endpoint
 from holdfast.contracts.errors import (
     ContractError,
@@ -25,11 +25,13 @@ from holdfast.contracts.errors import (
     SettingsError,
     ToolError,
 )
+from holdfast.contracts.grants import SigningKey
 from holdfast.contracts.limits import Limits
 from holdfast.contracts.model import Model
 from holdfast.contracts.pending import Pending
 from holdfast.contracts.plan import Plan
 from holdfast.contracts.plan_file import read_plan
+from holdfast.contracts.policy import Condition, HookWord, Policy, ProposedCall, Rule, read_policy
 from holdfast.contracts.price import Price
 from holdfast.contracts.results import Event, Operation, RunResult, RunSummary, Undo
 from holdfast.contracts.tool import Tool, tool
@@ -52,6 +54,7 @@ __all__ = [
     "Cache",
     "Client",
     "Compensation",
+    "Condition",
     "ContractError",
     "DecisionRefused",
     "Deprecation",
@@ -60,6 +63,7 @@ __all__ = [
     "EngineUnavailable",
     "Event",
     "HoldfastError",
+    "HookWord",
     "Lane",
     "LedgerUnavailable",
     "Limits",
@@ -69,9 +73,11 @@ __all__ = [
     "Outcome",
     "Pending",
     "Plan",
+    "Policy",
     "Price",
     "ProposedCall",
     "Rate",
+    "Rule",
     "Run",
     "RunFailed",
     "RunIdTaken",
@@ -81,14 +87,17 @@ __all__ = [
     "RunSummary",
     "Script",
     "SettingsError",
+    "SigningKey",
     "Tier",
     "Tool",
     "ToolContext",
     "ToolError",
     "Undo",
+    "Verdict",
     "ask",
     "compensation",
     "read_plan",
+    "read_policy",
     "tool",
 ]
 

@@ -44,6 +44,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto` writes JSON unless a person watches."""
+    approvers: Path | None = None
+    """A TOML file of public keys that may approve, in the place of those in the ledger."""
+    key: Path | None = None
+    """The private key that this process decides with: a file that `holdfast keys new` has made."""
+    key_password: str = Field(default="", repr=False)
+    """Of that file, if it is encrypted."""
     gateway_url: str = ""
     """Where others reach `holdfast gateway`, such as `https://agents.example.com`; tools pass it on for callbacks."""
     upstreams: dict[str, Upstream] = Field(default_factory=dict)

@@ -1,7 +1,7 @@
 """The ledger, each test on SQLite and on PostgreSQL."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, text
 
+from holdfast.contracts.authority import Asked
 from holdfast.contracts.effects import Effect, Outcome, RunStatus, Tier
 from holdfast.contracts.errors import (
     DecisionRefused,
@@ -18,10 +19,11 @@ from holdfast.contracts.errors import (
     RunNotFound,
     SettingsError,
 )
+from holdfast.contracts.grants import Approver
 from holdfast.contracts.identity import digest, operation_id
 from holdfast.contracts.messages import Message, Text, ToolCall
 from holdfast.contracts.wire import CallInput, CloseInput, Decision, Head, Resolution, TurnInput, TurnResult
-from holdfast.ledger import AskedCall, Ledger, NewRun, NewTurn, NotAskedFor, OperationMoved, Settlement, State
+from holdfast.ledger import AskedCall, Judged, Ledger, NewRun, NewTurn, NotAskedFor, OperationMoved, Settlement, State
 from holdfast.ledger.late import RECONCILE
 from holdfast.ledger.migrate import NEWEST, SCRIPTS
 from holdfast.ledger.operations import settle_with_effect
@@ -385,15 +387,20 @@ async def test_erasing_deletes_contents_and_keeps_the_chain(ledger: Ledger) -> N
     assert (verification.erased, verification.faults) == (2, ())
 
 
+def worthless(asked: Asked, decision: Decision, known: Sequence[Approver]) -> Judged:
+    """No word counts."""
+    return Judged(fault="it is worth nothing")
+
+
 async def test_decisions_are_bound_and_taken_once(ledger: Ledger) -> None:
     await open_run(ledger)
     [call] = await ask(ledger, {"n": 1})
     with pytest.raises(DecisionRefused, match="it is asked"):
-        await ledger.record_decision("r1", Decision(operation=call.id, digest=call.digest, approve=True))
+        await ledger.record_decision("r1", Decision(operation=call.id, digest=call.digest, approve=True), worthless)
     with pytest.raises(DecisionRefused, match="digest"):
-        await ledger.record_decision("r1", Decision(operation=call.id, digest="other", approve=True))
+        await ledger.record_decision("r1", Decision(operation=call.id, digest="other", approve=True), worthless)
     with pytest.raises(DecisionRefused, match="no operation"):
-        await ledger.record_decision("r1", Decision(operation="none", digest="other", approve=True))
+        await ledger.record_decision("r1", Decision(operation="none", digest="other", approve=True), worthless)
 
 
 async def test_text_of_any_kind_is_kept_as_it_is(ledger: Ledger) -> None:

@@ -150,8 +150,8 @@ def test_functions_that_can_be_no_contract_are_refused() -> None:
 
 def test_an_agent_reports_its_faults_together() -> None:
     with pytest.raises(ContractError) as error:
-        Agent(name="!", model=" ", instructions="", tools=[declare(), declare()], auto_approve=[Tier.PRIVILEGED])
-    assert len(error.value.faults) == 5
+        Agent(name="!", model=" ", instructions="", tools=[declare(), declare()])
+    assert len(error.value.faults) == 4
 
 
 def test_a_registry_refuses_two_meanings_of_one_name() -> None:
@@ -220,11 +220,12 @@ def test_the_lint_names_what_would_help_a_model() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert holdfast.__all__ == [
-        "Agent", "Backoff", "BackoffKind", "Cache", "Client", "Compensation", "ContractError", "DecisionRefused",
+        "Agent", "Backoff", "BackoffKind", "Cache", "Client", "Compensation", "Condition", "ContractError", "DecisionRefused",
         "Deprecation", "Effect", "Endpoint", "EngineUnavailable", "Event",
-        "HoldfastError", "Lane", "LedgerUnavailable", "Limits", "Model", "ModelError",
-        "Operation", "Outcome", "Pending", "Plan", "Price", "ProposedCall", "Rate", "Run", "RunFailed", "RunIdTaken", "RunNotFound",
-        "RunResult", "RunStatus", "RunSummary", "Script", "SettingsError", "Tier", "Tool", "ToolContext", "ToolError", "Undo",
-        "ask", "compensation", "read_plan", "tool",
+        "HoldfastError", "HookWord", "Lane", "LedgerUnavailable", "Limits", "Model", "ModelError",
+        "Operation", "Outcome", "Pending", "Plan", "Policy", "Price", "ProposedCall", "Rate", "Rule",
+        "Run", "RunFailed", "RunIdTaken", "RunNotFound",
+        "RunResult", "RunStatus", "RunSummary", "Script", "SettingsError", "SigningKey", "Tier", "Tool", "ToolContext", "ToolError",
+        "Undo", "Verdict", "ask", "compensation", "read_plan", "read_policy", "tool",
     ]  # fmt: skip
     assert all(getattr(holdfast, name) for name in holdfast.__all__)

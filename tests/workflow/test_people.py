@@ -8,13 +8,18 @@ from typing import Any
 import pytest
 
 from holdfast import (
+    Condition,
     DecisionRefused,
     Effect,
+    HookWord,
     Outcome,
+    Policy,
     ProposedCall,
+    Rule,
     RunStatus,
     Tier,
     ToolContext,
+    Verdict,
     ask,
     tool,
 )  # fmt: skip
@@ -59,7 +64,7 @@ async def test_work_time_ends_the_run_and_waiting_for_people_does_not_count(shop
 
 
 async def test_approval_is_bound_to_the_digest_and_counts_once(shop: OpenShop) -> None:
-    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.PRIVILEGED, scope="x:y")
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:y")
     async def act(n: int) -> str:
         """Act."""
         return f"acted {n}"
@@ -160,7 +165,7 @@ async def test_a_rule_may_let_small_calls_run_and_large_ones_wait(shop: OpenShop
         """Pay."""
         return "paid"
 
-    small = agent([[ask("pay", amount=5), ask("pay", amount=500)], "ok"], pay, auto_approve=_below_fifty)
+    small = agent([[ask("pay", amount=5), ask("pay", amount=500)], "ok"], pay, policy=SMALL)
     desk = await shop(small)
     run = await desk.client.start("tester", "Go", id="rule")
     [waiting] = await until(lambda: _waiting(run))
@@ -181,11 +186,11 @@ async def test_a_rule_that_tightened_since_the_turn_holds_the_call_for_a_person(
         done.append("acted")
         return "acted"
 
-    def only_the_first_time(call: ProposedCall) -> bool:
+    def only_the_first_time(call: ProposedCall) -> HookWord | None:
         judged.append(call.tool)
-        return len(judged) == 1
+        return None if len(judged) == 1 else HookWord(action="ask", reason="once is enough")
 
-    desk = await shop(agent([ask("act"), "done"], act, auto_approve=only_the_first_time))
+    desk = await shop(agent([ask("act"), "done"], act, policy=OPEN, hooks=[only_the_first_time]))
     run = await desk.client.start("tester", "Go", id=f"tightened-{approve}")
     [waiting] = await until(lambda: _waiting(run))
     assert ([one.run_id for one in await desk.client.runs(waiting=True)], done) == ([run.id], [])
@@ -196,8 +201,8 @@ async def test_a_rule_that_tightened_since_the_turn_holds_the_call_for_a_person(
     assert (done, (await desk.ledger.verify(run.id)).faults) == (["acted"] if approve else [], ())
 
 
-def _below_fifty(call: ProposedCall) -> bool:
-    return bool(call.arguments["amount"] < 50)
+OPEN = Policy(gates={Tier.IRREVERSIBLE: Verdict.RUN})
+SMALL = Policy(rules=(Rule(name="small", verdict=Verdict.RUN, arguments={"amount": Condition(below=50)}),))
 
 
 async def _all_but_one(run: Any) -> Any:
@@ -229,7 +234,8 @@ async def test_a_reset_can_not_undo_what_was_decided_and_done_before(
     again = await reset(desk.client, run.id, activities, forget_updates=forgotten)
     if asked_again:
         [waiting] = await until(lambda: _waiting(run))
-        await run.decide(waiting.operation, approve=False, by="bob")
+        with pytest.raises(DecisionRefused, match="was already decided by 'ada'"):
+            await run.decide(waiting.operation, approve=False, by="bob")
     closed = RunClosed.model_validate(await asyncio.wait_for(again.result(), 30))
     assert (closed.status, paid, await run.result()) == (RunStatus.COMPLETED, [5], first)
     assert outcomes(first.operations) == [("pay", Outcome.SUCCEEDED)]
@@ -297,7 +303,8 @@ async def test_words_that_temporal_would_not_carry_are_refused_before_anything_i
         await desk.client.start("tester", "Go", user="u" * 3_000_000, id="long-user")
     run = await desk.client.start("tester", "Go", id="long-words")
     [waiting] = await until(lambda: _waiting(run))
-    for words in ({"reason": "r" * 3_000_000}, {"by": "b" * 3_000_000}):
+    too_long: tuple[dict[str, Any], ...] = ({"reason": "r" * 3_000_000}, {"by": "b" * 3_000_000})
+    for words in too_long:
         with pytest.raises(DecisionRefused, match="characters: allowed are 2000"):
             await run.decide(waiting.operation, approve=False, **words)
     with pytest.raises(DecisionRefused, match="nothing in it to say"):

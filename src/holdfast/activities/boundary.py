@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from holdfast.activities.permission import Permission
 from holdfast.activities.plans import Plans
 from holdfast.activities.result_cache import ResultCache
 from holdfast.activities.transcripts import Transcripts
@@ -41,6 +43,8 @@ class Boundary:
     """The heartbeat timeout of this deployment's activities."""
     gateway_url: str = ""
     """Where others post callbacks to."""
+    approvers: Path | None = None
+    """A file that says who may approve, in the ledger's place."""
     transcripts: Transcripts = field(default_factory=Transcripts)
     plans: Plans = field(default_factory=Plans)
 
@@ -50,6 +54,11 @@ class Boundary:
         from holdfast.tools.http import Upstreams
 
         return Upstreams(self.upstreams, circuits=self.ledger, notices=self.notices)
+
+    @cached_property
+    def permission(self) -> Permission:
+        """The policies that hold, and who may decide."""
+        return Permission(self.ledger, self.registry, self.approvers)
 
     @cached_property
     def notices(self) -> "Notices":

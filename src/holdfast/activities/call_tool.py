@@ -7,17 +7,18 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.boundary import Boundary, log_outcome, run_id_of_this_activity
-from holdfast.activities.gate import may_run, validate
 from holdfast.activities.heartbeat import beating
 from holdfast.activities.operation import OperationAttempt
 from holdfast.activities.patience import patiently
+from holdfast.activities.permitted import hold_or_refuse
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.errors import ErrorCode
 from holdfast.contracts.registry import ToolVersions
 from holdfast.contracts.tool import Tool
+from holdfast.contracts.validation import validate
 from holdfast.contracts.versions import version_numbers
 from holdfast.contracts.wire import CallInput, CallResult
-from holdfast.ledger import DuplicateSuspected, Looked, NotAskedFor, OperationMoved, State
+from holdfast.ledger import DuplicateSuspected, Looked, NotAskedFor, OperationMoved
 from holdfast.telemetry import ATTEMPT, OUTCOME, record_failure, tool_span
 
 ANOTHER_WORKER = timedelta(seconds=5)
@@ -67,13 +68,9 @@ async def _carry_out(
         return looked.settled
     tool = _serving(versions, looked)
     agent = boundary.registry.agents.get(looked.agent)
-    # Permission is used up by the first reservation: later attempts of the same operation need no new one.
-    permitted = looked.approved or looked.attempts > 0 or looked.state is State.PENDING
-    allowed = permitted or may_run(agent, tool, looked.verdict, looked.arguments, looked.user, looked.tenant)
-    if looked.state is State.WAITING or not allowed:
-        await patiently(lambda: boundary.ledger.hold(run_id, call.id))
-        return CallResult(waiting=True)
     try:
+        if (held := await hold_or_refuse(boundary, agent, tool, looked, run_id, call)) is not None:
+            return held
         result = await OperationAttempt(boundary, tool, call, run_id, looked).carry_out()
     except DuplicateSuspected:
         fields = ", ".join(tool.same_intent)

@@ -8,8 +8,9 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.boundary import Boundary, log_outcome, run_id_of_this_activity
-from holdfast.activities.gate import invalid_arguments, may_run, validate
+from holdfast.activities.gate import invalid_arguments
 from holdfast.activities.patience import patiently
+from holdfast.activities.permitted import hold_or_refuse
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.child import Child, plan_of
 from holdfast.contracts.effects import Outcome
@@ -19,9 +20,10 @@ from holdfast.contracts.names import CARRY_OUT, PLAN_RUN
 from holdfast.contracts.plan import Plan, require_request
 from holdfast.contracts.plan_check import plan_faults
 from holdfast.contracts.tool import Tool
+from holdfast.contracts.validation import validate
 from holdfast.contracts.versions import version_numbers
 from holdfast.contracts.wire import CallInput, CallResult, ChildBegun, ChildInput
-from holdfast.ledger import Looked, NewChild, NewRun, NotAskedFor, Settlement, State
+from holdfast.ledger import Looked, NewChild, NewRun, NotAskedFor, Settlement
 
 LOOKS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds between two looks at a child whose end Temporal does not report: it was taken up after a reset, or terminated."""
@@ -44,11 +46,8 @@ async def begin_child(boundary: Boundary, given: ChildInput) -> ChildBegun:
         message = f"this worker does not serve agent {looked.agent!r}: another one must begin the call"
         raise ApplicationError(message, type=ErrorCode.AGENT_UNKNOWN)
     tool, child = _serving(boundary, agent, looked)
-    permitted = looked.approved or looked.state is State.PENDING
-    allowed = permitted or may_run(agent, tool, looked.verdict, looked.arguments, looked.user, looked.tenant)
-    if looked.state is State.WAITING or not allowed:
-        await patiently(lambda: boundary.ledger.hold(run_id, call.id))
-        return ChildBegun(result=CallResult(waiting=True))
+    if (held := await hold_or_refuse(boundary, agent, tool, looked, run_id, call)) is not None:
+        return ChildBegun(result=held)
     arguments = validate(tool, looked.arguments)
     if isinstance(arguments, dict):
         return await _refuse(boundary, run_id, call, invalid_arguments(tool, arguments))

@@ -6,7 +6,9 @@ from temporalio.exceptions import ApplicationError
 from holdfast.activities.boundary import Boundary, log_outcome, run_id_of_this_activity
 from holdfast.activities.patience import patiently
 from holdfast.contracts.errors import DecisionRefused, ErrorCode, LedgerConflict
-from holdfast.contracts.wire import CallResult, FenceInput, RecordDecision, Undone
+from holdfast.contracts.wire import CallResult, Decision, FenceInput, RecordDecision, Undone
+
+log = structlog.get_logger()
 
 
 async def record_decision(boundary: Boundary, record: RecordDecision) -> CallResult | Undone:
@@ -14,8 +16,7 @@ async def record_decision(boundary: Boundary, record: RecordDecision) -> CallRes
     run_id = run_id_of_this_activity()
     try:
         if record.decision is not None:
-            decision = record.decision
-            return await patiently(lambda: boundary.ledger.record_decision(run_id, decision))
+            return await _decide(boundary, run_id, record.decision)
         if record.resolution is not None:
             resolution = record.resolution
             return await patiently(lambda: boundary.ledger.record_resolution(run_id, resolution))
@@ -33,6 +34,17 @@ async def record_decision(boundary: Boundary, record: RecordDecision) -> CallRes
     raise ApplicationError(
         "no decision, resolution or word on undoing was given", type=ErrorCode.INTERNAL, non_retryable=True
     )
+
+
+async def _decide(boundary: Boundary, run_id: str, decision: Decision) -> CallResult:
+    judge = await boundary.permission.judge()
+    try:
+        return await patiently(lambda: boundary.ledger.record_decision(run_id, decision, judge))
+    except DecisionRefused as error:
+        log.warning("decision refused", operation_id=decision.operation, reason=str(error))
+        why = str(error)
+        await patiently(lambda: boundary.ledger.record_refused(run_id, decision, why))
+        raise
 
 
 async def fence(boundary: Boundary, fence_input: FenceInput) -> CallResult:

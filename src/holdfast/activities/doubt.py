@@ -8,11 +8,11 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.context import EngineContext
-from holdfast.activities.gate import validate
 from holdfast.activities.patience import patiently
 from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.errors import ErrorCode, ToolError
 from holdfast.contracts.tool import Tool
+from holdfast.contracts.validation import validate
 from holdfast.contracts.wire import CallInput, CallResult
 from holdfast.ledger import Ledger, Looked, Settlement
 from holdfast.ledger.entries import now_ms

@@ -4,51 +4,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-from holdfast.contracts.agent import Agent, ProposedCall
+from holdfast.contracts.agent import Agent
 from holdfast.contracts.effects import Effect, Verdict
 from holdfast.contracts.errors import ErrorCode
 from holdfast.contracts.identity import canonical_json, digest, operation_id
 from holdfast.contracts.messages import ToolCall
 from holdfast.contracts.names import AGENT_RUN, PLAN_RUN, WAIT_FOR_MESSAGE
+from holdfast.contracts.policy import Caller, Permit, Policy, permit
 from holdfast.contracts.tool import Tool
+from holdfast.contracts.validation import validate
 from holdfast.contracts.wire import ChildKind, Head
 from holdfast.ledger import AskedCall, Orphan, RunRow
 from holdfast.ledger.undone import PIVOT, RUN
-
-
-def validate(tool: Tool, arguments: Mapping[str, Any]) -> BaseModel | dict[str, str]:
-    """The arguments as the tool's model, or what is wrong with them by field.
-
-    What the schema does not name is refused: a pydantic model would pass over it, and the call would do less than was asked.
-    """
-    schema = tool.schema.parameters
-    named = schema.get("properties", {})
-    if schema["additionalProperties"] is False and (unknown := arguments.keys() - named.keys()):
-        return {name: f"unknown argument; arguments are {', '.join(named) or 'none'}" for name in sorted(unknown)}
-    try:
-        return tool.signature.arguments.model_validate_json(canonical_json(dict(arguments)), strict=False)
-    except ValidationError as error:
-        return {".".join(str(step) for step in fault["loc"]) or "arguments": fault["msg"] for fault in error.errors()}
-
-
-def may_run(
-    agent: Agent | None, tool: Tool, verdict: Verdict, arguments: dict[str, Any], user: str, tenant: str
-) -> bool:
-    """Whether a call may run without a person's approval, decided from what this worker knows now.
-
-    A worker without the agent (one that serves a tool's own queue) goes by the verdict in the ledger.
-    """
-    if verdict is not Verdict.RUN:
-        return False
-    return agent is None or agent.approves(_proposed(tool, arguments, user, tenant))
-
-
-def _proposed(tool: Tool, arguments: dict[str, Any], user: str, tenant: str) -> ProposedCall:
-    return ProposedCall(
-        tool=tool.name, version=tool.version, tier=tool.tier, arguments=arguments, user=user, tenant=tenant
-    )
 
 
 def intent_of(tool: Tool, arguments: Mapping[str, Any]) -> str:
@@ -69,6 +36,7 @@ class Gate:
         intents: set[str],
         *,
         closed: str,
+        policies: Sequence[Policy] = (),
         orphans: Sequence[Orphan] = (),
         counts: Mapping[str, int] | None = None,
     ) -> None:
@@ -77,6 +45,8 @@ class Gate:
         self._run = run
         self._intents = set(intents)
         self._closed = closed
+        self._policies = (*policies, agent.policy)
+        self._caller = Caller(agent=agent.name, user=run.user, tenant=run.tenant, run=run.run_id)
         self._orphans = list(orphans)
         self._counts = Counter(counts or {})
         """How often each tool was called in the run, as far as that is limited."""
@@ -91,13 +61,24 @@ class Gate:
         error = self._objection(call, tool, counter)
         if error is not None or tool is None:
             return self._denied(call, tool, identity, {**(error or {}), "operation": identity})
-        intent = intent_of(tool, call.arguments)
+        checked = validate(tool, call.arguments)
+        if isinstance(checked, dict):
+            return self._denied(call, tool, identity, {**invalid_arguments(tool, checked), "operation": identity})
         orphan = self._orphan(tool, call)
-        verdict, reason = (Verdict.RUN, "") if orphan else self._verdict(tool, call, intent)
+        given = permit(self._policies, self._agent.hooks, tool, checked, self._caller)
+        if given.verdict is Verdict.DENY and not orphan:
+            return self._denied(call, tool, identity, denied_by(given, tool, identity), given.told)
+        if given.changed is not None and not orphan:
+            call = call.model_copy(update={"arguments": given.changed})
+        return self._asked_for(tool, call, orphan or identity, given, taken_over=bool(orphan))
+
+    def _asked_for(self, tool: Tool, call: ToolCall, identity: str, given: Permit, *, taken_over: bool) -> AskedCall:
+        intent = intent_of(tool, call.arguments)
+        verdict, reason = (Verdict.RUN, "") if taken_over else self._verdict(tool, intent, given)
         if intent:
             self._intents.add(intent)
         head = Head(
-            id=orphan or identity,
+            id=identity,
             tool=tool.name,
             digest=tool.digest(call.arguments),
             show=tool.preview(call.arguments),
@@ -120,7 +101,9 @@ class Gate:
             tier=tool.tier,
             intent=intent,
             undo=_undo_of(tool),
-            taken_over=bool(orphan),
+            rule="" if taken_over else given.told,
+            changed=None if taken_over else given.changed,
+            taken_over=taken_over,
         )
 
     def _orphan(self, tool: Tool, call: ToolCall) -> str:
@@ -150,23 +133,34 @@ class Gate:
         if tool.most is not None and self._counts[tool.name] > tool.most:
             message = f"one run may call {tool.name} {tool.most} times, and has"
             return {"code": ErrorCode.LIMIT_REACHED, "message": message, "hint": "go on without it"}
-        checked = validate(tool, call.arguments)
-        return invalid_arguments(tool, checked) if isinstance(checked, dict) else None
+        return None
 
-    def _verdict(self, tool: Tool, call: ToolCall, intent: str) -> tuple[Verdict, str]:
+    def _verdict(self, tool: Tool, intent: str, given: Permit) -> tuple[Verdict, str]:
         if intent and intent in self._intents:
             fields = ", ".join(tool.same_intent)
             return Verdict.ASK, f"{ErrorCode.DUPLICATE_SUSPECTED}: an earlier call of this run has the same {fields}"
-        if self._agent.approves(_proposed(tool, call.arguments, self._run.user, self._run.tenant)):
-            return Verdict.RUN, ""
-        return Verdict.ASK, f"tier {tool.tier}"
+        return (Verdict.RUN, "") if given.verdict is Verdict.RUN else (Verdict.ASK, given.told)
 
-    def _denied(self, call: ToolCall, tool: Tool | None, identity: str, error: dict[str, Any]) -> AskedCall:
+    def _denied(
+        self, call: ToolCall, tool: Tool | None, identity: str, error: dict[str, Any], rule: str = ""
+    ) -> AskedCall:
         bound = tool.digest(call.arguments) if tool else digest(call.tool, 0, call.arguments)
         name = call.tool[:64]
         head = Head(id=identity, tool=name, digest=bound, verdict=Verdict.DENY, reason=str(error["code"]))
         version, tier = (tool.version, tool.tier) if tool else ("", None)
-        return AskedCall(head=head, call_id=call.id, version=version, tier=tier, error=error)
+        return AskedCall(head=head, call_id=call.id, version=version, tier=tier, error=error, rule=rule)
+
+
+def denied_by(given: Permit, tool: Tool, identity: str) -> dict[str, Any]:
+    """What the model is told about a call that the policy refuses, or that a hook leaves out."""
+    skipped = given.action == "skip"
+    why = given.reason or given.rule
+    return {
+        "code": ErrorCode.DENIED,
+        "message": f"{tool.name} was left out: {why}" if skipped else f"this call of {tool.name} is not allowed: {why}",
+        "hint": "go on without it" if skipped else "do not ask for it again; go on without it, or tell the user",
+        "operation": identity,
+    }
 
 
 def invalid_arguments(tool: Tool, fields: dict[str, str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One turn: read the transcript, ask the model, judge the calls it asks for, settle all of it at once."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,6 +31,7 @@ from holdfast.contracts.agent import Agent
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, ModelError, RunNotFound
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, ToolCall
 from holdfast.contracts.names import CARRY_OUT, READ_RESULT, ROLL_BACK, SAVEPOINT, SEND_MESSAGE, WAIT_FOR_MESSAGE
+from holdfast.contracts.policy import Policy
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.versions import version_numbers
@@ -80,7 +81,7 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
             )
         response = _again(context) or await _respond(boundary, agent, request, turn)
         _require_size(response)
-        new = _settlement(agent, tools, context, turn, heard, response)
+        new = _settlement(agent, tools, context, turn, heard, response, await boundary.permission.policies())
         try:
             result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
         except LedgerConflict as error:
@@ -265,11 +266,19 @@ def _settlement(
     turn: TurnInput,
     heard: tuple[str, ...],
     response: ModelResponse,
+    policies: Sequence[Policy],
 ) -> NewTurn:
     cut_off = response.stop_reason == "max_tokens"
     closed = CALLS_CUT_OFF if cut_off else NO_CALLS_NOW if turn.answer_now else ""
     gate = Gate(
-        agent, tools, context.run, context.intents, closed=closed, orphans=context.orphans, counts=context.counts
+        agent,
+        tools,
+        context.run,
+        context.intents,
+        closed=closed,
+        policies=policies,
+        orphans=context.orphans,
+        counts=context.counts,
     )
     calls = tuple(gate.judge(call) for call in response.message.calls)
     note, output = ("", None) if calls else _reading(agent, response)

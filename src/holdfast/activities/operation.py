@@ -14,13 +14,14 @@ from holdfast.activities.attempt import Done, Failed, poll_once, run_once
 from holdfast.activities.boundary import Boundary
 from holdfast.activities.context import EngineContext
 from holdfast.activities.doubt import clear_doubt, find, must_look
-from holdfast.activities.gate import invalid_arguments, validate
+from holdfast.activities.gate import invalid_arguments
 from holdfast.activities.patience import patiently, uninterrupted
 from holdfast.activities.result_cache import name_of
 from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, LedgerUnavailable
 from holdfast.contracts.pending import Pending
 from holdfast.contracts.tool import Tool
+from holdfast.contracts.validation import validate
 from holdfast.contracts.wire import CallInput, CallResult
 from holdfast.ledger import Looked, OperationMoved, Settlement, State, Throttle, Throttled
 from holdfast.ledger.entries import now_ms

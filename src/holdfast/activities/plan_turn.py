@@ -1,7 +1,7 @@
 """One turn of a plan: what its steps are given, judged and settled as what a model asks for would be."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from holdfast.contracts.messages import Message, Text, ToolCall
 from holdfast.contracts.plan import GO_ON, Plan, Step, require_request
 from holdfast.contracts.plan_check import plan_faults, with_tools
 from holdfast.contracts.plan_steps import PlanStep, PlanTurnInput, StepAsk, StepAsked
+from holdfast.contracts.policy import Policy
 from holdfast.contracts.references import Reference, Unbound, fill_in, follow, steps_in
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import CallResult, OpenedPlan, OpenInput, TurnResult
@@ -91,7 +92,7 @@ async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:
     if agent is None:
         message = f"this worker does not serve agent {context.run.agent!r}: another one must take the turn"
         raise ApplicationError(message, type=ErrorCode.AGENT_UNKNOWN)
-    new = _Turn(agent, planned, context).settlement(turn)
+    new = _Turn(agent, planned, context, await boundary.permission.policies()).settlement(turn)
     try:
         # A turn that was settled before stands: what was made of it here is dropped.
         result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
@@ -151,6 +152,7 @@ class _Turn:
     agent: Agent
     planned: Planned
     context: PlanContext
+    policies: Sequence[Policy]
     calls: list[ToolCall] = field(default_factory=list[ToolCall])
     asked: list[AskedCall] = field(default_factory=list[AskedCall])
     notes: list[str] = field(default_factory=list[str])
@@ -159,7 +161,9 @@ class _Turn:
         self.tools = {tool.name: tool for tool in self.agent.tools}
         self.plan, _ = with_tools(self.planned.plan, self.tools)
         self.request = self.planned.request
-        self.gate = Gate(self.agent, self.tools, self.context.run, self.context.intents, closed="")
+        self.gate = Gate(
+            self.agent, self.tools, self.context.run, self.context.intents, closed="", policies=self.policies
+        )
         self.done = list(self.context.done)
 
     def settlement(self, turn: PlanTurnInput) -> NewTurn:

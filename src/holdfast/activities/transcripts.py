@@ -121,7 +121,7 @@ class Transcripts:
             state=State.FREE,
             tool=head.tool,
             version=asked.version,
-            arguments=kept.messages[-1].calls[call.index].arguments,
+            arguments=kept.messages[-1].calls[call.index].arguments if asked.changed is None else asked.changed,
             verdict=head.verdict,
             approved=False,
             agent=run.agent,

@@ -1,5 +1,6 @@
 """The way in for programs: connect, start runs, find them again."""
 
+import contextlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,17 +17,21 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
+from holdfast.client.keyring import KeyRing
 from holdfast.client.run import Run
 from holdfast.contracts import names
 from holdfast.contracts.effects import Outcome, RunStatus
-from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError
+from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError, SignatureRefused
+from holdfast.contracts.grants import read_grant
 from holdfast.contracts.identity import canonical_json
 from holdfast.contracts.names import ROLLBACK_PREFIX
 from holdfast.contracts.plan import Plan, require_request
-from holdfast.contracts.results import RunResult, RunSummary
+from holdfast.contracts.policy import parse_policy
+from holdfast.contracts.results import RunResult, RunSummary, WaitingCall
 from holdfast.contracts.wire import PlanRequest, RunRequest
 from holdfast.engine.connect import Engine, connect
 from holdfast.ledger import Ledger, NewRun
+from holdfast.ledger.policies import PolicyVersion
 from holdfast.settings import Settings, load_settings
 from holdfast.telemetry import agent_span, current_trace_id
 
@@ -43,6 +48,7 @@ class Client:
         self.ledger = ledger
         self.settings = settings
         self.engine = engine
+        self.keys = KeyRing(ledger, settings)
 
     @classmethod
     async def connect(
@@ -86,7 +92,56 @@ class Client:
 
     def run(self, run_id: str) -> Run:
         """A handle on a run that was started before."""
-        return Run(self.temporal, self.ledger, run_id, self.settings.task_queue)
+        return Run(self.temporal, self.ledger, run_id, self.settings.task_queue, self.keys)
+
+    async def set_policy(self, text: str, *, by: str = "") -> PolicyVersion:
+        """Let another policy hold for every agent, beside what each says of itself: of both, the stricter counts.
+
+        Workers go by it within two seconds: for new calls, for calls that are about to begin, and for those that wait for a person.
+        What it refuses is refused, what need no longer wait goes on.
+
+        Args:
+            text: TOML, as in a file that `holdfast policy check` accepts; empty to take the policy away.
+            by: Who says so; recorded.
+
+        Raises:
+            ContractError: It is no policy, with every fault.
+        """
+        if text.strip():
+            parse_policy(text)
+        version = await self.ledger.installation.set_policy(text if text.strip() else "", by)
+        await self.review()
+        return version
+
+    async def inbox(
+        self, *, tenant: str = "", agent: str = "", tool: str = "", run_id: str = "", limit: int = 1000
+    ) -> list[WaitingCall]:
+        """The calls that wait for a person's decision, the oldest first, over all runs."""
+        return await self.ledger.list_waiting(tenant=tenant, agent=agent, tool=tool, run_id=run_id, limit=limit)
+
+    async def deliver(self, grant: str, *, by: str = "", reason: str = "") -> None:
+        """Hand in a word that somebody has signed, wherever it came from; see `Run.deliver`.
+
+        Raises:
+            DecisionRefused: It is no grant, or it does not count.
+        """
+        try:
+            run_id = read_grant(grant).run
+        except SignatureRefused as error:
+            raise DecisionRefused(str(error)) from error
+        await self.run(run_id).deliver(grant, by=by, reason=reason)
+
+    async def review(self) -> int:
+        """Let every run that waits for a person look whether its calls still must. How many were told.
+
+        For calls that wait although the policy of their agent was loosened by a deployment; `set_policy` does it by itself.
+        """
+        told = 0
+        for run_id in await self.ledger.installation.runs_that_wait():
+            with contextlib.suppress(RPCError):
+                await self.temporal.get_workflow_handle(run_id).signal(names.REVIEW)
+                told += 1
+        return told
 
     async def start(
         self,

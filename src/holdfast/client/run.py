@@ -4,6 +4,8 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 from temporalio.client import Client as TemporalClient
@@ -11,6 +13,7 @@ from temporalio.client import RPCTimeoutOrCancelledError, WorkflowHandle, Workfl
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from holdfast.client.keyring import KeyRing, read_key
 from holdfast.client.reset import find_turn, reset_to
 from holdfast.contracts import names
 from holdfast.contracts.effects import RunStatus
@@ -21,7 +24,9 @@ from holdfast.contracts.errors import (
     RunError,
     RunFailed,
     RunNotFound,
+    SignatureRefused,
 )
+from holdfast.contracts.grants import SigningKey, read_grant
 from holdfast.contracts.messages import Usage
 from holdfast.contracts.results import Event, Operation, RunResult, RunSummary, Undo
 from holdfast.contracts.wire import Decision, Resolution, RollbackRequest, RunState, Said, UndoWord
@@ -37,10 +42,11 @@ FIRST_LOOK, LONGEST_LOOK = 0.02, 0.5
 class Run:
     """A handle on one run. Making one costs nothing and checks nothing."""
 
-    def __init__(self, temporal: TemporalClient, ledger: Ledger, run_id: str, task_queue: str) -> None:
+    def __init__(self, temporal: TemporalClient, ledger: Ledger, run_id: str, task_queue: str, keys: KeyRing) -> None:
         self._temporal = temporal
         self._ledger = ledger
         self._task_queue = task_queue
+        self._keys = keys
         self.id = run_id
 
     @property
@@ -149,23 +155,78 @@ class Run:
         await self._update(names.RESUME)
 
     async def decide(
-        self, operation_id: str, *, approve: bool, digest: str = "", by: str = "", reason: str = ""
+        self,
+        operation_id: str,
+        *,
+        approve: bool,
+        digest: str = "",
+        by: str = "",
+        reason: str = "",
+        key: SigningKey | Path | None = None,
+        lasts: timedelta = timedelta(hours=1),
     ) -> None:
-        """Approve or reject a call that waits.
+        """Approve or reject a call that waits, with a signed grant.
+
+        Returns once the ledger has it. A PRIVILEGED call goes on waiting where another person must agree, too.
 
         Args:
             operation_id: Which call.
             approve: Whether it may run.
             digest: The digest of the arguments that were looked at. Unless given, that of the call as it waits now.
-            by: Who decides; recorded.
+            by: Who decides; recorded. Where people have keys of their own, the key says who.
             reason: Recorded, and told to the model on rejection.
+            key: Whose word it is: a key, or the file of one. Unless given, that of the settings (`HOLDFAST_KEY`); where nobody has a
+                key yet, one is made for whoever sits here.
+            lasts: For how long the grant counts if the call does not begin before.
 
         Raises:
-            DecisionRefused: No such call waits, it waits with another digest, or it was decided.
+            DecisionRefused: No such call waits, it waits with another digest, it was decided, or this key's word does not count.
+        """
+        grant = await self.grant(operation_id, approve=approve, digest=digest, reason=reason, key=key, lasts=lasts)
+        await self.deliver(grant, by=by, reason=reason)
+
+    async def grant(
+        self,
+        operation_id: str,
+        *,
+        approve: bool,
+        digest: str = "",
+        reason: str = "",
+        key: SigningKey | Path | None = None,
+        lasts: timedelta = timedelta(hours=1),
+    ) -> str:
+        """A signed word on a call, to be delivered by anybody and through any channel. Nothing happens yet.
+
+        Raises:
+            DecisionRefused: There is no such call.
+        """
+        digest = digest or await self._digest_of(operation_id)
+        if key is None:
+            key = await self._keys.key()
+        elif isinstance(key, Path):
+            key = read_key(key)
+        lasts_ms = round(lasts.total_seconds() * 1000)
+        return key.grant(self.id, operation_id, digest, approve=approve, reason=reason, lasts_ms=lasts_ms)
+
+    async def deliver(self, grant: str, *, by: str = "", reason: str = "") -> None:
+        """Hand in a word that somebody has signed.
+
+        Args:
+            grant: What `grant` has made, here or elsewhere.
+            by: Who says so, where nobody has a key of their own.
+            reason: Of a rejection: the one that was signed.
+
+        Raises:
+            DecisionRefused: It is no grant, or it does not count.
         """
         _require_words(by=by, reason=reason)
-        digest = digest or await self._digest_of(operation_id)
-        decision = Decision(operation=operation_id, digest=digest, approve=approve, by=by, reason=reason)
+        try:
+            said = read_grant(grant)
+        except SignatureRefused as error:
+            raise DecisionRefused(str(error)) from error
+        decision = Decision(
+            operation=said.operation, digest=said.digest, approve=said.approve, by=by, reason=reason, grant=grant
+        )
         await self._update(names.DECIDE, decision)
 
     async def resolve(self, operation_id: str, *, happened: bool, by: str = "", note: str = "") -> None:
@@ -291,7 +352,7 @@ class Run:
             await reset_to(self._temporal, self.id, point, branch, reason or "holdfast reset")
 
     def _child(self, run_id: str) -> "Run":
-        return Run(self._temporal, self._ledger, run_id, self._task_queue)
+        return Run(self._temporal, self._ledger, run_id, self._task_queue, self._keys)
 
     async def _stuck(self, operation_id: str) -> Undo | None:
         """The call of that id if it could not be undone, of this run or of one that it has begun."""

@@ -1,11 +1,10 @@
 """An agent: data, not code. The workflow that runs it is the same for all."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -14,6 +13,7 @@ from holdfast.contracts.errors import ContractError
 from holdfast.contracts.limits import Limits
 from holdfast.contracts.model import NO_MODEL, Model
 from holdfast.contracts.plan import Plan
+from holdfast.contracts.policy import Hook, Policy
 from holdfast.contracts.price import Price
 from holdfast.contracts.tool import Tool
 
@@ -29,21 +29,8 @@ def cycle_faults(after: Mapping[str, Collection[str]]) -> list[str]:
     return []
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProposedCall:
-    """A call the model asks for, as a rule sees it."""
-
-    tool: str
-    version: str
-    tier: Tier
-    arguments: dict[str, Any]
-    user: str
-    tenant: str
-
-
 UNDONE = (RunStatus.FAILED, RunStatus.LIMIT_REACHED, RunStatus.REFUSED, RunStatus.CANCELLED)
 """The endings after which a run may be undone."""
-AutoApprove = Collection[Tier] | Callable[[ProposedCall], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +53,11 @@ class Agent:
     """Recorded with every run."""
     output: type[BaseModel] | None = None
     """The type of the final answer. An answer that does not fit is asked for again."""
-    auto_approve: AutoApprove = ()
-    """Which calls that would wait for a person may run: tiers, or a rule that decides on one call.
-
-    PRIVILEGED calls wait whatever it says. The rule runs twice in activities, when the turn is settled and right
-    before the effect; it must be a pure function of the call.
-    """
+    policy: Policy = Policy()
+    """Which calls run, wait for a person, or are refused. The safe default unless said. Whoever runs the workers may set another one
+    beside it (`holdfast policy set`): of both, the stricter counts."""
+    hooks: tuple[Hook, ...] | list[Hook] = ()
+    """Rules in Python, asked after the policy: each may hold a call for a person, refuse it, leave it out or change it."""
     undo_on: Collection[RunStatus] = (RunStatus.FAILED, RunStatus.LIMIT_REACHED, RunStatus.REFUSED)
     """After which endings what the run did is undone, as far as its tools name a `compensate=`. A cancellation may say
     otherwise."""
@@ -92,6 +78,7 @@ class Agent:
         """Check the agent as a whole."""
         object.__setattr__(self, "tools", tuple(self.tools))
         object.__setattr__(self, "retired", tuple(self.retired))
+        object.__setattr__(self, "hooks", tuple(self.hooks))
         faults: list[str] = []
         if not NAME.match(self.name):
             faults.append(f"name {self.name!r}: allowed are a letter, then up to 63 letters, digits, '_', '.' or '-'")
@@ -126,8 +113,6 @@ class Agent:
             if tool.child is not None and tool.child.hand_off and tool.child.agent.output is not self.output
         )
         faults.extend(cycle_faults(undone_after))
-        if not callable(self.auto_approve) and Tier.PRIVILEGED in self.auto_approve:
-            faults.append("auto_approve holds PRIVILEGED: such calls always wait for a person")
         if faults:
             raise ContractError(f"agent {self.name!r}", faults)
 
@@ -223,11 +208,3 @@ class Agent:
     def tool(self, name: str) -> Tool | None:
         """Its tool of that name, if it has one."""
         return next((tool for tool in self.tools if tool.name == name), None)
-
-    def approves(self, call: ProposedCall) -> bool:
-        """Whether this call may run without asking a person."""
-        if not call.tier.asks:
-            return True
-        if call.tier is Tier.PRIVILEGED:
-            return False
-        return self.auto_approve(call) if callable(self.auto_approve) else call.tier in self.auto_approve

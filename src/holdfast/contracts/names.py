@@ -13,6 +13,7 @@ OPEN_PLAN = "open_plan"
 PLAN_TURN = "plan_turn"
 MODEL_TURN = "model_turn"
 RECORD_DECISION = "record_decision"
+REVIEW_CALL = "review_call"
 FENCE = "fence"
 BEGIN_UNDO = "begin_undo"
 COMPENSATE = "compensate"
@@ -41,6 +42,7 @@ RESERVED_TOOL_NAMES = frozenset(
         PLAN_TURN,
         MODEL_TURN,
         RECORD_DECISION,
+        REVIEW_CALL,
         FENCE,
         BEGIN_UNDO,
         COMPENSATE,
@@ -66,6 +68,7 @@ PAUSE = "pause"
 RESUME = "resume"
 STATE = "state"
 WAKE = "wake"
+REVIEW = "review"
 
 SEARCH_AGENT = "HoldfastAgent"
 SEARCH_STATUS = "HoldfastStatus"

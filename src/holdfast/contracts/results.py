@@ -34,14 +34,39 @@ class Operation(Frozen):
     """The run that carries it out, if it is one."""
 
 
+class WaitingCall(Frozen):
+    """A call that waits for a person's decision, from the ledger."""
+
+    run_id: str
+    operation_id: str
+    digest: str
+    """What a decision is bound to."""
+    tool: str
+    version: str
+    tier: Tier
+    arguments: Any
+    reason: str
+    """Why it waits: what of a policy, or which suspicion."""
+    agent: str
+    user: str
+    tenant: str
+    parent: str
+    """The run that has begun its run, if one has."""
+    turn: int
+    asked_at: datetime
+    agreed: tuple[str, ...] = ()
+    """Who has approved it already, where one more must."""
+
+
 class Event(Frozen):
     """One ledger entry, as `run.events()` yields it."""
 
     run_id: str
     sequence: int
     kind: str
-    """`requested`, `opened`, `turn`, `repeated`, `said`, `held`, `decided`, `reserved`, `released`, `checkpoint`,
-    `pending`, `child`, `settled`, `resolved`, `late`, `branch`, `undo`, `undone`, `blocked`, `unblocked`, `closed` or `erased`."""
+    """`requested`, `opened`, `turn`, `repeated`, `said`, `held`, `granted`, `decided`, `refused`, `withdrawn`, `unheld`, `reserved`,
+    `released`, `checkpoint`, `pending`, `child`, `settled`, `resolved`, `late`, `branch`, `undo`, `undone`, `blocked`, `unblocked`,
+    `closed` or `erased`."""
     at: datetime
     reference: str
     data: dict[str, Any]

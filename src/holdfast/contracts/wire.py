@@ -252,6 +252,8 @@ class Decision(Wire):
     approve: bool
     by: str = ""
     reason: str = ""
+    grant: str = ""
+    """The same, signed by whoever decides. What is not signed does not count."""
 
 
 class Resolution(Wire):

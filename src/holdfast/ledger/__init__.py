@@ -2,6 +2,7 @@
 
 from holdfast.ledger.branches import Orphan
 from holdfast.ledger.children import NewChild
+from holdfast.ledger.decisions import Judge, Judged
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.ledger import Ledger
 from holdfast.ledger.operations import DuplicateSuspected, Looked, NotAskedFor, OperationMoved, State
@@ -17,6 +18,8 @@ from holdfast.ledger.verify import Verification
 __all__ = [
     "AskedCall",
     "DuplicateSuspected",
+    "Judge",
+    "Judged",
     "Ledger",
     "Looked",
     "NewChild",

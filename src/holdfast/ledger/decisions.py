@@ -1,21 +1,26 @@
 """A person's word on an operation: approval, rejection, and what became of a call whose outcome is UNKNOWN."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from holdfast.contracts.effects import Outcome
+from holdfast.contracts.authority import Asked
+from holdfast.contracts.effects import Outcome, Tier
 from holdfast.contracts.errors import DecisionRefused, ErrorCode
+from holdfast.contracts.grants import Approver
 from holdfast.contracts.wire import CallResult, Decision, Resolution
 from holdfast.ledger.entries import NewEntry, append, find
+from holdfast.ledger.keys import list_keys
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.operations import settle
-from holdfast.ledger.tables import operations
+from holdfast.ledger.tables import entries, operations, runs
 
 
 def hold(connection: Connection, run_id: str, operation_id: str, reason: str = "") -> None:
     """Make an operation wait for a person that was free to run when its turn was settled, and is not any more."""
-    row = _row_of(connection, run_id, operation_id)
+    row = row_of_call(connection, run_id, operation_id)
     if row.state != "asked" or row.attempts or find(connection, run_id, "held", operation_id) is not None:
         return
     values = {"state": "waiting", **({"reason": reason} if reason else {})}
@@ -23,16 +28,34 @@ def hold(connection: Connection, run_id: str, operation_id: str, reason: str = "
     append(connection, run_id, [NewEntry(kind="held", ref=operation_id, meta={"tool": row.tool})])
 
 
-def record_decision(connection: Connection, run_id: str, decision: Decision) -> CallResult:
-    """Write down an approval or a rejection, once.
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What a grant is worth."""
+
+    by: str = ""
+    """Who has signed it."""
+    key: str = ""
+    fault: str = ""
+    """Why it does not count; empty if it does."""
+    needed: int = 1
+    """How many people must agree to the call."""
+
+
+Judge = Callable[[Asked, Decision, Sequence[Approver]], Judged]
+"""What a word on a call is worth, given the keys that are known. Pure."""
+
+
+def record_decision(connection: Connection, run_id: str, decision: Decision, judge: Judge) -> CallResult:
+    """Write down an approval or a rejection, once, if it counts. `waiting` says that somebody else must agree, too.
 
     Raises:
-        DecisionRefused: No such call waits, or it waits with other arguments, or it was decided otherwise.
+        DecisionRefused: It does not count, no such call waits, it waits with other arguments, or it was decided otherwise.
     """
-    row = _row_of(connection, run_id, decision.operation)
+    row = row_of_call(connection, run_id, decision.operation)
     if row.digest != decision.digest:
         raise DecisionRefused(f"operation {decision.operation!r} has digest {row.digest}, not {decision.digest!r}")
-    found = find(connection, run_id, "decided", decision.operation)
+    ref = decision_ref(connection, run_id, decision.operation)
+    found = find(connection, run_id, "decided", ref)
     if found is None and row.state != "waiting":
         raise DecisionRefused(f"operation {decision.operation!r} does not wait for a decision: it is {row.state}")
     if found is not None and found.meta["approve"] != decision.approve:
@@ -40,9 +63,18 @@ def record_decision(connection: Connection, run_id: str, decision: Decision) -> 
             f"operation {decision.operation!r} was already decided by {found.meta['by'] or 'somebody'!r}"
         )
     if found is None:
-        meta = {"approve": decision.approve, "by": decision.by, "digest": decision.digest}
+        judged = judge(asked_of(connection, row), decision, list_keys(connection))
+        if judged.fault:
+            raise DecisionRefused(judged.fault)
+        agreed = _agreed(connection, run_id, ref, decision, judged) if decision.approve else [judged.by]
+        if decision.approve and len(agreed) < judged.needed:
+            return CallResult(waiting=True)
+        grants = [*_granted(connection, run_id, ref).values()] if decision.approve else [decision.grant]
+        meta = {
+            "approve": decision.approve, "by": ", ".join(agreed), "digest": decision.digest, "grants": grants,
+        }  # fmt: skip
         content = {"reason": decision.reason} if decision.reason else None
-        append(connection, run_id, [NewEntry(kind="decided", ref=decision.operation, meta=meta, content=content)])
+        append(connection, run_id, [NewEntry(kind="decided", ref=ref, meta=meta, content=content)])
         connection.execute(
             update(operations)
             .where(operations.c.operation_id == decision.operation)
@@ -60,13 +92,60 @@ def record_decision(connection: Connection, run_id: str, decision: Decision) -> 
     return settle(connection, run_id, decision.operation, "", new).result
 
 
+def asked_of(connection: Connection, row: Any) -> Asked:
+    """A call as whoever judges words on it sees it."""
+    run = connection.execute(select(runs.c.user, runs.c.tenant).where(runs.c.run_id == row.run_id)).one()
+    return Asked(
+        run=row.run_id,
+        operation=row.operation_id,
+        digest=row.digest,
+        tool=row.tool,
+        tier=Tier(row.tier or Tier.PRIVILEGED),
+        user=run.user,
+        tenant=run.tenant,
+    )
+
+
+def _agreed(connection: Connection, run_id: str, ref: str, decision: Decision, judged: Judged) -> list[str]:
+    """Who has agreed so far, with this word: one grant for each key."""
+    granted = _granted(connection, run_id, ref)
+    if judged.key not in granted:
+        meta = {"by": judged.by, "digest": decision.digest, "grant": decision.grant}
+        append(connection, run_id, [NewEntry(kind="granted", ref=f"{ref}@{judged.key}", meta=meta)])
+    entries_ = [find(connection, run_id, "granted", f"{ref}@{key}") for key in {**granted, judged.key: ""}]
+    return sorted({str(entry.meta["by"]) for entry in entries_ if entry is not None})
+
+
+def _granted(connection: Connection, run_id: str, ref: str) -> dict[str, str]:
+    """The grants that were given so far, by key."""
+    found = [find(connection, run_id, "granted", one) for one in refs_of(connection, run_id, "granted", ref, sign="@")]
+    return {entry.ref.rpartition("@")[2]: str(entry.meta["grant"]) for entry in found if entry is not None}
+
+
+def decision_ref(connection: Connection, run_id: str, operation_id: str) -> str:
+    """What the decision on a call is filed under: another one after each withdrawal."""
+    withdrawn = len(refs_of(connection, run_id, "withdrawn", operation_id))
+    return f"{operation_id}#{withdrawn}" if withdrawn else operation_id
+
+
+def refs_of(connection: Connection, run_id: str, kind: str, operation_id: str, sign: str = "#") -> list[str]:
+    """What is filed of a call under a kind of entry, oldest first."""
+    query = (
+        select(entries.c.ref)
+        .where(entries.c.run_id == run_id, entries.c.kind == kind)
+        .where(entries.c.ref.startswith(f"{operation_id}{sign}", autoescape=True))
+        .order_by(entries.c.seq)
+    )
+    return list(connection.execute(query).scalars())
+
+
 def record_resolution(connection: Connection, run_id: str, resolution: Resolution) -> CallResult:
     """Write down a person's word on an operation whose outcome is UNKNOWN, once.
 
     Raises:
         DecisionRefused: Its outcome is not UNKNOWN, or it was resolved otherwise.
     """
-    row = _row_of(connection, run_id, resolution.operation)
+    row = row_of_call(connection, run_id, resolution.operation)
     outcome = Outcome.SUCCEEDED if resolution.happened else Outcome.FAILED
     found = find(connection, run_id, "resolved", resolution.operation)
     if found is not None and found.meta["outcome"] == outcome:
@@ -94,7 +173,12 @@ def record_resolution(connection: Connection, run_id: str, resolution: Resolutio
     return CallResult(outcome=outcome, anchor=anchor)
 
 
-def _row_of(connection: Connection, run_id: str, operation_id: str) -> Any:
+def row_of_call(connection: Connection, run_id: str, operation_id: str) -> Any:
+    """A call of the run, locked.
+
+    Raises:
+        DecisionRefused: The run has no such call.
+    """
     where = (operations.c.operation_id == operation_id, operations.c.run_id == run_id)
     row = connection.execute(select(operations).where(*where).with_for_update()).one_or_none()
     if row is None:

@@ -11,7 +11,7 @@ from holdfast.contracts.circuit import Circuit
 from holdfast.contracts.clauses import Rate
 from holdfast.contracts.drift import Counts, Drift
 from holdfast.contracts.errors import LedgerRace, RunNotFound
-from holdfast.contracts.results import Event, Notice, Operation, RunSummary, Undo
+from holdfast.contracts.results import Event, Notice, Operation, RunSummary, Undo, WaitingCall
 from holdfast.contracts.served import ServedCall, Standing
 from holdfast.contracts.wire import (
     CallInput,
@@ -39,11 +39,13 @@ from holdfast.ledger import (
     entries,
     erase,
     family,
+    inbox,
     listing,
     migrate,
     notices,
     operations,
     pending,
+    permission,
     plans,
     runs,
     served,
@@ -60,6 +62,8 @@ from holdfast.ledger.cached import Found
 from holdfast.ledger.chain import ANCHOR_CHARACTERS
 from holdfast.ledger.children import NewChild
 from holdfast.ledger.database import Database, connect_database
+from holdfast.ledger.decisions import Judge
+from holdfast.ledger.installation import Installation
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.operations import Looked, Settled
 from holdfast.ledger.peers import Letter
@@ -90,6 +94,7 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.installation = Installation(self)
 
     @classmethod
     def connect(cls, url: str) -> "Ledger":
@@ -104,7 +109,7 @@ class Ledger:
         """Bring the tables to the newest revision; the revisions before and after."""
         await asyncio.to_thread(migrate.ONE_AT_A_TIME.acquire)
         try:
-            return await self._write(migrate.migrate)
+            return await self.write(migrate.migrate)
         finally:
             migrate.ONE_AT_A_TIME.release()
 
@@ -114,7 +119,7 @@ class Ledger:
 
     async def request_run(self, new: NewRun) -> RunRow:
         """Write down a request; see `runs.request_run`."""
-        return await self._write(runs.request_run, new)
+        return await self.write(runs.request_run, new)
 
     async def open_run(
         self,
@@ -126,27 +131,27 @@ class Ledger:
         contracts: Mapping[str, str] | None = None,
     ) -> OpenedRow:
         """Bind a run to its execution; see `runs.open_run`."""
-        return await self._write(runs.open_run, run_id, execution, model, agent_version, trace_id, contracts or {})
+        return await self.write(runs.open_run, run_id, execution, model, agent_version, trace_id, contracts or {})
 
     async def close_run(self, run_id: str, close: CloseInput, *, execution: str = "") -> tuple[RunRow, Anchor]:
         """Write down how a run ended; see `branches.close_run`."""
-        return await self._write(branches.close_run, run_id, close, execution=execution)
+        return await self.write(branches.close_run, run_id, close, execution=execution)
 
     async def read_run(self, run_id: str) -> RunRow:
         """One run."""
-        return await self._read(runs.read_run, run_id)
+        return await self.read(runs.read_run, run_id)
 
     async def list_runs(self, limit: int = 50, *, waiting: bool = False, blocked: bool = False) -> list[RunSummary]:
         """The newest runs first."""
-        return await self._read(runs.list_runs, limit=limit, waiting=waiting, blocked=blocked)
+        return await self.read(runs.list_runs, limit=limit, waiting=waiting, blocked=blocked)
 
     async def list_children(self, run_id: str) -> list[RunSummary]:
         """The runs that a run has begun, the oldest first."""
-        return await self._read(runs.list_runs, limit=None, parent=run_id)
+        return await self.read(runs.list_runs, limit=None, parent=run_id)
 
     async def summary(self, run_id: str) -> RunSummary:
         """One line about one run."""
-        found = await self._read(runs.list_runs, limit=1, run_id=run_id)
+        found = await self.read(runs.list_runs, limit=1, run_id=run_id)
         if not found:
             msg = f"the ledger has no run {run_id!r}; `holdfast runs` lists those it has"
             raise RunNotFound(msg)
@@ -157,53 +162,53 @@ class Ledger:
         anchor = await self._at_once(lambda: at_once.settle_turn(run_id, new))
         if anchor is not None:
             return new.result.model_copy(update={"anchor": anchor}), True
-        return await self._write(turns.settle_turn, run_id, new)
+        return await self.write(turns.settle_turn, run_id, new)
 
     async def record_repeat(
         self, run_id: str, turn: int, attempt: int, tokens: int, branches: Sequence[int] = ()
     ) -> None:
         """Count a model call that may have been paid twice."""
-        await self._write(turns.record_repeat, run_id, turn, attempt, tokens, branches)
+        await self.write(turns.record_repeat, run_id, turn, attempt, tokens, branches)
 
     async def begin_branch(self, run_id: str, turn: int, *, left: str = "", by: str = "", reason: str = "") -> int:
         """Leave everything from a turn on behind; see `branches.begin_branch`."""
-        return await self._write(branches.begin_branch, run_id, turn, left=left, by=by, reason=reason)
+        return await self.write(branches.begin_branch, run_id, turn, left=left, by=by, reason=reason)
 
     async def read_request(self, run_id: str) -> str:
         """The text that a run was asked with; empty once erased."""
-        return await self._read(transcript.read_request_text, run_id)
+        return await self.read(transcript.read_request_text, run_id)
 
     async def read_plan(self, run_id: str) -> AskedPlan:
         """The plan of a run, and what it was given; see `plans.read_plan`."""
-        return await self._read(plans.read_plan, run_id)
+        return await self.read(plans.read_plan, run_id)
 
     async def read_plan_context(
         self, run_id: str, steps: Collection[str], *, intents: bool, keeps: bool = False
     ) -> PlanContext:
         """What a turn of a plan needs to know; see `plans.read_plan_context`."""
-        return await self._read(plans.read_plan_context, run_id, steps, intents=intents, keeps=keeps)
+        return await self.read(plans.read_plan_context, run_id, steps, intents=intents, keeps=keeps)
 
     async def record_said(self, run_id: str, said_id: str, text: str) -> Said:
         """Write down what the user says during a run."""
-        return await self._write(transcript.record_said, run_id, said_id, text)
+        return await self.write(transcript.record_said, run_id, said_id, text)
 
     async def post(self, letter: Letter, peers: Collection[str]) -> tuple[str, int]:
         """Write a message down for another run; see `peers.post`."""
-        return await self._write(peers_.post, letter, peers)
+        return await self.write(peers_.post, letter, peers)
 
     async def read_context(
         self, run_id: str, turn: TurnInput, *, known: int, intents: bool, counted: Collection[str] = ()
     ) -> TurnContext:
         """What a turn needs to know; see `transcript.read_context`."""
-        return await self._read(transcript.read_context, run_id, turn, known=known, intents=intents, counted=counted)
+        return await self.read(transcript.read_context, run_id, turn, known=known, intents=intents, counted=counted)
 
     async def read_result(self, run_id: str, operation_id: str) -> Any:
         """The whole content an operation was settled with; see `listing.read_result`."""
-        return await self._read(listing.read_result, run_id, operation_id)
+        return await self.read(listing.read_result, run_id, operation_id)
 
     async def look_up(self, run_id: str, call: CallInput) -> Looked:
         """What stands about a call; see `operations.look_up`."""
-        return await self._read(operations.look_up, run_id, call)
+        return await self.read(operations.look_up, run_id, call)
 
     async def reserve(
         self,
@@ -223,13 +228,13 @@ class Ledger:
             if await self._at_once(lambda: at_once.reserve(run_id, call.id, owner, until, version, seen=seen)):
                 return seen + 1
         try:
-            return await self._write(
+            return await self.write(
                 operations.reserve, run_id, call, owner, lease_ms, version, seen=seen, throttle=throttle, alone=alone
             )
         except Throttled as held:
             if throttle is None or not throttle.rates:
                 raise
-            wait_ms = await self._write(queue_up, throttle, call.id)
+            wait_ms = await self.write(queue_up, throttle, call.id)
             raise Throttled(str(held), wait_ms or held.wait_ms) from held
 
     async def settle(self, run_id: str, operation_id: str, owner: str, new: Settlement, *, tool: str = "") -> Settled:
@@ -237,7 +242,7 @@ class Ledger:
         anchor = await self._at_once(lambda: at_once.settle(run_id, operation_id, owner, new, tool))
         if anchor is not None:
             return Settled(CallResult(outcome=new.outcome, anchor=anchor), mine=True)
-        return await self._write(operations.settle, run_id, operation_id, owner, new)
+        return await self.write(operations.settle, run_id, operation_id, owner, new)
 
     async def pend(
         self,
@@ -250,13 +255,13 @@ class Ledger:
         background: bool = False,
     ) -> CallResult | None:
         """Write down that an operation's work goes on elsewhere; see `pending.pend`."""
-        return await self._write(
+        return await self.write(
             pending.pend, run_id, operation_id, owner, reference, deadline_ms, background=background
         )
 
     async def find_operation(self, operation_id: str) -> Begun | None:
         """An operation that was begun, in whatever run."""
-        return await self._read(pending.find_operation, operation_id)
+        return await self.read(pending.find_operation, operation_id)
 
     async def release(
         self,
@@ -270,7 +275,7 @@ class Ledger:
         acted: bool = False,
     ) -> None:
         """Write down that an attempt failed and another follows; see `operations.release`."""
-        await self._write(
+        await self.write(
             operations.release, run_id, operation_id, owner, code, attempt=attempt, surely_not=surely_not, acted=acted
         )
 
@@ -278,7 +283,7 @@ class Ledger:
         self, run_id: str, operation_id: str, owner: str, number: int, value: Any, *, sent: int = 0
     ) -> None:
         """Keep a value for the next attempt; see `operations.record_checkpoint`."""
-        await self._write(operations.record_checkpoint, run_id, operation_id, owner, number, value, sent=sent)
+        await self.write(operations.record_checkpoint, run_id, operation_id, owner, number, value, sent=sent)
 
     async def fence(
         self,
@@ -290,95 +295,121 @@ class Ledger:
         absent: int | None = None,
     ) -> CallResult:
         """Close an operation to late attempts; see `operations.fence`."""
-        return await self._write(operations.fence, run_id, operation_id, reason, error=error, absent=absent)
+        return await self.write(operations.fence, run_id, operation_id, reason, error=error, absent=absent)
 
     async def hold(self, run_id: str, operation_id: str, reason: str = "") -> None:
         """Make a call wait for a person; see `decisions.hold`."""
-        await self._write(decisions.hold, run_id, operation_id, reason)
+        await self.write(decisions.hold, run_id, operation_id, reason)
 
-    async def record_decision(self, run_id: str, decision: Decision) -> CallResult:
+    async def record_decision(self, run_id: str, decision: Decision, judge: Judge) -> CallResult:
         """Write down an approval or a rejection; see `decisions.record_decision`."""
-        return await self._write(decisions.record_decision, run_id, decision)
+        return await self.write(decisions.record_decision, run_id, decision, judge)
+
+    async def record_refused(self, run_id: str, decision: Decision, why: str) -> None:
+        """Keep a word that does not count; see `permission.record_refused`."""
+        await self.write(permission.record_refused, run_id, decision, why)
+
+    async def check_granted(self, run_id: str, operation_id: str, judge: Judge) -> str:
+        """Why an approval no longer counts; see `permission.check_granted`."""
+        return await self.read(permission.check_granted, run_id, operation_id, judge)
+
+    async def list_waiting(
+        self, *, tenant: str = "", agent: str = "", tool: str = "", run_id: str = "", limit: int = 1000
+    ) -> list[WaitingCall]:
+        """The calls that wait for a decision; see `inbox.list_waiting`."""
+        return await self.read(inbox.list_waiting, tenant=tenant, agent=agent, tool=tool, run_id=run_id, limit=limit)
+
+    async def withdraw(self, run_id: str, operation_id: str, why: str) -> None:
+        """Let an approved call wait again; see `permission.withdraw`."""
+        await self.write(permission.withdraw, run_id, operation_id, why)
+
+    async def deny(self, run_id: str, operation_id: str, rule: str, content: dict[str, Any]) -> CallResult:
+        """Refuse a call by what the policy says now; see `permission.deny`."""
+        return await self.write(permission.deny, run_id, operation_id, rule, content)
+
+    async def release_waiting(self, run_id: str, operation_id: str, rule: str) -> CallResult:
+        """Let a waiting call run by what the policy says now; see `permission.release_waiting`."""
+        return await self.write(permission.release_waiting, run_id, operation_id, rule)
 
     async def record_resolution(self, run_id: str, resolution: Resolution) -> CallResult:
         """Write down what became of an UNKNOWN operation; see `decisions.record_resolution`."""
-        return await self._write(decisions.record_resolution, run_id, resolution)
+        return await self.write(decisions.record_resolution, run_id, resolution)
 
     async def begin_undo(self, run_id: str, given: UndoInput, ref: str) -> UndoPlan:
         """Write down that a run is undone; see `undo.begin_undo`."""
-        return await self._write(undo.begin_undo, run_id, given, ref)
+        return await self.write(undo.begin_undo, run_id, given, ref)
 
     async def begin_child(self, call: CallInput, new: NewChild) -> CallResult | None:
         """Write down that a call is begun as a run of its own; see `children.begin_child`."""
-        return await self._write(children.begin_child, call, new)
+        return await self.write(children.begin_child, call, new)
 
     async def end_child(self, run_id: str, call: CallInput, *, unstarted: bool) -> CallResult | None:
         """Settle a call with what became of its run; see `children.end_child`."""
-        return await self._write(children.end_child, run_id, call, unstarted=unstarted)
+        return await self.write(children.end_child, run_id, call, unstarted=unstarted)
 
     async def undo_child(self, run_id: str, call: CallInput) -> bool:
         """Settle what undoes a call that is a run of its own; see `children.undo_child`."""
-        return await self._write(children.undo_child, run_id, call)
+        return await self.write(children.undo_child, run_id, call)
 
     async def list_left(self, run_id: str) -> list[str]:
         """The children of a run that go on; see `children.list_left`."""
-        return await self._read(children.list_left, run_id)
+        return await self.read(children.list_left, run_id)
 
     async def read_answer(self, run_id: str) -> tuple[str, Any]:
         """The last words of a run; see `family.read_answer`."""
-        return await self._read(family.read_answer, run_id)
+        return await self.read(family.read_answer, run_id)
 
     async def list_owed(self, run_id: str, to: str = "") -> list[tuple[str, str, int]]:
         """What would be undone now; see `undo.list_owed`."""
-        return await self._read(undo.list_owed, run_id, to)
+        return await self.read(undo.list_owed, run_id, to)
 
     async def read_unfinished(self, run_ids: Sequence[str]) -> list[Unfinished]:
         """Those of these runs that are not over; see `unfinished.read_unfinished`."""
-        return await self._read(unfinished.read_unfinished, run_ids)
+        return await self.read(unfinished.read_unfinished, run_ids)
 
     async def abandon(self, run_id: str, close: CloseInput) -> None:
         """Close a run whose workflow can't do it any more; see `unfinished.abandon`."""
-        await self._write(unfinished.abandon, run_id, close)
+        await self.write(unfinished.abandon, run_id, close)
 
     async def read_to_undo(self, run_id: str, operation_id: str) -> ToUndo:
         """The call that an operation undoes; see `undo.read_to_undo`."""
-        return await self._read(undo.read_to_undo, run_id, operation_id)
+        return await self.read(undo.read_to_undo, run_id, operation_id)
 
     async def record_found(self, run_id: str, operation_id: str, *, happened: bool, result: Any) -> None:
         """Write down what was found of a call in doubt; see `undo.record_found`."""
-        await self._write(undo.record_found, run_id, operation_id, happened=happened, result=result)
+        await self.write(undo.record_found, run_id, operation_id, happened=happened, result=result)
 
     async def block(self, run_id: str, operation_id: str, compensation: str, reason: str) -> bool:
         """Write down that a call could not be undone; see `undo.block`."""
-        return await self._write(undo.block, run_id, operation_id, compensation, reason)
+        return await self.write(undo.block, run_id, operation_id, compensation, reason)
 
     async def unblock(self, run_id: str, word: UndoWord) -> Undone:
         """Write down a person's word on it; see `undo.unblock`."""
-        return await self._write(undo.unblock, run_id, word)
+        return await self.write(undo.unblock, run_id, word)
 
     async def list_undo(self, run_id: str) -> list[Undo]:
         """What became of undoing a run; see `undo_listing.list_undo`."""
-        return await self._read(undo_listing.list_undo, run_id)
+        return await self.read(undo_listing.list_undo, run_id)
 
     async def list_rolled_back(self, run_id: str, operation_id: str) -> list[Undo] | None:
         """What became of one `roll_back`; see `undo_listing.list_rolled_back`."""
-        return await self._read(undo_listing.list_rolled_back, run_id, operation_id)
+        return await self.read(undo_listing.list_rolled_back, run_id, operation_id)
 
     async def list_operations(self, run_id: str) -> list[Operation]:
         """The run's operations, with arguments and results."""
-        return await self._read(listing.list_operations, run_id)
+        return await self.read(listing.list_operations, run_id)
 
     async def list_failed(self, limit: int = 50) -> list[tuple[str, Operation]]:
         """Calls that failed for good, the newest first, each with its run."""
-        return await self._read(listing.list_failed, limit)
+        return await self.read(listing.list_failed, limit)
 
     async def list_orphans(self, limit: int = 50) -> list[tuple[str, Operation]]:
         """Effects that no branch which goes on has asked for, the newest first, each with its run."""
-        return await self._read(listing.list_orphans, limit)
+        return await self.read(listing.list_orphans, limit)
 
     async def read_events(self, run_id: str, *, after: int = 0) -> list[Event]:
         """The run's entries behind a sequence number, oldest first."""
-        found = await self._read(entries.read_entries, run_id, after=after)
+        found = await self.read(entries.read_entries, run_id, after=after)
         return [
             Event(
                 run_id=run_id,
@@ -405,54 +436,54 @@ class Ledger:
 
     async def read_circuit(self, upstream: str, tenant: str) -> Circuit:
         """A circuit as all workers share it."""
-        return await self._read(circuits.read_circuit, upstream, tenant)
+        return await self.read(circuits.read_circuit, upstream, tenant)
 
     async def change_circuit(
         self, upstream: str, tenant: str, change: Callable[[Circuit, int], tuple[Circuit, T]]
     ) -> tuple[Circuit, T]:
         """Change a circuit; see `circuits.change_circuit`."""
-        return await self._write(circuits.change_circuit, upstream, tenant, change)
+        return await self.write(circuits.change_circuit, upstream, tenant, change)
 
     async def look_for_cached(self, name: str, key: str) -> Found:
         """A kept result; see `cached.look`."""
-        return await self._read(cached.look, name, key)
+        return await self.read(cached.look, name, key)
 
     async def keep_cached(self, name: str, key: str, content: Any, *, generation: int, ttl_ms: int, most: int) -> bool:
         """Keep a result; see `cached.keep`."""
-        return await self._write(cached.keep, name, key, content, generation=generation, ttl_ms=ttl_ms, most=most)
+        return await self.write(cached.keep, name, key, content, generation=generation, ttl_ms=ttl_ms, most=most)
 
     async def record_notice(self, notice: Notice) -> None:
         """Write down what an owner should know; see `notices.record_notice`."""
-        await self._write(notices.record_notice, notice)
+        await self.write(notices.record_notice, notice)
 
     async def list_notices(self) -> list[Notice]:
         """What owners should know, the newest first."""
-        return await self._read(notices.list_notices)
+        return await self.read(notices.list_notices)
 
     async def add_counts(self, counts: Mapping[tuple[str, str], Counts], at_ms: int | None = None) -> None:
         """Add what a worker has counted; see `drift.add_counts`."""
-        await self._write(drift.add_counts, counts, at_ms)
+        await self.write(drift.add_counts, counts, at_ms)
 
     async def read_drift(self) -> list[Drift]:
         """What does not fit lately, and did before; see `drift.read_drift`."""
-        return await self._read(drift.read_drift)
+        return await self.read(drift.read_drift)
 
     async def begin_served(self, call: ServedCall, *, abandoned_ms: int, again: bool) -> Standing:
         """What stands about a call for somebody else; see `served.begin`."""
-        return await self._write(served.begin, call, abandoned_ms=abandoned_ms, again=again)
+        return await self.write(served.begin, call, abandoned_ms=abandoned_ms, again=again)
 
     async def answer_served(self, call: ServedCall, status: int, body: str) -> None:
         """Write its answer down; see `served.answer`."""
-        await self._write(served.answer, call, status, body)
+        await self.write(served.answer, call, status, body)
 
     async def withdraw_served(self, call: ServedCall) -> None:
         """Forget that it was begun; see `served.withdraw`."""
-        await self._write(served.withdraw, call)
+        await self.write(served.withdraw, call)
 
     async def take_place(self, tool: str, tenant: str, rates: Sequence[Rate]) -> int:
         """Take a place in a tool's windows; 0, or in how many milliseconds to come back."""
         try:
-            await self._write(throttle.take, Throttle(tool=tool, tenant=tenant, user="", rates=rates), "")
+            await self.write(throttle.take, Throttle(tool=tool, tenant=tenant, user="", rates=rates), "")
         except Throttled as error:
             return error.wait_ms
         return 0
@@ -470,7 +501,7 @@ class Ledger:
 
     async def erase(self, run_id: str) -> int:
         """Delete a closed run's contents; how many entries had some."""
-        return await self._write(erase.erase_run, run_id)
+        return await self.write(erase.erase_run, run_id)
 
     def open(self) -> "AbstractAsyncContextManager[AsyncConnection]":
         """A write transaction for `TRANSACTIONAL` tools."""
@@ -480,10 +511,13 @@ class Ledger:
         entry = await self.database.at_once(make)
         return None if entry is None else (entry[0], entry[1][:ANCHOR_CHARACTERS])
 
-    async def _read(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    async def read(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """What a function of a connection finds, in a transaction of its own."""
         return await self.database.read(lambda connection: function(connection, *args, **kwargs))
 
-    async def _write(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    async def write(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run a function of a connection that writes, in a transaction of its own."""
+
         def transaction(connection: Connection) -> T:
             return function(connection, *args, **kwargs)
 

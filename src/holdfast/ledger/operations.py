@@ -45,6 +45,8 @@ class Looked:
     verdict: Verdict
     """What the gate said when the turn was settled."""
     approved: bool
+    reason: str = ""
+    """Why it waits, or what decided on it."""
     agent: str
     user: str
     tenant: str
@@ -125,6 +127,7 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
         arguments=arguments_of(row.body, row.idx),
         verdict=Verdict(row.verdict),
         approved=bool(row.approved),
+        reason=row.reason,
         agent=row.agent,
         user=row.user,
         tenant=row.tenant,
@@ -409,9 +412,12 @@ def fence(
 
 
 def arguments_of(body: str | None, index: int) -> dict[str, Any]:
-    """The arguments of a call, from the turn that asked for it; empty once erased."""
+    """The arguments of a call, from the turn that asked for it, or what they were changed to; empty once erased."""
     if body is None:
         return {}
-    parts = json.loads(body)["message"]["parts"]
+    turn = json.loads(body)
+    if (changed := turn.get("changed", {}).get(str(index))) is not None:
+        return dict(changed)
+    parts = turn["message"]["parts"]
     calls = [part for part in parts if part["kind"] == "tool_call"]
     return dict(calls[index]["arguments"])

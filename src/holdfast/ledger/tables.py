@@ -1,7 +1,7 @@
 """The ledger's tables. Entries are the record of runs; runs and operations are what is looked up fast.
 
 Circuits, notices, windows, kept results and drift are shared by all workers and belong to no run. Served calls are those that a tool
-backend has carried out for others.
+backend has carried out for others. Policies and keys are the installation's: what holds for every agent, and who approves.
 
 Times are milliseconds since 1970 (UTC), money is millionths of a US dollar, both whole numbers, so that the same value
 hashes the same on every database.
@@ -171,4 +171,28 @@ served = Table(
     Column("status", Integer, nullable=False),
     Column("body", Text, nullable=False),
     Column("began_at", BigInteger, nullable=False),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("text", Text, nullable=False),
+    Column("by", String(255), nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("key_id", String(32), primary_key=True),
+    Column("name", String(255), nullable=False),
+    Column("public", String(64), nullable=False),
+    Column("roles", Text, nullable=False),
+    Column("tenants", Text, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    Column("made_by", String(255), nullable=False),
+    Column("revoked_at", BigInteger),
+    Column("revoked_by", String(255), nullable=False, server_default=""),
 )

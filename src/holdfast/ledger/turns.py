@@ -26,6 +26,10 @@ class AskedCall:
     tier: Tier | None
     """None for a call of an unknown tool."""
     intent: str = ""
+    rule: str = ""
+    """What decided on it: of a policy, a rule and why."""
+    changed: dict[str, Any] | None = None
+    """The arguments that a hook has put in the place of the model's."""
     error: dict[str, Any] | None = None
     """For a denied call: what the model is told."""
     undo: str = ""
@@ -117,7 +121,13 @@ def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> tuple[Turn
 
 def turn_entry(new: NewTurn) -> NewEntry:
     """What the chain says of a turn."""
-    content = {"heard": new.heard, "message": new.message.model_dump(mode="json"), "note": new.note}
+    content: dict[str, Any] = {
+        "heard": new.heard,
+        "message": new.message.model_dump(mode="json"),
+        "note": new.note,
+    }
+    if changed := {str(index): asked.changed for index, asked in enumerate(new.calls) if asked.changed is not None}:
+        content["changed"] = changed
     if new.output is not None:
         content["output"] = new.output
     meta = {**new.meta, "result": new.result.model_dump(mode="json")}
@@ -169,7 +179,7 @@ def operation_rows(run_id: str, new: NewTurn, anchors: Sequence[Anchor]) -> list
                 "effect": asked.head.effect if asked.version else "",
                 "tier": asked.tier or "",
                 "verdict": asked.head.verdict,
-                "reason": asked.head.reason,
+                "reason": asked.head.reason if asked.head.verdict is Verdict.ASK else asked.rule or asked.head.reason,
                 "intent": asked.intent,
                 "state": "settled" if settled_seq else "waiting" if asked.head.verdict is Verdict.ASK else "asked",
                 "outcome": asked.outcome,

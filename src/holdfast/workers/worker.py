@@ -21,6 +21,7 @@ from holdfast.activities.open_run import close_run, open_run
 from holdfast.activities.peers import send_message, wait_for_message
 from holdfast.activities.plan_turn import and_then, open_plan, plan_turn
 from holdfast.activities.read_result import read_result
+from holdfast.activities.review import review
 from holdfast.activities.savepoints import roll_back, savepoint
 from holdfast.activities.undo import begin_undo, compensate
 from holdfast.contracts import names
@@ -78,6 +79,7 @@ def make_boundary(agents: Iterable[Agent], ledger: Ledger, settings: Settings) -
         upstreams={**_upstreams_of(registry), **settings.upstreams},
         heartbeat_seconds=settings.heartbeat_seconds,
         gateway_url=settings.gateway_url,
+        approvers=settings.approvers,
     )
     if boundary.upstreams:
         # The same for the HTTP client: the first call would pay for it with its own time limit.
@@ -174,6 +176,10 @@ def _engine_activities(boundary: Boundary) -> list[Callable[..., Any]]:
     async def decide_(record: RecordDecision) -> CallResult | Undone:
         return await record_decision(boundary, record)
 
+    @activity.defn(name=names.REVIEW_CALL)
+    async def review_(call: CallInput) -> CallResult:
+        return await review(boundary, call)
+
     @activity.defn(name=names.FENCE)
     async def fence_(fence_input: FenceInput) -> CallResult:
         return await fence(boundary, fence_input)
@@ -207,5 +213,5 @@ def _engine_activities(boundary: Boundary) -> list[Callable[..., Any]]:
         return await end_child(boundary, given)
 
     return [
-        open_, open_plan_, plan_turn_, turn_, decide_, fence_, begin_undo_, compensate_, close_, begin_child_, end_child_,
+        open_, open_plan_, plan_turn_, turn_, decide_, review_, fence_, begin_undo_, compensate_, close_, begin_child_, end_child_,
     ]  # fmt: skip

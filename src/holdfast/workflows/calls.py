@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import FailureError
+from temporalio.exceptions import ApplicationError, FailureError
 
 from holdfast.workflows import options
 from holdfast.workflows.children import ChildHandle, Children
@@ -20,7 +20,8 @@ from holdfast.workflows.people import People
 
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.effects import Effect, Lane, Outcome, Verdict
-    from holdfast.contracts.names import FENCE, RECORD_DECISION, ROLL_BACK, WAIT_FOR_MESSAGE
+    from holdfast.contracts.errors import ErrorCode
+    from holdfast.contracts.names import FENCE, RECORD_DECISION, REVIEW_CALL, ROLL_BACK, WAIT_FOR_MESSAGE
     from holdfast.contracts.plan_steps import PlanTurnInput
     from holdfast.contracts.wire import (
         CallInput,
@@ -76,6 +77,8 @@ class Calls:
         """Those whose work may have ended there."""
         self._ending = False
         """No further call is started, and nobody is waited for."""
+        self._reviews = 0
+        """How often the policy has changed so that what waits must be looked at again."""
         self._outcomes: dict[str, Outcome] = {}
         """Of the turn's calls that were carried out."""
         self.refused_pivot = ""
@@ -107,6 +110,10 @@ class Calls:
         self._stopped.add(head.id)
         if head.id in self._under_way and (head.effect is Effect.READ or head.stoppable):
             self._under_way[head.id].cancel()
+
+    def review(self) -> None:
+        """Look again whether what waits for a person still must."""
+        self._reviews += 1
 
     def wake(self, operation_id: str) -> None:
         """Look at a call whose work goes on elsewhere before its time. What became of it says the ledger."""
@@ -229,7 +236,7 @@ class Calls:
         """What came of the call's execution, None if it is settled without one."""
         asks = head.verdict is Verdict.ASK
         while True:
-            if asks and not await self._approved(head):
+            if asks and not await self._approved(head, call):
                 return None
             if not await self._may_go_on() or self._gives_up(head):
                 await self._fence(head, "the run was ended, or has found another way")
@@ -322,24 +329,49 @@ class Calls:
         )
         return await handle
 
-    async def _approved(self, head: Head) -> bool:
-        """Wait for a person, and write the decision down; False if the call is settled by it.
+    async def _approved(self, head: Head, call: CallInput) -> bool:
+        """Wait for a person, or until the policy lets it go on; False if the call is settled by that.
 
         A decision that the ledger refuses changes nothing there, such as after a reset, when the call was decided or even
         carried out before: the call itself then finds out what stands.
         """
-        decision = await self._person(head, unknown=False)
+        seen = 0
+        while (decision := await self._person(head, unknown=False, seen=seen)) is None and self._must_review(
+            head, seen
+        ):
+            seen = self._reviews
+            reviewed = await self._review(call)
+            if not reviewed.waiting:
+                self._people.leave(head.id)
+                if head.pivot and reviewed.outcome is Outcome.DENIED:
+                    self.refused_pivot = head.id
+                return reviewed.outcome is not Outcome.DENIED
         if decision is None:
             await self._fence(head, "the run was ended before anybody decided")
             return False
-        try:
-            await self._record(decision)
-        except FailureError:
-            return True
+        if decision.operation not in self._people.recorded:
+            try:
+                await self._record(decision)
+            except FailureError:
+                return True
         approved = isinstance(decision, Decision) and decision.approve
         if head.pivot and not approved:
             self.refused_pivot = head.id
         return approved
+
+    async def record(self, decision: Decision) -> CallResult:
+        """Write down a decision that somebody has just said.
+
+        Raises:
+            ApplicationError: It does not count, and why.
+        """
+        try:
+            return await self._record(decision)
+        except FailureError as error:
+            # What stands may be something else than this workflow knows: after a reset, for instance.
+            self.review()
+            cause = error.cause if isinstance(error.cause, ApplicationError) else error
+            raise ApplicationError(cause.message, type=ErrorCode.DENIED) from error
 
     async def _resolved(self, head: Head) -> CallResult:
         resolution = await self._person(head, unknown=True)
@@ -350,14 +382,27 @@ class Calls:
         except FailureError:
             return await self._fence(head, "the resolution was refused")
 
-    async def _person(self, head: Head, *, unknown: bool) -> Decision | Resolution | None:
+    def _must_review(self, head: Head, seen: int) -> bool:
+        """Whether the policy has changed since a waiting call was looked at."""
+        return self._reviews != seen and not self._gives_up(head) and not self.jobs.moving
+
+    async def _review(self, call: CallInput) -> CallResult:
+        handle: workflow.ActivityHandle[CallResult] = workflow.start_local_activity(
+            REVIEW_CALL, call, result_type=CallResult, **options.booking()
+        )
+        return await handle
+
+    async def _person(self, head: Head, *, unknown: bool, seen: int | None = None) -> Decision | Resolution | None:
+        """A person's word on a call; None if it is not waited for any longer, or the policy has changed since `seen`."""
+
+        def moved_on() -> bool:
+            return self._gives_up(head) or self.jobs.moving or (seen is not None and self._reviews != seen)
+
         if self._people.word(head.id) is None:
             self._people.wait(head, unknown=unknown)
-            await workflow.wait_condition(
-                lambda: self._gives_up(head) or self.jobs.moving or self._people.word(head.id) is not None
-            )
+            await workflow.wait_condition(lambda: moved_on() or self._people.word(head.id) is not None)
         word = self._people.word(head.id)
-        if word is None and self.jobs.moving:
+        if word is None and (self.jobs.moving or (seen is not None and self._must_review(head, seen))):
             # It goes on waiting, so that a word that is still said is taken along.
             return None
         self._people.leave(head.id)

@@ -26,6 +26,8 @@ class People:
         self._words = {word.operation: word for word in carried}
         self._taken = {(word.operation, isinstance(word, Resolution)) for word in self._words.values()}
         """(operation, unknown) of every word that was ever taken."""
+        self.recorded: set[str] = set()
+        """The calls of which the decision is in the ledger already."""
 
     @property
     def waiting(self) -> tuple[Waiting, ...]:
@@ -43,8 +45,9 @@ class People:
 
     def wait(self, head: Head, *, unknown: bool = False) -> None:
         """A call begins to wait: for an approval, or with `unknown` for a resolution."""
+        begins = head.id not in self._waiting
         self._waiting[head.id] = _waiting(head, unknown=unknown)
-        if len(self._waiting) == 1:
+        if begins and len(self._waiting) == 1:
             self._on_change(1)
 
     def word(self, operation_id: str) -> Decision | Resolution | None:
@@ -84,13 +87,17 @@ class People:
             )
             raise ApplicationError(message, type=ErrorCode.DENIED)
 
-    def claim(self, word: Decision | Resolution) -> None:
-        """Take a person's word; the first one counts.
+    def claim(self, word: Decision | Resolution, *, recorded: bool = False) -> None:
+        """Take a person's word; the first one counts. `recorded` says that the ledger has it.
 
         Raises:
             ApplicationError: It does not fit, or another one was first.
         """
         self.require_fitting(word)
+        if recorded:
+            self.recorded.add(word.operation)
+        else:
+            self.recorded.discard(word.operation)
         self._words[word.operation] = word
         self._taken.add((word.operation, isinstance(word, Resolution)))
 

@@ -39,6 +39,8 @@ with workflow.unsafe.imports_passed_through():
     )
 
 
+JUDGED_AT_ONCE = "judged-at-once"
+"""Runs with this patch hold a decision against the ledger when it is said, and take only what counts (decision 18)."""
 Request = TypeVar("Request", RunRequest, PlanRequest)
 
 
@@ -171,7 +173,10 @@ class Steered(Undoable):
     @workflow.update(name=names.DECIDE)
     async def decide(self, decision: Decision) -> None:
         """Approve or reject a call that waits, or is about to."""
-        await self._take(decision)
+        if workflow.patched(JUDGED_AT_ONCE):
+            await self._judge(decision)
+        else:
+            await self._take(decision)
 
     @decide.validator
     def _check_decision(self, decision: Decision) -> None:
@@ -191,9 +196,20 @@ class Steered(Undoable):
             self._people.require_fitting(word)
 
     async def _take(self, word: Decision | Resolution) -> None:
+        await self._until_taken(word)
+        self._people.claim(word)
+
+    async def _judge(self, decision: Decision) -> None:
+        """Whether a decision counts says the ledger, before the call hears of it: who has no key can't get in anybody's way."""
+        await self._until_taken(decision)
+        self._people.require_fitting(decision)
+        recorded = await self._calls.record(decision)
+        if not recorded.waiting:
+            self._people.claim(decision, recorded=True)
+
+    async def _until_taken(self, word: Decision | Resolution) -> None:
         if not self._people.takes(word):
             await workflow.wait_condition(lambda: self._people.takes(word) or not self._may_come(word))
-        self._people.claim(word)
 
     def _may_come(self, word: Decision | Resolution) -> bool:
         """Whether the call may yet come to wait for it: the ledger knows of it before the workflow does.
@@ -227,6 +243,11 @@ class Steered(Undoable):
     def wake(self, operation_id: str) -> None:
         """Somebody outside has a word on a call whose work goes on elsewhere: look now."""
         self._calls.wake(operation_id)
+
+    @workflow.signal(name=names.REVIEW)
+    def review(self) -> None:
+        """The policy has changed: look again whether what waits for a person still must."""
+        self._calls.review()
 
     @workflow.query(name=names.STATE)
     def state(self) -> RunState:

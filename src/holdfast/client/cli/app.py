@@ -4,7 +4,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from holdfast.client.cli import follow, ledger, look, plan, serve, steer, tools
+from holdfast.client.cli import follow, inbox, keys, ledger, look, plan, policy, serve, steer, tools
 from holdfast.client.cli.exits import Exit, exit_of, fail, leave
 from holdfast.contracts.errors import HoldfastError
 
@@ -21,11 +21,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (serve, follow, look, steer):
+for module in (serve, follow, look, inbox, steer):
     module.register(app)
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(tools.app, name="tools")
 app.add_typer(plan.app, name="plan")
+app.add_typer(policy.app, name="policy")
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,13 +1,13 @@
 """`holdfast plan`: plans checked, drawn and carried out."""
 
-import json as json_
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from holdfast.client.cli.exits import Exit, run_async
 from holdfast.client.cli.follow import follow_to_the_end
+from holdfast.client.cli.given import json_object
 from holdfast.client.cli.output import Json, console, print_json
 from holdfast.client.client import Client
 from holdfast.client.plan_picture import as_mermaid, as_svg
@@ -89,18 +89,8 @@ def run(
 
     async def start(client: Client) -> Run:
         plan = read_plan(file)
-        return await client.start_plan(plan, _request(request), agent=agent, id=id, user=user, tenant=tenant)
+        return await client.start_plan(
+            plan, json_object(request, "--request"), agent=agent, id=id, user=user, tenant=tenant
+        )
 
     follow_to_the_end(start, detach=detach, json=json)
-
-
-def _request(text: str) -> dict[str, Any]:
-    try:
-        told = json_.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
-    except (OSError, ValueError) as error:
-        msg = f"--request {text!r} can't be read: {error}"
-        raise SettingsError(msg) from error
-    if not isinstance(told, dict):
-        msg = f'--request {text!r} is no JSON object: write something like \'{{"city": "Oslo"}}\''
-        raise SettingsError(msg)
-    return {str(name): value for name, value in told.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - JSON

@@ -1,8 +1,8 @@
 """`approve`, `resolve`, `say`, `pause`, `reset`, `cancel`, `rollback` and so on: a person's word to a run."""
 
-import getpass
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,12 +10,16 @@ import typer
 from holdfast.client.cli.exits import run_async
 from holdfast.client.cli.output import Json, RunId, console, print_json
 from holdfast.client.client import Client
+from holdfast.client.keyring import login, read_key
 from holdfast.client.run import Run
+from holdfast.contracts.grants import read_grant
 
 OperationId = Annotated[
     str, typer.Argument(metavar="OPERATION", help="The operation's id; `holdfast show RUN` lists them.")
 ]
 By = Annotated[str, typer.Option(help="Who says so; your login name unless given.")]
+Key = Annotated[Path | None, typer.Option(help="Your private key; HOLDFAST_KEY unless given.")]
+Print = Annotated[bool, typer.Option("--print", help="Only print the signed word, for `holdfast deliver`.")]
 Digest = Annotated[str, typer.Option(help="The digest you looked at; refused if the arguments are others.")]
 
 
@@ -29,15 +33,21 @@ class UnblockAction(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (approve, reject, resolve, redrive, say, pause, resume, reset, cancel, rollback, unblock):
+    for command in (approve, reject, deliver, resolve, redrive, say, pause, resume, reset, cancel, rollback, unblock):
         app.command()(command)
 
 
-def approve(run_id: RunId, operation: OperationId, by: By = "", digest: Digest = "", json: Json = False) -> None:
+def approve(
+    run_id: RunId,
+    operation: OperationId,
+    by: By = "",
+    digest: Digest = "",
+    key: Key = None,
+    print_: Print = False,
+    json: Json = False,
+) -> None:
     """Let a call run that waits for approval."""
-    _tell(
-        run_id, lambda run: run.decide(operation, approve=True, digest=digest, by=by or _login()), "approved", json=json
-    )
+    _decide(run_id, operation, approve=True, by=by, digest=digest, key=key, only_print=print_, json=json)
 
 
 def reject(
@@ -46,15 +56,52 @@ def reject(
     reason: Annotated[str, typer.Option(help="Recorded, and told to the model.")] = "",
     by: By = "",
     digest: Digest = "",
+    key: Key = None,
+    print_: Print = False,
     json: Json = False,
 ) -> None:
     """Refuse a call that waits for approval; the model is told, and goes on."""
-    _tell(
-        run_id,
-        lambda run: run.decide(operation, approve=False, digest=digest, by=by or _login(), reason=reason),
-        "rejected",
-        json=json,
+    _decide(
+        run_id, operation, approve=False, reason=reason, by=by, digest=digest, key=key, only_print=print_, json=json
     )
+
+
+def deliver(
+    grant: Annotated[
+        str, typer.Argument(metavar="GRANT", help="What `approve --print` has printed, here or elsewhere.")
+    ],
+    reason: Annotated[str, typer.Option(help="The reason that was signed with it.")] = "",
+    by: By = "",
+    json: Json = False,
+) -> None:
+    """Hand in somebody's signed word on a call. It does not matter who does, and how it got here."""
+
+    async def go() -> None:
+        async with await Client.connect() as client:
+            await client.deliver(grant, by=by or login(), reason=reason)
+
+    run_async(go())
+    _told(read_grant(grant).run, "delivered", json=json)
+
+
+def _decide(
+    run_id: str, operation: str, *, approve: bool, reason: str = "", by: str, digest: str, key: Path | None, only_print: bool,
+    json: bool,
+) -> None:  # fmt: skip
+    async def go() -> str:
+        async with await Client.connect() as client:
+            run = client.run(run_id)
+            signing = None if key is None else read_key(key, client.settings.key_password)
+            grant = await run.grant(operation, approve=approve, digest=digest, reason=reason, key=signing)
+            if not only_print:
+                await run.deliver(grant, by=by or login(), reason=reason)
+            return grant
+
+    grant = run_async(go())
+    if only_print:
+        print_json({"grant": grant}) if json else typer.echo(grant)
+        return
+    _told(run_id, "approved" if approve else "rejected", json=json)
 
 
 def redrive(run_id: RunId, operation: OperationId, json: Json = False) -> None:
@@ -84,7 +131,7 @@ def resolve(
     """Say what became of a call whose outcome is UNKNOWN, after looking at the other side."""
     _tell(
         run_id,
-        lambda run: run.resolve(operation, happened=happened, by=by or _login(), note=note),
+        lambda run: run.resolve(operation, happened=happened, by=by or login(), note=note),
         "resolved",
         json=json,
     )
@@ -113,7 +160,7 @@ def reset(
     json: Json = False,
 ) -> None:
     """Go back to a turn and let the model think it again. What was done since is not undone, and not done twice."""
-    _tell(run_id, lambda run: run.reset(turn, by=by or _login(), reason=reason), f"reset to turn {turn}", json=json)
+    _tell(run_id, lambda run: run.reset(turn, by=by or login(), reason=reason), f"reset to turn {turn}", json=json)
 
 
 def cancel(
@@ -140,7 +187,7 @@ def rollback(
     if dry_run:
         _tell_owed(run_id, to, json=json)
         return
-    _tell(run_id, lambda run: run.rollback(to=to, by=by or _login(), reason=reason), "rolling back", json=json)
+    _tell(run_id, lambda run: run.rollback(to=to, by=by or login(), reason=reason), "rolling back", json=json)
 
 
 def _tell_owed(run_id: str, to: str, *, json: bool) -> None:
@@ -174,7 +221,7 @@ def unblock(
     """Say what becomes of a call that could not be undone."""
     _tell(
         run_id,
-        lambda run: run.unblock(operation, action.value, by=by or _login(), reason=reason),
+        lambda run: run.unblock(operation, action.value, by=by or login(), reason=reason),
         f"{action.value}: said",
         json=json,
     )
@@ -186,14 +233,11 @@ def _tell(run_id: str, word: Callable[[Run], Awaitable[None]], done: str, *, jso
             await word(client.run(run_id))
 
     run_async(go())
+    _told(run_id, done, json=json)
+
+
+def _told(run_id: str, done: str, *, json: bool) -> None:
     if json:
         print_json({"run_id": run_id, "done": done})
     else:
         console.print(f"{run_id}: {done}")
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""

@@ -98,10 +98,28 @@ class Story:
         command = f"holdfast approve {event.run_id} {event.reference}"
         return [Text.assemble(("  waits  ", "yellow"), told), Text(f"           {command}", style="dim")]
 
+    def _unheld(self, event: Event) -> list[Text]:
+        return [Text.assemble(("  goes on ", "green"), printable(f"{event.data['tool']}: {event.data['rule']}"))]
+
+    def _withdrawn(self, event: Event) -> list[Text]:
+        told = f"{event.data['tool']} again, its approval no longer counts: {event.data['why']}"
+        return [Text.assemble(("  waits  ", "yellow"), printable(told))]
+
+    def _granted(self, event: Event) -> list[Text]:
+        return [Text.assemble(("  agreed ", "green"), printable(event.data["by"]))]
+
+    def _refused(self, event: Event) -> list[Text]:
+        word = "approval" if event.data["approve"] else "rejection"
+        claimed = event.data["claimed"] or "somebody"
+        told = f"{word} by who says to be {claimed}: {event.data['why']}"
+        return [Text.assemble(("  refused ", "bold red"), printable(told))]
+
     def _decided(self, event: Event) -> list[Text]:
         word = "approved" if event.data["approve"] else "rejected"
         return [
-            Text.assemble((f"  {word} ", "green" if event.data["approve"] else "red"), f"by {event.data['by'] or '?'}")
+            Text.assemble(
+                (f"  {word} ", "green" if event.data["approve"] else "red"), printable(f"by {event.data['by'] or '?'}")
+            )
         ]
 
     def _resolved(self, event: Event) -> list[Text]:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel, Field
 
-from holdfast import Agent, Effect, Limits, ProposedCall, Rate, Tier, ToolContext, tool
+from holdfast import Agent, Condition, Effect, Limits, Policy, Rate, Rule, Tier, ToolContext, Verdict, tool
 from holdfast.demo.support_desk.script import answer_ticket
 from holdfast.llm import Script
 
@@ -104,16 +104,20 @@ async def issue_refund(args: RefundArgs, ctx: ToolContext) -> Refund:
     return Refund.model_validate_json(reply.content)
 
 
-def small_refunds(call: ProposedCall) -> bool:
-    """Which irreversible calls may run without a person: refunds up to a limit."""
-    return call.tool == "issue_refund" and call.arguments["amount_minor"] <= REFUND_WITHOUT_ASKING
-
-
 desk = Agent(
     name="desk",
     model="claude-sonnet-5" if os.environ.get("ANTHROPIC_API_KEY") else Script(answer_ticket, id="script"),
     instructions=INSTRUCTIONS,
     tools=[lookup_order, find_orders, issue_refund],
-    auto_approve=small_refunds,
+    policy=Policy(
+        rules=(
+            Rule(
+                name="small refunds",
+                verdict=Verdict.RUN,
+                tools=("issue_refund",),
+                arguments={"amount_minor": Condition(most=REFUND_WITHOUT_ASKING)},
+            ),
+        )
+    ),
     limits=Limits(turns=12, cost_usd=0.50, wall_time=timedelta(minutes=5)),
 )

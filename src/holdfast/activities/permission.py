@@ -1,0 +1,108 @@
+"""What this worker knows of permission: the policies that hold now, and who may decide."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from holdfast.activities.patience import patiently
+from holdfast.contracts.agent import Agent
+from holdfast.contracts.approvers import read_approvers
+from holdfast.contracts.authority import Asked, Authority
+from holdfast.contracts.effects import Tier, Verdict
+from holdfast.contracts.errors import ContractError, SettingsError, SignatureRefused
+from holdfast.contracts.grants import Approver
+from holdfast.contracts.policy import Caller, Permit, Policy, parse_policy, permit
+from holdfast.contracts.registry import Registry
+from holdfast.contracts.tool import Tool
+from holdfast.contracts.validation import validate
+from holdfast.contracts.wire import Decision
+from holdfast.ledger import Judge, Judged, Ledger, Looked
+from holdfast.ledger.entries import now_ms
+from holdfast.ledger.policies import PolicyVersion
+
+FRESH_SECONDS = 1.0
+"""For how long what was read of the installation's policy is gone by."""
+ASKS_FOR_ALL = Policy(gates=dict.fromkeys(Tier, Verdict.ASK))
+"""What holds where this worker can't read the policy."""
+log = structlog.get_logger()
+
+
+class Permission:
+    """The gate's other half: the installation's policy and its approvers, as this worker knows them."""
+
+    def __init__(self, ledger: Ledger, registry: Registry, approvers_file: Path | None) -> None:
+        self._ledger = ledger
+        self._registry = registry
+        self._approvers_file = approvers_file
+        self._installed: tuple[Policy, ...] = ()
+        self._number = -1
+        self._read_at = 0.0
+
+    async def policies(self, *, fresh: bool = False) -> tuple[Policy, ...]:
+        """What the installation says, beside what each agent says of itself. At most a second old, or read now if it must be."""
+        if fresh or time.monotonic() - self._read_at > FRESH_SECONDS:
+            number = await patiently(self._ledger.installation.policy_number)
+            if number != self._number:
+                self._take(await patiently(self._ledger.installation.policy))
+            self._read_at = time.monotonic()
+        return self._installed
+
+    def _take(self, version: PolicyVersion) -> None:
+        self._number = version.number
+        try:
+            self._installed = (parse_policy(version.text),) if version.text else ()
+        except (ContractError, SettingsError) as error:
+            log.exception(
+                "the policy can't be read: every call asks a person", number=version.number, reason=str(error)
+            )
+            self._installed = (ASKS_FOR_ALL,)
+        else:
+            log.info("policy", number=version.number)
+
+    async def now(self, agent: Agent | None, tool: Tool, looked: Looked, run_id: str, *, fresh: bool = False) -> Permit:
+        """What is said of a call right now, before its effect.
+
+        A worker without the agent (one that serves a tool's own queue) goes by the installation's policy, and by what the gate has
+        said when the turn was settled.
+        """
+        policies = await self.policies(fresh=fresh)
+        arguments = validate(tool, looked.arguments)
+        if isinstance(arguments, dict):
+            # What does not fit is not carried out, whatever a policy says.
+            return Permit(verdict=looked.verdict, rule="contract")
+        caller = Caller(agent=looked.agent, user=looked.user, tenant=looked.tenant, run=run_id)
+        if agent is None:
+            return permit(policies, (), tool, arguments, caller, settled=looked.verdict)
+        return permit((*policies, agent.policy), agent.hooks, tool, arguments, caller, may_change=False)
+
+    async def judge(self) -> Judge:
+        """How words of people are judged now."""
+        installed = await self.policies()
+        of_file = None if self._approvers_file is None else read_approvers(self._approvers_file)
+
+        def judge(asked: Asked, decision: Decision, known: Sequence[Approver]) -> Judged:
+            asked = asked.model_copy(update={"scope": self._scope_of(asked.tool)})
+            policies = (*self._own(asked.tool), *installed)
+            roles = {role: globs for policy in policies for role, globs in policy.scopes_of_role.items()}
+            authority = Authority(known if of_file is None else of_file, roles)
+            try:
+                approver = authority.read(
+                    decision.grant, asked, now_ms(), approve=decision.approve, reason=decision.reason
+                )
+            except SignatureRefused as error:
+                return Judged(fault=str(error))
+            # Before people have keys, whoever has the local one says who they are.
+            by = decision.by if approver.local and decision.by else approver.name
+            return Judged(by=by, key=approver.key_id, needed=authority.persons_needed(asked))
+
+        return judge
+
+    def _scope_of(self, name: str) -> str:
+        versions = self._registry.tools.get(name)
+        return "" if versions is None else versions.newest.scope
+
+    def _own(self, name: str) -> list[Policy]:
+        """The policies of the agents that have a tool."""
+        return [agent.policy for agent in self._registry.agents.values() if agent.tool(name) is not None]

@@ -1,0 +1,42 @@
+"""Permission once more, right before the effect: by what the policy says now, and with the grants looked at again."""
+
+import structlog
+
+from holdfast.activities.boundary import Boundary
+from holdfast.activities.gate import denied_by
+from holdfast.activities.patience import patiently
+from holdfast.contracts.agent import Agent
+from holdfast.contracts.effects import Verdict
+from holdfast.contracts.tool import Tool
+from holdfast.contracts.wire import CallInput, CallResult
+from holdfast.ledger import Looked, State
+
+log = structlog.get_logger()
+
+
+async def hold_or_refuse(
+    boundary: Boundary, agent: Agent | None, tool: Tool, looked: Looked, run_id: str, call: CallInput
+) -> CallResult | None:
+    """What stands in the way of a call that has not begun; None if it may go on.
+
+    Permission is used up by the first reservation: later attempts of the same operation need no new one.
+    """
+    if looked.attempts or looked.state is State.PENDING:
+        return None
+    ledger, said = boundary.ledger, await boundary.permission.now(agent, tool, looked, run_id)
+    if said.verdict is Verdict.DENY:
+        log.warning("call refused by policy", rule=said.rule)
+        return await patiently(lambda: ledger.deny(run_id, call.id, said.told, denied_by(said, tool, call.id)))
+    if looked.approved:
+        judge = await boundary.permission.judge()
+        fault = await patiently(lambda: ledger.check_granted(run_id, call.id, judge))
+        if not fault:
+            return None
+        log.warning("approval no longer counts", reason=fault)
+        await patiently(lambda: ledger.withdraw(run_id, call.id, fault))
+        return CallResult(waiting=True)
+    if looked.state is State.WAITING or looked.verdict is not Verdict.RUN or said.verdict is Verdict.ASK:
+        why = said.told if looked.state is not State.WAITING and looked.verdict is Verdict.RUN else ""
+        await patiently(lambda: ledger.hold(run_id, call.id, why))
+        return CallResult(waiting=True)
+    return None

@@ -1,0 +1,37 @@
+"""Calls that wait for a person, looked at again after the policy has changed."""
+
+from temporalio.exceptions import ApplicationError
+
+from holdfast.activities.boundary import Boundary, run_id_of_this_activity
+from holdfast.activities.gate import denied_by
+from holdfast.activities.patience import patiently
+from holdfast.contracts.effects import Verdict
+from holdfast.contracts.errors import ErrorCode
+from holdfast.contracts.versions import version_numbers
+from holdfast.contracts.wire import CallInput, CallResult
+from holdfast.ledger import NotAskedFor, State
+
+
+async def review(boundary: Boundary, call: CallInput) -> CallResult:
+    """What becomes of a waiting call by what the policy says now: it goes on waiting, goes on, or is refused."""
+    run_id, ledger = run_id_of_this_activity(), boundary.ledger
+    try:
+        looked = await patiently(lambda: ledger.look_up(run_id, call))
+    except NotAskedFor as error:
+        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+    if looked.settled is not None:
+        return looked.settled
+    if looked.state is not State.WAITING:
+        return CallResult()
+    agent, versions = boundary.registry.agents.get(looked.agent), boundary.registry.tools.get(looked.tool)
+    tool = None if versions is None else versions.of_major(version_numbers(looked.version)[0])
+    if agent is None or tool is None or looked.reason.startswith(ErrorCode.DUPLICATE_SUSPECTED):
+        return CallResult(waiting=True)
+    said = await boundary.permission.now(agent, tool, looked, run_id, fresh=True)
+    match said.verdict:
+        case Verdict.RUN:
+            return await patiently(lambda: ledger.release_waiting(run_id, call.id, said.told))
+        case Verdict.DENY:
+            return await patiently(lambda: ledger.deny(run_id, call.id, said.told, denied_by(said, tool, call.id)))
+        case _:
+            return CallResult(waiting=True)

@@ -1,0 +1,102 @@
+"""Who may decide on a call: by their key, their tenants and roles, and whether another person is needed."""
+
+from collections.abc import Mapping, Sequence
+
+from holdfast.contracts.effects import Tier
+from holdfast.contracts.errors import SignatureRefused
+from holdfast.contracts.grants import ANYTHING, LONGEST_MS, SKEW_MS, Approver, Grant, reason_digest, signed_by
+from holdfast.contracts.messages import Frozen
+from holdfast.contracts.policy.globs import matches
+
+
+class Asked(Frozen):
+    """A call that a person is to decide on."""
+
+    run: str
+    operation: str
+    digest: str
+    tool: str
+    tier: Tier
+    scope: str = ""
+    """Empty where whoever judges doesn't know the tool: then only who may decide on everything may."""
+    user: str = ""
+    """For whom the run works."""
+    tenant: str = "default"
+
+
+class Authority:
+    """Who may decide in this installation.
+
+    Somebody's own key counts before one that a command has made for whoever sits there: once there is one, only these count.
+    """
+
+    def __init__(self, approvers: Sequence[Approver], scopes_of_role: Mapping[str, Sequence[str]]) -> None:
+        people = [one for one in approvers if not one.local]
+        self.approvers = people or list(approvers)
+        self._scopes_of_role = scopes_of_role
+
+    def persons_needed(self, asked: Asked) -> int:
+        """How many must agree: to a PRIVILEGED call two, where there are two besides whoever has asked for it."""
+        return 1 if asked.tier is not Tier.PRIVILEGED else min(len(self._others(asked)), 2) or 1
+
+    def read(self, text: str, asked: Asked, now_ms: int, *, approve: bool, reason: str = "") -> Approver:
+        """Who has said a word on a call.
+
+        Args:
+            text: The grant.
+            asked: The call.
+            now_ms: When, in milliseconds since 1970.
+            approve: What the word is.
+            reason: The reason that goes with it.
+
+        Raises:
+            SignatureRefused: It does not count, and why.
+        """
+        if not text:
+            msg = "it is not signed: decide with a key (`holdfast approve`, `Run.decide`)"
+            raise SignatureRefused(msg)
+        grant, approver = signed_by(text, self.approvers)
+        if fault := _misfit(grant, asked, now_ms, approve=approve, reason=reason) or self._unfit(approver, asked):
+            raise SignatureRefused(fault)
+        return approver
+
+    def _unfit(self, approver: Approver, asked: Asked) -> str:
+        if not matches(approver.tenants, asked.tenant):
+            return f"{approver.name} may not decide for tenant {asked.tenant!r}"
+        if not self._permits(approver, asked):
+            return f"{approver.name} has no role that may decide on {asked.scope or asked.tool}"
+        if asked.tier is Tier.PRIVILEGED and approver.local:
+            return "a PRIVILEGED call needs somebody with a key of their own: `holdfast keys new NAME`"
+        if asked.tier is Tier.PRIVILEGED and approver.name == asked.user and self._others(asked):
+            return f"{approver.name} has asked for this: somebody else must agree to a PRIVILEGED call"
+        return ""
+
+    def _others(self, asked: Asked) -> set[str]:
+        """Who may agree besides whoever has asked."""
+        may = (one for one in self.approvers if matches(one.tenants, asked.tenant) and self._permits(one, asked))
+        return {one.name for one in may if not one.local} - {asked.user}
+
+    def _permits(self, approver: Approver, asked: Asked) -> bool:
+        if ANYTHING in approver.roles:
+            return True
+        globs = [glob for role in approver.roles for glob in self._scopes_of_role.get(role, ())]
+        return bool(asked.scope) and matches(globs, asked.scope)
+
+
+def _misfit(grant: Grant, asked: Asked, now_ms: int, *, approve: bool, reason: str) -> str:
+    """Why a grant is not of this word."""
+    if (grant.run, grant.operation) != (asked.run, asked.operation):
+        return f"the grant is for operation {grant.operation} of run {grant.run!r}, not for this one"
+    if grant.digest != asked.digest:
+        return f"the grant is for other arguments: digest {grant.digest}, the call has {asked.digest}"
+    if grant.approve is not approve:
+        return f"the grant {'approves' if grant.approve else 'rejects'}, the word with it says otherwise"
+    if grant.reason != reason_digest(reason):
+        return "the reason is not the one that was signed"
+    if now_ms > grant.expires_at:
+        return f"the grant has expired, {(now_ms - grant.expires_at) / 1000:.0f} s ago: decide again"
+    if grant.signed_at > now_ms + SKEW_MS:
+        return "the grant was signed in the future: look at the clocks"
+    if grant.expires_at - grant.signed_at > LONGEST_MS:
+        return f"a grant may count for at most {LONGEST_MS // 86_400_000} days"
+    return ""

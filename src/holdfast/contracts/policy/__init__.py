@@ -1,0 +1,32 @@
+"""Policies: which calls run, which wait for a person, which are refused. Data and pure functions, no I/O but reading a file."""
+
+from holdfast.contracts.policy.arguments import Condition
+from holdfast.contracts.policy.file import parse_policy, read_policy
+from holdfast.contracts.policy.hooks import Hook, HookWord
+from holdfast.contracts.policy.hours import Hours
+from holdfast.contracts.policy.model import Blocked, Case, CaseCall, Policy, Rule
+from holdfast.contracts.policy.permit import Permit, permit
+from holdfast.contracts.policy.proposed import Caller, ProposedCall, proposed
+from holdfast.contracts.policy.ruling import Ruling, judge, judge_all
+
+__all__ = [
+    "Blocked",
+    "Caller",
+    "Case",
+    "CaseCall",
+    "Condition",
+    "Hook",
+    "HookWord",
+    "Hours",
+    "Permit",
+    "Policy",
+    "ProposedCall",
+    "Rule",
+    "Ruling",
+    "judge",
+    "judge_all",
+    "parse_policy",
+    "permit",
+    "proposed",
+    "read_policy",
+]

@@ -1,0 +1,53 @@
+"""Policies in files: TOML."""
+
+import tomllib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from holdfast.contracts.errors import ContractError, SettingsError
+from holdfast.contracts.policy.model import Policy
+
+LARGEST = 1_000_000
+"""Bytes."""
+
+
+def read_policy(path: Path | str) -> Policy:
+    """The policy in a file.
+
+    Raises:
+        SettingsError: There is no such file, it is too large, or it is no TOML.
+        ContractError: It is no policy, with every fault.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > LARGEST:
+            msg = f"{path}: a policy has at most {LARGEST} bytes"
+            raise SettingsError(msg)
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path}: can't be read: {error}"
+        raise SettingsError(msg) from error
+    return parse_policy(text, str(path))
+
+
+def parse_policy(text: str, source: str = "policy") -> Policy:
+    """The policy in a text of TOML.
+
+    Raises:
+        SettingsError: It is no TOML.
+        ContractError: It is no policy, with every fault.
+    """
+    try:
+        told = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{source}: no TOML: {error}"
+        raise SettingsError(msg) from error
+    try:
+        return Policy.model_validate(told)
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(map(str, one['loc'])) or 'policy'}: {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors()
+        ]
+        raise ContractError(source, faults) from error

@@ -1,0 +1,170 @@
+"""The policy: gates, lists, roles, rules. The same from Python and from TOML."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Self
+
+from pydantic import AliasChoices, Field, model_validator
+
+from holdfast.contracts.effects import Tier, Verdict
+from holdfast.contracts.messages import Frozen
+from holdfast.contracts.policy.arguments import Condition
+from holdfast.contracts.policy.hours import Hours
+
+Globs = tuple[str, ...]
+
+SAFE_GATES: Mapping[Tier, Verdict] = {
+    Tier.READ_ONLY: Verdict.RUN,
+    Tier.REVERSIBLE: Verdict.RUN,
+    Tier.IRREVERSIBLE: Verdict.ASK,
+    Tier.PRIVILEGED: Verdict.ASK,
+}
+"""What holds where no policy says anything."""
+
+USUAL_PERMISSIONS: Mapping[str, Globs] = {
+    "read_files": ("files:read", "files:*:read"),
+    "write_files": ("files:write", "files:*:write"),
+    "network": ("network:*", "web:*", "http:*"),
+    "commands": ("commands:*", "shell:*"),
+    "user_data": ("users:*", "customers:*", "people:*"),
+    "money": ("payments:*", "money:*", "invoices:*", "refunds:*"),
+    "mail": ("mail:*", "email:*"),
+    "read_database": ("database:read", "database:*:read"),
+    "write_database": ("database:write", "database:*:write"),
+}
+"""Permissions that every policy knows by name, as patterns over the scopes of contracts."""
+
+
+class Rule(Frozen):
+    """What becomes of some calls. It applies where everything that it says is so."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$")
+    """Recorded with every call that it decides."""
+    verdict: Verdict
+    """`run`, `ask` or `deny`."""
+    tools: Globs = ("*",)
+    scopes: Globs = ("*",)
+    agents: Globs = ("*",)
+    users: Globs = ("*",)
+    """By name, or `tenant/name`."""
+    tenants: Globs = ("*",)
+    roles: Globs = ("*",)
+    """Users that have one of these roles."""
+    tiers: tuple[Tier, ...] = tuple(Tier)
+    egress: bool | None = None
+    """Only tools that send to outside of the organisation, or only those that don't."""
+    arguments: dict[str, Condition] = Field(default_factory=dict[str, Condition])
+    """By name, or by path: `items.*.price` are the prices of all items. A `run` rule wants all of them to hold; for an `ask`
+    or `deny` rule one is enough, and one that can't be compared."""
+    during: Hours | None = None
+    outside: Hours | None = None
+    reason: str = ""
+    """For the record, for the person who is asked, and for the model."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.verdict is Verdict.KEPT:
+            msg = "verdict: allowed are run, ask, deny"
+            raise ValueError(msg)
+        if self.verdict is Verdict.RUN and self.tiers == (Tier.PRIVILEGED,):
+            msg = "PRIVILEGED calls always wait for a person: no rule can run them"
+            raise ValueError(msg)
+        for what in ("tools", "scopes", "agents", "users", "tenants", "roles", "tiers"):
+            if not getattr(self, what):
+                msg = f"{what} is empty: the rule would never apply"
+                raise ValueError(msg)
+        return self
+
+
+class Blocked(Frozen):
+    """Whose calls are all refused."""
+
+    users: Globs = ()
+    """By name, or `tenant/name`."""
+    tenants: Globs = ()
+    runs: Globs = ()
+    """Run ids."""
+
+
+class CaseCall(Frozen):
+    """The call of a case."""
+
+    tool: str
+    arguments: dict[str, Any] = Field(default_factory=dict[str, Any])
+    agent: str = ""
+    user: str = ""
+    tenant: str = "default"
+    run: str = ""
+
+
+class Case(Frozen):
+    """An example that a policy must decide as it says; `holdfast policy test` holds them against it."""
+
+    call: CaseCall
+    expect: Verdict
+    by: str = ""
+    """The rule that must decide, if that is to be sure."""
+    at: datetime | None = None
+    """When; now unless said."""
+
+
+class Policy(Frozen):
+    """Which calls run, which wait for a person, which are refused.
+
+    Of all that applies to a call the strictest counts: whoever is blocked, `deny`, `allow` and the roles first, then the rules that
+    deny, those that ask, those that run, and at last the gate of the call's tier. The order in the file says nothing.
+    PRIVILEGED calls never run without a person. Says nothing of a tier, nothing applies: the safe default holds, by which
+    IRREVERSIBLE and PRIVILEGED calls ask.
+    """
+
+    gates: dict[Tier, Verdict] = Field(default_factory=dict[Tier, Verdict])
+    """By tier: `run`, `ask` or `deny`."""
+    allow: Globs = ("*",)
+    """Tools or scopes; every other is refused."""
+    deny: Globs = ()
+    """Tools or scopes that are refused."""
+    permissions: dict[str, Globs] = Field(default_factory=dict[str, Globs])
+    """By name: patterns over scopes. `USUAL_PERMISSIONS` are known besides."""
+    roles: dict[str, Globs] = Field(default_factory=dict[str, Globs])
+    """By name: permissions, or patterns over scopes."""
+    users: dict[str, Globs] = Field(default_factory=dict[str, Globs])
+    """By pattern over `name` or `tenant/name`: roles. Where there are any, a call needs a role that permits its scope."""
+    blocked: Blocked = Blocked()
+    rules: tuple[Rule, ...] = Field(default=(), validation_alias=AliasChoices("rules", "rule"))
+    cases: tuple[Case, ...] = Field(default=(), validation_alias=AliasChoices("cases", "case"))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        faults: list[str] = []
+        if self.gates.get(Tier.PRIVILEGED) is Verdict.RUN:
+            faults.append("gates: PRIVILEGED calls always wait for a person; allowed are ask and deny")
+        if Verdict.KEPT in self.gates.values():
+            faults.append("gates: allowed are run, ask, deny")
+        names = [rule.name for rule in self.rules]
+        faults.extend(f"two rules are named {name!r}" for name in sorted({n for n in names if names.count(n) > 1}))
+        known = {*USUAL_PERMISSIONS, *self.permissions}
+        faults.extend(
+            f"roles.{role}: {one!r} is no permission and no scope; permissions are {', '.join(sorted(known))}"
+            for role, permitted in self.roles.items()
+            for one in permitted
+            if one not in known and ":" not in one and "*" not in one
+        )
+        faults.extend(
+            f"users.{who}: there is no role {role!r}; roles are {', '.join(sorted(self.roles)) or 'none'}"
+            for who, roles in self.users.items()
+            for role in roles
+            if role not in self.roles
+        )
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    @cached_property
+    def scopes_of_role(self) -> dict[str, Globs]:
+        """By role: the patterns over scopes that it permits."""
+        known = {**USUAL_PERMISSIONS, **self.permissions}
+        return {
+            role: tuple(glob for one in permitted for glob in known.get(one, (one,)))
+            for role, permitted in self.roles.items()
+        }

@@ -1,0 +1,98 @@
+"""What becomes of permission once it was asked for: words that don't count, approvals that no longer do, a policy that changes."""
+
+import hashlib
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from holdfast.contracts.effects import Outcome, Tier, Verdict
+from holdfast.contracts.wire import CallResult, Decision
+from holdfast.ledger.decisions import Judge, asked_of, decision_ref, refs_of, row_of_call
+from holdfast.ledger.entries import NewEntry, append, find
+from holdfast.ledger.keys import list_keys
+from holdfast.ledger.late import Settlement
+from holdfast.ledger.operations import OperationMoved, settle
+from holdfast.ledger.tables import operations
+
+MOST_REFUSED = 20
+"""Words on one call that are kept although they don't count. Further ones are only logged."""
+
+
+def record_refused(connection: Connection, run_id: str, decision: Decision, why: str) -> None:
+    """Keep that somebody has said a word on a call that does not count."""
+    row = connection.execute(select(operations.c.run_id).where(operations.c.operation_id == decision.operation)).first()
+    if row is None or row.run_id != run_id:
+        return
+    said = hashlib.sha256(f"{decision.grant} {decision.approve} {decision.digest}".encode()).hexdigest()[:8]
+    ref = f"{decision.operation}#{said}"
+    before = refs_of(connection, run_id, "refused", decision.operation)
+    if ref in before or len(before) >= MOST_REFUSED:
+        return
+    meta = {"approve": decision.approve, "claimed": decision.by[:200], "why": why[:300]}
+    append(connection, run_id, [NewEntry(kind="refused", ref=ref, meta=meta)])
+
+
+def check_granted(connection: Connection, run_id: str, operation_id: str, judge: Judge) -> str:
+    """Why the grants of an approved call don't count any more; empty if they do. Asked right before the effect."""
+    row = row_of_call(connection, run_id, operation_id)
+    entry = find(connection, run_id, "decided", decision_ref(connection, run_id, operation_id))
+    if entry is None:
+        return "nobody has approved it"
+    grants = entry.meta.get("grants")
+    if grants is None:
+        # Approved before there were grants.
+        return "" if row.tier != Tier.PRIVILEGED else "it was approved without a grant"
+    asked, known = asked_of(connection, row), list_keys(connection)
+    by: set[str] = set()
+    for grant in grants:
+        word = Decision(operation=operation_id, digest=row.digest, approve=True, grant=grant)
+        judged = judge(asked, word, known)
+        if judged.fault:
+            return judged.fault
+        by.add(judged.by)
+        if len(by) >= judged.needed:
+            return ""
+    return "another person must agree, too"
+
+
+def withdraw(connection: Connection, run_id: str, operation_id: str, why: str) -> None:
+    """Let a call that was approved wait again: the approval does not count any more, and nothing was done by it."""
+    row = row_of_call(connection, run_id, operation_id)
+    if not row.approved or row.attempts or row.state != "asked":
+        return
+    ref = f"{operation_id}#{len(refs_of(connection, run_id, 'withdrawn', operation_id)) + 1}"
+    append(connection, run_id, [NewEntry(kind="withdrawn", ref=ref, meta={"why": why[:300], "tool": row.tool})])
+    connection.execute(
+        update(operations)
+        .where(operations.c.operation_id == operation_id)
+        .values(state="waiting", approved=0, reason=why[:300])
+    )
+
+
+def deny(connection: Connection, run_id: str, operation_id: str, rule: str, content: dict[str, Any]) -> CallResult:
+    """Refuse a call that was asked for and has not begun: by what the policy says now.
+
+    Raises:
+        OperationMoved: It has begun, or has ended.
+    """
+    row = row_of_call(connection, run_id, operation_id)
+    if row.state not in {"asked", "waiting"} or row.attempts:
+        raise OperationMoved(f"operation {operation_id!r} is {row.state} after {row.attempts} attempts")
+    connection.execute(update(operations).where(operations.c.operation_id == operation_id).values(reason=rule[:300]))
+    new = Settlement(outcome=Outcome.DENIED, content=content, meta={"rule": rule[:300]})
+    return settle(connection, run_id, operation_id, "", new).result
+
+
+def release_waiting(connection: Connection, run_id: str, operation_id: str, rule: str) -> CallResult:
+    """Let a call run that waits for a person, because by what the policy says now it need not."""
+    row = row_of_call(connection, run_id, operation_id)
+    if row.state == "waiting":
+        meta = {"rule": rule[:300], "tool": row.tool}
+        ref = f"{operation_id}#{len(refs_of(connection, run_id, 'unheld', operation_id)) + 1}"
+        append(connection, run_id, [NewEntry(kind="unheld", ref=ref, meta=meta)])
+        connection.execute(
+            update(operations)
+            .where(operations.c.operation_id == operation_id)
+            .values(state="asked", verdict=Verdict.RUN, reason=rule[:300])
+        )
+    return CallResult()
