@@ -69,7 +69,8 @@ def _argument_faults(path: str, condition: Condition, meant: Sequence[Tool]) -> 
             and getattr(condition, word) is not None
             and not any(kind & {*NUMBERS, "string", ""} for kind in found)
         ):
-            yield f"arguments: {path} is {' or '.join(sorted(set().union(*found)))}, which has no {word!r}"
+            kinds = sorted({kind for kinds in found for kind in kinds})
+            yield f"arguments: {path} is {' or '.join(kinds)}, which has no {word!r}"
 
 
 def _kind_at(schema: Mapping[str, Any], path: str) -> set[str] | None:
@@ -99,8 +100,8 @@ def _inside(schema: Mapping[str, Any], step: str) -> Mapping[str, Any] | None:
     if step == "*" or step.isdigit():
         items: Mapping[str, Any] = schema.get("items", {})
         return items if schema.get("type") == "array" else None
-    extra = schema.get("additionalProperties", False)
-    return extra if isinstance(extra, Mapping) else None
+    extra: Any = schema.get("additionalProperties", False)
+    return extra if isinstance(extra, dict) else None  # pyright: ignore[reportUnknownVariableType] - JSON
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """The policy: gates, lists, roles, rules. The same from Python and from TOML."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Self
@@ -109,6 +110,16 @@ class Case(Frozen):
     """When; now unless said."""
 
 
+@dataclass(frozen=True)
+class WorkedOut:
+    """What is the same for every call of a tool, or for every call at all."""
+
+    candidates: dict[tuple[str, ...], tuple[Rule, ...]] = field(default_factory=dict[tuple[str, ...], tuple[Rule, ...]])
+    """By tool and agent: the rules that may apply."""
+    looks: dict[str, tuple[Any, ...]] = field(default_factory=dict[str, tuple[Any, ...]])
+    """By rule: what is looked at."""
+
+
 class Policy(Frozen):
     """Which calls run, which wait for a person, which are refused.
 
@@ -159,6 +170,11 @@ class Policy(Frozen):
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    @cached_property
+    def worked_out(self) -> "WorkedOut":
+        """What deciding keeps from call to call."""
+        return WorkedOut()
 
     @cached_property
     def scopes_of_role(self) -> dict[str, Globs]:

@@ -118,7 +118,7 @@ def _refusal(policy: Policy, call: ProposedCall) -> Ruling | None:
 
 def _candidates(policy: Policy, call: ProposedCall) -> Sequence[Rule]:
     """The rules that may apply to calls of that tool by that agent, the strictest first: worked out once for each."""
-    kept: dict[tuple[str, ...], tuple[Rule, ...]] = policy.__dict__.setdefault("_kept", {})
+    kept = policy.worked_out.candidates
     key = (call.tool, call.scope, call.tier, call.agent, str(call.egress))
     if key not in kept:
         apply = [rule for rule in policy.rules if next(_standing_obstacles(rule, call), None) is None]
@@ -127,7 +127,7 @@ def _candidates(policy: Policy, call: ProposedCall) -> Sequence[Rule]:
 
 
 def _looks_of(policy: Policy, rule: Rule) -> tuple[Look, ...]:
-    kept: dict[str, tuple[Look, ...]] = policy.__dict__.setdefault("_looks", {})
+    kept = policy.worked_out.looks
     if rule.name not in kept:
         kept[rule.name] = tuple(_looks(policy, rule))
     return kept[rule.name]
