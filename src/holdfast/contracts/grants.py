@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from holdfast.contracts.errors import SignatureRefused
 from holdfast.contracts.identity import canonical_json
@@ -32,6 +32,7 @@ LASTS_MS = 60 * 60 * 1000
 LONGEST_MS = 30 * 24 * 60 * 60 * 1000
 SKEW_MS = 5 * 60 * 1000
 """How far clocks may be apart."""
+PUBLIC_BYTES = 32
 ANYTHING = "approver"
 """The role that may approve whatever a call's scope is."""
 
@@ -52,6 +53,14 @@ class Approver(Frozen):
     made_by: str = ""
     revoked_at: int = 0
     revoked_by: str = ""
+
+    @field_validator("public")
+    @classmethod
+    def _check(cls, public: str) -> str:
+        if len(_decoded(public)) != PUBLIC_BYTES:
+            msg = f"a public key has {PUBLIC_BYTES} bytes, in base64url"
+            raise ValueError(msg)
+        return public
 
     @cached_property
     def key_id(self) -> str:
