@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,7 +42,8 @@ def word(key: SigningKey = ADA, **said: Any) -> str:
 
 def read(text: str, *approvers: Approver, asked: Asked = ASKED, at: int = 0, **said: Any) -> str:
     authority = Authority(approvers or (approver("ada", ADA),), ROLES)
-    return authority.read(text, asked, at or now(), **{"approve": True, **said}).name
+    approve, reason = said.get("approve", True), said.get("reason", "")
+    return authority.read(text, asked, at or now(), approve=approve, reason=reason).name
 
 
 def refused(text: str, *approvers: Approver, **said: Any) -> str:
@@ -153,8 +155,10 @@ def test_a_signature_over_something_else_is_none() -> None:
     """The key may sign other things elsewhere: without our prefix it is not a word on a call."""
     _, payload, _ = word().split(".")
     raw = base64.urlsafe_b64decode(payload + "==")
+    private = load_pem_private_key(ADA.to_pem(), None)
+    assert isinstance(private, Ed25519PrivateKey)
     for signed in (raw, b"other" + raw, SIGNED_AS):
-        bare = f"{PREFIX}.{payload}.{encoded(ADA._private.sign(signed))}"
+        bare = f"{PREFIX}.{payload}.{encoded(private.sign(signed))}"
         assert "forged" in refused(bare)
 
 

@@ -109,9 +109,7 @@ def test_who_is_blocked_gets_nothing() -> None:
     assert decided(policy, call(run="run-7", builtin=True, **read)) == ("deny", "blocked.runs")
 
 
-@pytest.mark.parametrize(
-    ("condition", "fits", "does_not"),
-    [
+CONDITIONS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
         ({"most": 50}, [50, 49.9, -1, "50", "49.90"], [51, "51", None, True, "5e1", "fifty", float("nan"), [1]]),
         ({"above": 50}, [51, "50.01"], [50, "50", None]),
         ({"equals": "EUR"}, ["EUR"], ["eur", "EUR ", None, ["EUR"]]),
@@ -133,8 +131,10 @@ def test_who_is_blocked_gets_nothing() -> None:
                 "https://[::1", "javascript:alert(1)", "file:///example.com", "ada@example.com\n",
             ],
         ),
-    ],
-)  # fmt: skip
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("condition", "fits", "does_not"), CONDITIONS)
 def test_conditions_on_arguments(condition: dict[str, Any], fits: list[Any], does_not: list[Any]) -> None:
     """A rule that lets run needs what surely fits. One that holds back takes what can't be compared for fitting."""
     let = Policy(rules=(Rule(name="let", verdict=Verdict.RUN, arguments={"x": Condition(**condition)}),))
@@ -392,26 +392,28 @@ def test_the_host_of_an_address_is_what_everybody_takes_it_for() -> None:
 
 verdicts = st.sampled_from([Verdict.RUN, Verdict.ASK, Verdict.DENY])
 conditions = st.sampled_from([Condition(most=50), Condition(above=10), Condition(equals=7), Condition(present=False)])
-rules = st.builds(
-    lambda name, verdict, tools, condition, tenants: Rule(
-        name=name, verdict=verdict, tools=tools, arguments=condition, tenants=tenants
-    ),
-    st.uuids().map(str),
-    verdicts,
-    st.sampled_from([("*",), ("issue_*",), ("other",), ("issue_refund", "x")]),
-    st.dictionaries(st.sampled_from(["amount", "to"]), conditions, max_size=2),
-    st.sampled_from([("*",), ("acme",), ("b*",)]),
-)
-calls = st.builds(
-    lambda tier, tenant, amount: call(tier=tier, tenant=tenant, arguments={"amount": amount}),
-    st.sampled_from(list(Tier)),
-    st.sampled_from(["acme", "beta", "default"]),
-    st.one_of(st.integers(0, 100), st.none(), st.text(max_size=3), st.booleans()),
-)
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> Rule:
+    return Rule(
+        name=str(draw(st.uuids())),
+        verdict=draw(verdicts),
+        tools=draw(st.sampled_from([("*",), ("issue_*",), ("other",), ("issue_refund", "x")])),
+        arguments=draw(st.dictionaries(st.sampled_from(["amount", "to"]), conditions, max_size=2)),
+        tenants=draw(st.sampled_from([("*",), ("acme",), ("b*",)])),
+    )
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> ProposedCall:
+    amount = draw(st.one_of(st.integers(0, 100), st.none(), st.text(max_size=3), st.booleans()))
+    tenant = draw(st.sampled_from(["acme", "beta", "default"]))
+    return call(tier=draw(st.sampled_from(list(Tier))), tenant=tenant, arguments={"amount": amount})
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(rules, max_size=6), rules, calls, st.randoms())
+@given(st.lists(rules(), max_size=6), rules(), calls(), st.randoms())
 def test_more_rules_that_hold_back_never_loosen_and_order_never_matters(
     some: list[Rule], one: Rule, asked: ProposedCall, random: Any
 ) -> None:

@@ -146,11 +146,15 @@ class OperationAttempt:
 
     @property
     def _warning(self) -> str:
-        """What the model should know of the contract that serves the call, if it is newer than the one it was made against."""
+        """What the model should know besides the result: that it did not ask for quite this, or that the contract will go."""
+        told: list[str] = []
+        if self._looked.changed:
+            # No values: what is not content is kept when a run is erased.
+            told.append("a rule has changed the arguments of this call before it was carried out")
         deprecated = self._tool.deprecated
-        if deprecated is None or self._tool.version == self._looked.version:
-            return ""
-        return f"{self._tool.name} {self._tool.version}: {deprecated.told}"
+        if deprecated is not None and self._tool.version != self._looked.version:
+            told.append(f"{self._tool.name} {self._tool.version}: {deprecated.told}")
+        return "; ".join(told)
 
     @property
     def _invalidated(self) -> tuple[str, ...]:

@@ -59,7 +59,8 @@ class Permission:
             )
             self._installed = (ASKS_FOR_ALL,)
         else:
-            log.info("policy", number=version.number)
+            if version.number:
+                log.info("policy holds", number=version.number)
 
     async def now(self, agent: Agent | None, tool: Tool, looked: Looked, run_id: str, *, fresh: bool = False) -> Permit:
         """What is said of a call right now, before its effect.

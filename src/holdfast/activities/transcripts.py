@@ -123,6 +123,7 @@ class Transcripts:
             version=asked.version,
             arguments=kept.messages[-1].calls[call.index].arguments if asked.changed is None else asked.changed,
             verdict=head.verdict,
+            changed=asked.changed is not None,
             approved=False,
             agent=run.agent,
             user=run.user,

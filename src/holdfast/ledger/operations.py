@@ -47,6 +47,8 @@ class Looked:
     approved: bool
     reason: str = ""
     """Why it waits, or what decided on it."""
+    changed: bool = False
+    """Its arguments are not those that the model wrote: a rule has changed them."""
     agent: str
     user: str
     tenant: str
@@ -128,6 +130,7 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
         verdict=Verdict(row.verdict),
         approved=bool(row.approved),
         reason=row.reason,
+        changed=was_changed(row.body, row.idx),
         agent=row.agent,
         user=row.user,
         tenant=row.tenant,
@@ -409,6 +412,11 @@ def fence(
     new = Settlement(outcome=outcome, content=content, meta={"fenced": True})
     result = settle(connection, run_id, operation_id, row.owner, new).result
     return result.model_copy(update={"background": background})
+
+
+def was_changed(body: str | None, index: int) -> bool:
+    """Whether the arguments of a call are not those that the model wrote."""
+    return body is not None and '"changed"' in body and str(index) in json.loads(body).get("changed", {})
 
 
 def arguments_of(body: str | None, index: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from holdfast.contracts import names
     from holdfast.contracts.effects import RunStatus
     from holdfast.contracts.errors import ErrorCode
+    from holdfast.contracts.grants import LONGEST
     from holdfast.contracts.limits import Used
     from holdfast.contracts.wire import (
         Carried,
@@ -180,6 +181,8 @@ class Steered(Undoable):
 
     @decide.validator
     def _check_decision(self, decision: Decision) -> None:
+        if max(len(decision.grant), len(decision.by), len(decision.reason)) > LONGEST:
+            raise ApplicationError(f"a decision is longer than {LONGEST} characters", type=ErrorCode.DENIED)
         self._check_word(decision)
 
     @workflow.update(name=names.RESOLVE)
