@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
-from holdfast import DecisionRefused, Effect, Outcome, Run, RunStatus, SigningKey, Tier, ask, tool
+from holdfast import DecisionRefused, Effect, Outcome, RunStatus, SigningKey, Tier, ask, tool
 from holdfast.contracts.errors import RunError
-from holdfast.contracts.grants import Approver
 from holdfast.contracts.wire import Decision
-from tests.conftest import OpenShop, Shop, outcomes, until
+from tests.conftest import OpenShop, outcomes
+from tests.permission.people import ended, events, person, waiting
 from tests.workflow.agents import agent
 
 Paid = list[str]
@@ -25,30 +25,6 @@ def paying(paid: Paid, tier: Tier = Tier.IRREVERSIBLE, **clauses: Any) -> Any:
         return "paid"
 
     return pay
-
-
-async def person(desk: Shop, name: str, **said: Any) -> SigningKey:
-    """Somebody with a key of their own."""
-    key = SigningKey.new()
-    await desk.ledger.installation.add_key(Approver(name=name, public=key.public, **said), "test")
-    return key
-
-
-async def waiting(run: Run) -> Any:
-    [one] = await until(lambda: _waiting(run))
-    return one
-
-
-async def _waiting(run: Run) -> Any:
-    return (await run.state()).waiting
-
-
-async def events(desk: Shop, run: Run, kind: str) -> list[dict[str, Any]]:
-    return [event.data for event in await desk.ledger.read_events(run.id) if event.kind == kind]
-
-
-async def ended(run: Run) -> Any:
-    return await asyncio.wait_for(run.result(), 30)
 
 
 async def test_what_is_sent_straight_to_temporal_without_a_key_changes_nothing(shop: OpenShop) -> None:

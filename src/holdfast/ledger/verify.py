@@ -113,8 +113,10 @@ def _operation_faults(connection: Connection, run_id: str, rows: list[Row[Any]])
 
 
 def _digest(turn: Row[Any], operation: Row[Any]) -> str | None:
-    calls = [part for part in json.loads(turn.body)["message"]["parts"] if part["kind"] == "tool_call"]
+    told = json.loads(turn.body)
+    calls = [part for part in told["message"]["parts"] if part["kind"] == "tool_call"]
     if operation.idx >= len(calls):
         return None
     major = int(operation.version.split(".")[0]) if operation.version else 0
-    return digest(calls[operation.idx]["tool"], major, calls[operation.idx]["arguments"])
+    arguments = told.get("changed", {}).get(str(operation.idx), calls[operation.idx]["arguments"])
+    return digest(calls[operation.idx]["tool"], major, arguments)

@@ -1,0 +1,308 @@
+"""Policies over real runs: what the gate makes of calls, before the turn is settled and right before the effect."""
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio.api.enums.v1 import EventType
+
+from holdfast import (
+    Condition,
+    Effect,
+    HookWord,
+    Lane,
+    Outcome,
+    Policy,
+    ProposedCall,
+    Rule,
+    Run,
+    RunStatus,
+    Tier,
+    Verdict,
+    ask,
+    tool,
+)
+from holdfast.contracts.errors import ContractError
+from holdfast.contracts.messages import ModelRequest
+from holdfast.contracts.plan import Plan
+from holdfast.contracts.tool import Tool
+from holdfast.engine.connect import connect
+from holdfast.llm.script import Step
+from holdfast.workers.worker import make_worker
+from tests.conftest import OpenShop, outcomes, until
+from tests.permission.people import ended, events, person, waiting
+from tests.workflow.agents import agent
+
+DENY_PAY = '[[rules]]\nname = "no more payments"\nverdict = "deny"\ntools = ["pay"]\nreason = "the month is closed"\n'
+LET_PAY = '[[rules]]\nname = "payments are fine"\nverdict = "run"\ntools = ["pay"]\n'
+OPEN = Policy(gates={Tier.IRREVERSIBLE: Verdict.RUN})
+
+
+def paying(paid: list[Any], tier: Tier = Tier.IRREVERSIBLE, **clauses: Any) -> Tool:
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=tier, scope="payments:pay", **clauses)
+    async def pay(amount: int) -> str:
+        """Pay."""
+        paid.append(amount)
+        return "paid"
+
+    return pay
+
+
+def told_to(heard: list[Any], steps: list[Any]) -> Any:
+    """A script that keeps what the model is told about its calls."""
+    left = iter(steps)
+
+    def answer(request: ModelRequest) -> Step:
+        heard.extend(result.text for result in request.messages[-1].results)
+        step: Step = next(left)
+        return step
+
+    return answer
+
+
+async def test_what_a_rule_decides_is_written_down_with_the_rule(shop: OpenShop) -> None:
+    paid: list[int] = []
+    heard: list[str] = []
+    policy = Policy(
+        rules=(
+            Rule(name="small", verdict=Verdict.RUN, arguments={"amount": Condition(most=50)}),
+            Rule(name="huge", verdict=Verdict.DENY, arguments={"amount": Condition(above=1000)}, reason="ask the bank"),
+        )
+    )
+    steps = [[ask("pay", amount=5), ask("pay", amount=500), ask("pay", amount=5000)], "done"]
+    desk = await shop(agent(told_to(heard, steps), paying(paid), policy=policy))
+    run = await desk.client.start("tester", "Go", id="rules")
+    one = await waiting(run)
+    assert one.reason == "tier IRREVERSIBLE"
+    await run.decide(one.operation, approve=True)
+    result = await ended(run)
+    assert outcomes(result.operations) == [("pay", "SUCCEEDED"), ("pay", "SUCCEEDED"), ("pay", "DENIED")]
+    assert [operation.reason for operation in result.operations] == [
+        "small: amount most 50", "tier IRREVERSIBLE", "huge: ask the bank",
+    ]  # fmt: skip
+    assert sorted(paid) == [5, 500]
+    assert "this call of pay is not allowed: ask the bank" in heard[2]
+
+
+async def test_a_gate_adds_nothing_to_the_history_of_a_call_that_may_run(shop: OpenShop) -> None:
+    async def story(policy: Policy, installed: str, id_: str) -> tuple[list[str], int]:
+        desk = await shop(agent([ask("pay", amount=5), "done"], paying([], Tier.REVERSIBLE), policy=policy))
+        if installed:
+            await desk.client.set_policy(installed)
+        run = await desk.client.start("tester", "Go", id=id_)
+        await ended(run)
+        history = await desk.client.temporal.get_workflow_handle(run.id).fetch_history()
+        return [EventType.Name(event.event_type) for event in history.events], sum(e.ByteSize() for e in history.events)
+
+    plain, size = await story(Policy(), "", "no-policy")
+    ruled = Policy(rules=(Rule(name="small", verdict=Verdict.RUN, arguments={"amount": Condition(most=50)}),))
+    events_, grown = await story(ruled, LET_PAY, "policies")
+    assert (events_, abs(grown - size) < 40) == (plain, True)
+
+
+@pytest.mark.parametrize("lane", [Lane.STANDARD, Lane.FAST])
+async def test_a_policy_that_tightens_reaches_a_call_that_was_free_to_run(shop: OpenShop, lane: Lane) -> None:
+    """The first of two holds the second up; meanwhile the policy changes."""
+    paid: list[int] = []
+    may_go_on = asyncio.Event()
+    short = timedelta(seconds=1.9)
+
+    @tool(
+        version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="payments:pay", conflict=("account",), lane=lane,
+        timeout=short,
+    )  # fmt: skip
+    async def pay(account: str, amount: int) -> str:
+        """Pay."""
+        paid.append(amount)
+        await may_go_on.wait()
+        return "paid"
+
+    heard: list[str] = []
+    calls = [ask("pay", account="a", amount=1), ask("pay", account="a", amount=2)]
+    desk = await shop(agent(told_to(heard, [calls, "done"]), pay))
+    run = await desk.client.start("tester", "Go", id=f"tightened-{lane}")
+
+    async def begun() -> bool:
+        return paid == [1]
+
+    await until(begun)
+    await desk.client.set_policy(DENY_PAY, by="ada")
+    await asyncio.sleep(1.1)
+    may_go_on.set()
+    result = await ended(run)
+    assert (outcomes(result.operations), paid) == ([("pay", "SUCCEEDED"), ("pay", "DENIED")], [1])
+    assert result.operations[1].reason == "no more payments: the month is closed"
+    assert "the month is closed" in heard[1]
+
+
+async def test_a_policy_that_tightens_reaches_what_a_person_has_approved(shop: OpenShop) -> None:
+    paid: list[int] = []
+    desk = await shop(agent([ask("pay", amount=5), "done"], paying(paid)))
+    run = await desk.client.start("tester", "Go", id="approved-then-denied")
+    one = await waiting(run)
+    await run.pause()
+    await run.decide(one.operation, approve=True)
+    await desk.client.set_policy(DENY_PAY)
+    await asyncio.sleep(1.1)
+    await run.resume()
+    result = await ended(run)
+    assert (outcomes(result.operations), paid) == ([("pay", "DENIED")], [])
+    assert (await desk.ledger.verify(run.id)).faults == ()
+
+
+async def test_a_policy_that_changes_releases_or_refuses_what_waits_and_tells_nobody_else(shop: OpenShop) -> None:
+    paid: list[int] = []
+    desk = await shop(agent([ask("pay", amount=5), "done"], paying(paid)))
+    run = await desk.client.start("tester", "Go", id="released")
+    await waiting(run)
+    # Nothing in it is about this call: it goes on waiting.
+    await desk.client.set_policy('deny = ["other"]')
+    await asyncio.sleep(0.3)
+    assert (paid, (await waiting(run)).tool) == ([], "pay")
+    await desk.client.set_policy(LET_PAY)
+    result = await ended(run)
+    assert (outcomes(result.operations), paid) == ([("pay", "SUCCEEDED")], [5])
+    assert result.operations[0].reason == "payments are fine"
+    assert [entry["rule"] for entry in await events(desk, run, "unheld")] == ["payments are fine"]
+    await desk.client.set_policy("")
+    await asyncio.sleep(1.1)
+    other = await desk.client.start("tester", "Go", id="refused")
+    await waiting(other)
+    await desk.client.set_policy(DENY_PAY)
+    assert outcomes((await ended(other)).operations) == [("pay", "DENIED")]
+    assert [(version.number, version.by) for version in await desk.ledger.installation.policy_versions()] == [
+        (4, ""), (3, ""), (2, ""), (1, ""),
+    ]  # fmt: skip
+    assert (await desk.ledger.verify(run.id)).faults == ()
+
+
+async def test_a_privileged_call_and_a_suspected_duplicate_go_on_waiting_whatever_is_loosened(shop: OpenShop) -> None:
+    paid: list[int] = []
+    twice = paying(paid, Tier.REVERSIBLE, same_intent=("amount",))
+
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.PRIVILEGED, scope="admin:wipe")
+    async def wipe() -> str:
+        """Wipe everything."""
+        paid.append(-1)
+        return "wiped"
+
+    desk = await shop(agent([ask("pay", amount=5), [ask("pay", amount=5), ask("wipe")], "done"], twice, wipe))
+    run = await desk.client.start("tester", "Go", id="stays")
+
+    async def both() -> Any:
+        return [one.tool for one in (await run.state()).waiting] == ["pay", "wipe"]
+
+    await until(both)
+    await desk.client.set_policy('[[rules]]\nname = "everything"\nverdict = "run"\n')
+    await asyncio.sleep(0.5)
+    assert (paid, await both()) == ([5], True)
+    await run.cancel()
+    assert (await ended(run)).status is RunStatus.CANCELLED
+
+
+async def test_a_review_lets_go_what_a_deployment_has_loosened(shop: OpenShop) -> None:
+    paid: list[int] = []
+    answers = [ask("pay", amount=5), "done"]
+    desk = await shop(agent(answers, paying(paid)), serve=False)
+    async with desk.another_worker(agent(answers, paying(paid))):
+        run = await desk.client.start("tester", "Go", id="deployed")
+        await waiting(run)
+    async with desk.another_worker(agent(answers, paying(paid), policy=OPEN)):
+        assert await desk.client.review() == 1
+        assert (outcomes((await ended(run)).operations), paid) == ([("pay", "SUCCEEDED")], [5])
+
+
+async def test_hooks_change_and_leave_out_calls_and_the_model_is_told(shop: OpenShop) -> None:
+    paid: list[int] = []
+    heard: list[str] = []
+
+    def at_most_fifty(call: ProposedCall) -> HookWord | None:
+        if call.arguments["amount"] > 1000:
+            return HookWord(action="skip", reason="not in a test")
+        if call.arguments["amount"] > 50:
+            return HookWord(action="change", arguments={"amount": 50})
+        return None
+
+    steps = [[ask("pay", amount=5), ask("pay", amount=500), ask("pay", amount=5000)], "done"]
+    desk = await shop(agent(told_to(heard, steps), paying(paid), policy=OPEN, hooks=[at_most_fifty]))
+    run = await desk.client.start("tester", "Go", id="hooks")
+    result = await ended(run)
+    assert outcomes(result.operations) == [("pay", "SUCCEEDED"), ("pay", "SUCCEEDED"), ("pay", "DENIED")]
+    assert sorted(paid) == [5, 50]
+    assert [operation.arguments["amount"] for operation in result.operations] == [5, 50, 5000]
+    assert heard[0] == "paid"
+    assert heard[1] == "paid\n(from the engine) a rule has changed the arguments of this call before it was carried out"
+    assert json.loads(heard[2])["message"] == "pay was left out: not in a test"
+    # Read back from the ledger by another process, it is the same conversation.
+    assert (await desk.ledger.verify(run.id)).faults == ()
+
+
+async def test_a_policy_that_this_worker_can_not_read_lets_nothing_run_by_itself(shop: OpenShop) -> None:
+    paid: list[int] = []
+    desk = await shop(agent([ask("pay", amount=5), "done"], paying(paid, Tier.REVERSIBLE)))
+    with pytest.raises(ContractError, match="Extra inputs"):
+        await desk.client.set_policy("from_the_future = 1")
+    await desk.ledger.installation.set_policy("from_the_future = 1", "a newer version")
+    run = await desk.client.start("tester", "Go", id="future")
+    assert ((await waiting(run)).reason, paid) == ("gates.REVERSIBLE", [])
+    await desk.client.set_policy("")
+    assert (await ended(run)).status is RunStatus.COMPLETED
+
+
+async def test_a_worker_for_one_tool_alone_goes_by_the_installations_policy(shop: OpenShop) -> None:
+    """It has no agent of the run: what the gate has said stands, and may only become stricter."""
+    paid: list[int] = []
+    pay = paying(paid, queue="bank")
+    desk = await shop(agent([ask("pay", amount=5), ask("pay", amount=6), "done"], pay, policy=OPEN))
+    bank = await shop(agent(["unused"], pay, name="bank"), serve=False)
+    bank.boundary.registry.agents.clear()
+    bank.boundary.registry.tools.update(desk.boundary.registry.tools)
+    temporal, _ = await connect(desk.settings, desk.client.engine.address)
+    run: Run
+    async with make_worker(temporal, bank.boundary, desk.settings, task_queue="bank"):
+        run = await desk.client.start("tester", "Go", id="bank")
+        result = await ended(run)
+    assert (outcomes(result.operations), paid) == ([("pay", "SUCCEEDED"), ("pay", "SUCCEEDED")], [5, 6])
+
+
+async def test_a_step_of_a_plan_is_judged_as_a_call_of_a_model(shop: OpenShop) -> None:
+    paid: list[int] = []
+    policy = Policy(rules=(Rule(name="cap", verdict=Verdict.DENY, arguments={"amount": Condition(above=50)}),))
+    both = Policy(gates=OPEN.gates, rules=policy.rules)
+    desk = await shop(agent(["unused"], paying(paid), policy=both))
+    steps: dict[str, Any] = {
+        "one": {"tool": "pay", "with": {"amount": 5}, "stands": True},
+        "two": {"tool": "pay", "with": {"amount": 51}, "depends_on": ["one"], "stands": True},
+    }
+    plan = Plan.model_validate({"name": "p", "agent": "tester", "steps": steps})
+    run = await desk.client.start_plan(plan, {}, id="plan-judged")
+    with pytest.raises(Exception, match="ended as DENIED"):
+        await ended(run)
+    operations = await run.operations()
+    assert (outcomes(operations), paid) == ([("pay", "SUCCEEDED"), ("pay", "DENIED")], [5])
+    assert operations[1].reason == "cap: amount above 50"
+
+
+async def test_who_is_blocked_is_refused_from_the_next_call_on(shop: OpenShop) -> None:
+    paid: list[int] = []
+    pay = paying(paid, Tier.REVERSIBLE)
+
+    async def block(number: int) -> None:
+        if number == 1:
+            await desk.client.set_policy('[blocked]\nusers = ["acme/mallory"]')
+
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="time:read")
+    async def wait() -> str:
+        """Wait."""
+        await block(1)
+        await asyncio.sleep(1.1)
+        return "later"
+
+    desk = await shop(agent([ask("pay", amount=1), ask("wait"), ask("pay", amount=2), "done"], pay, wait))
+    run = await desk.client.start("tester", "Go", id="blocked", user="mallory", tenant="acme")
+    result = await ended(run)
+    assert (outcomes(result.operations)[-1], paid) == (("pay", Outcome.DENIED), [1])
+    assert result.operations[-1].reason == "blocked.users: user 'mallory' is blocked"
+    await person(desk, "unused")
