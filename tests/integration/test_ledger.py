@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, text
 
-from holdfast.contracts.authority import Asked
+from holdfast.contracts.authority import Asked, Word
 from holdfast.contracts.effects import Effect, Outcome, RunStatus, Tier
 from holdfast.contracts.errors import (
     DecisionRefused,
@@ -387,7 +387,7 @@ async def test_erasing_deletes_contents_and_keeps_the_chain(ledger: Ledger) -> N
     assert (verification.erased, verification.faults) == (2, ())
 
 
-def worthless(asked: Asked, decision: Decision, known: Sequence[Approver]) -> Judged:
+def worthless(asked: Asked, word: Word, known: Sequence[Approver]) -> Judged:
     """No word counts."""
     return Judged(fault="it is worth nothing")
 

@@ -111,7 +111,7 @@ async def test_the_inbox_and_the_card_of_a_call(shop: OpenShop, holdfast: Callab
     run = await desk.client.start("tester", "Write to bob", id="inbox-typed", user="uma")
     one = await waiting(run)
     listed = await type_("inbox")
-    assert all(part in listed for part in (run.id, one.operation, "send_letter", "uma of default"))
+    assert all(part in listed for part in (run.id, one.operation, "send_letter", "uma of default", "tier IRREVERSIBLE"))
     [found] = [json.loads(line) for line in (await type_("inbox", "--json", "--tool", "send_letter")).splitlines()]
     assert (found["operation_id"], found["arguments"]["to"]) == (one.operation, HIDDEN)
     assert "nobody can be asked here" in await type_("decide", run.id, ends=Exit.USAGE)

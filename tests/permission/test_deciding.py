@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
-from holdfast import DecisionRefused, Effect, Outcome, RunStatus, SigningKey, Tier, ask, tool
+from holdfast import DecisionRefused, Effect, Outcome, RunStatus, SigningKey, Tier, ToolError, ask, tool
 from holdfast.contracts.errors import RunError
-from holdfast.contracts.wire import Decision
-from tests.conftest import OpenShop, outcomes
+from holdfast.contracts.wire import Decision, Resolution, UndoWord
+from tests.conftest import OpenShop, outcomes, until
 from tests.permission.people import ended, events, person, waiting
 from tests.workflow.agents import agent
 
@@ -38,10 +38,10 @@ async def test_what_is_sent_straight_to_temporal_without_a_key_changes_nothing(s
     handle = desk.client.temporal.get_workflow_handle(run.id)
     words = {
         "": "it is not signed",
-        stranger.grant(run.id, one.operation, one.digest, approve=True): "nobody here has the key",
-        ada.grant(other.id, two.operation, two.digest, approve=True): "of run 'straight-other', not for this one",
-        ada.grant(run.id, one.operation, one.digest, approve=True, lasts_ms=-1): "the grant has expired",
-        ada.grant(run.id, one.operation, one.digest, approve=False): "rejects, the word with it says otherwise",
+        stranger.grant(run.id, one.operation, one.digest, "approve"): "nobody here has the key",
+        ada.grant(other.id, two.operation, two.digest, "approve"): "of run 'straight-other', not for this one",
+        ada.grant(run.id, one.operation, one.digest, "approve", lasts_ms=-1): "the grant has expired",
+        ada.grant(run.id, one.operation, one.digest, "reject"): "the grant says 'reject', the word with it 'approve'",
         "hf1.x.y": "no grant",
     }
     for grant, told in words.items():
@@ -181,7 +181,7 @@ async def test_a_grant_goes_by_any_way_and_anybody_may_bring_it(shop: OpenShop, 
     (tmp_path / "ada.key").write_bytes(ada.to_pem())
     run = await desk.client.start("tester", "Go", id="by-mail")
     one = await waiting(run)
-    grant = await run.grant(one.operation, approve=True, key=tmp_path / "ada.key")
+    grant = await run.grant(one.operation, "approve", key=tmp_path / "ada.key")
     assert paid == []
     with pytest.raises(DecisionRefused, match="no grant"):
         await desk.client.deliver("hello")
@@ -193,12 +193,10 @@ async def test_a_grant_goes_by_any_way_and_anybody_may_bring_it(shop: OpenShop, 
 
 async def test_the_inbox_shows_what_waits_over_all_runs(shop: OpenShop) -> None:
     desk = await shop(agent([ask("pay", to="bob", amount=7), "done"], paying([])))
-    runs = [
-        await desk.client.start("tester", "Go", id=f"inbox-{n}", user="uma", tenant=tenant)
-        for n, tenant in enumerate(("acme", "acme", "beta"))
-    ]
-    for run in runs:
-        await waiting(run)
+    runs: list[Run] = []
+    for number, tenant in enumerate(("acme", "acme", "beta")):
+        runs.append(await desk.client.start("tester", "Go", id=f"inbox-{number}", user="uma", tenant=tenant))
+        await waiting(runs[-1])
     found = await desk.client.inbox()
     assert [one.run_id for one in found] == [run.id for run in runs]
     assert {(one.tool, one.arguments["amount"], one.user, one.reason) for one in found} == {
@@ -211,3 +209,62 @@ async def test_the_inbox_shows_what_waits_over_all_runs(shop: OpenShop) -> None:
     await runs[1].cancel()
     await ended(runs[1])
     assert [one.run_id for one in await desk.client.inbox()] == [runs[2].id]
+
+
+async def test_what_became_of_a_call_in_doubt_says_only_who_has_a_key(shop: OpenShop) -> None:
+    """Forged, it would have a call done twice, or never."""
+
+    @tool(version="1.0.0", effect=Effect.ONCE, tier=Tier.REVERSIBLE, scope="payments:pay", attempts=1)
+    async def pay() -> str:
+        """Pay."""
+        raise ToolError("the line is dead", happened="unknown")
+
+    desk = await shop(agent([ask("pay"), "done"], pay))
+    ada = await person(desk, "ada")
+    run = await desk.client.start("tester", "Go", id="in-doubt")
+    one = await waiting(run)
+    handle = desk.client.temporal.get_workflow_handle(run.id)
+    approval = ada.grant(run.id, one.operation, one.digest, "approve")
+    for grant, told in (("", "not signed"), (approval, "the grant says 'approve', the word with it 'did not happen'")):
+        forged = Resolution(operation=one.operation, happened=False, by="ada", grant=grant)
+        with pytest.raises(WorkflowUpdateFailedError) as caught:
+            await handle.execute_update("resolve", forged)
+        assert told in str(caught.value.cause)
+    assert [entry["word"] for entry in await events(desk, run, "refused")] == ["did not happen"] * 2
+    await run.resolve(one.operation, happened=True, note="the bank says so", key=ada)
+    assert outcomes((await ended(run)).operations) == [("pay", Outcome.SUCCEEDED)]
+    [resolved] = await events(desk, run, "resolved")
+    assert (resolved["by"], (await desk.ledger.verify(run.id)).faults) == ("ada", ())
+
+
+async def test_what_becomes_of_a_call_that_could_not_be_undone_says_only_who_has_a_key(shop: OpenShop) -> None:
+    undone: list[str] = []
+
+    async def take_back(args: Any, result: Any, ctx: Any) -> None:
+        undone.append("tried")
+        raise ToolError("the bank is closed", happened="no")
+
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="payments:pay", compensate=take_back)
+    async def pay() -> str:
+        """Pay."""
+        return "paid"
+
+    desk = await shop(agent([ask("pay"), "done"], pay))
+    ada = await person(desk, "ada")
+    run = await desk.client.start("tester", "Go", id="stuck")
+    await ended(run)
+    await run.rollback()
+    rollback = desk.client.temporal.get_workflow_handle(f"rollback:{run.id}")
+
+    async def blocked() -> Any:
+        return [one for one in await run.undo() if one.blocked]
+
+    [stuck] = await until(blocked)
+    with pytest.raises(WorkflowUpdateFailedError) as caught:
+        await rollback.execute_update("unblock", UndoWord(operation=stuck.operation, action="done", by="ada"))
+    assert "not signed" in str(caught.value.cause)
+    assert [one.operation for one in await blocked()] == [stuck.operation]
+    await run.unblock(stuck.operation, "skip", reason="let it be", key=ada)
+    await asyncio.wait_for(rollback.result(), 20)
+    [unblocked] = await events(desk, run, "unblocked")
+    assert (unblocked["by"], unblocked["action"], (await desk.ledger.verify(run.id)).faults) == ("ada", "skip", ())

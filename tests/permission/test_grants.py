@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from holdfast import SettingsError, SigningKey, Tier
 from holdfast.client.keyring import read_key, write_key
 from holdfast.contracts.approvers import read_approvers
-from holdfast.contracts.authority import Asked, Authority
+from holdfast.contracts.authority import Asked, Authority, Word
 from holdfast.contracts.errors import SignatureRefused
 from holdfast.contracts.grants import PREFIX, SIGNED_AS, Approver, read_grant, signed_by
 
@@ -36,14 +36,14 @@ def now() -> int:
 
 
 def word(key: SigningKey = ADA, **said: Any) -> str:
-    fields: dict[str, Any] = {"run": "r1", "operation": "op1", "digest": "d" * 32, "approve": True, **said}
-    return key.grant(fields.pop("run"), fields.pop("operation"), fields.pop("digest"), **fields)
+    fields: dict[str, Any] = {"run": "r1", "operation": "op1", "digest": "d" * 32, "word": "approve", **said}
+    return key.grant(**fields)
 
 
 def read(text: str, *approvers: Approver, asked: Asked = ASKED, at: int = 0, **said: Any) -> str:
     authority = Authority(approvers or (approver("ada", ADA),), ROLES)
-    approve, reason = said.get("approve", True), said.get("reason", "")
-    return authority.read(text, asked, at or now(), approve=approve, reason=reason).name
+    word = Word(grant=text, said=said.get("word", "approve"), reason=said.get("reason", ""))
+    return authority.read(word, asked, at or now()).name
 
 
 def refused(text: str, *approvers: Approver, **said: Any) -> str:
@@ -54,18 +54,18 @@ def refused(text: str, *approvers: Approver, **said: Any) -> str:
 
 def test_a_grant_says_who_has_approved_what() -> None:
     assert read(word()) == "ada"
-    grant = read_grant(word(approve=False, reason="no"))
-    assert (grant.run, grant.operation, grant.approve, grant.approver) == ("r1", "op1", False, ADA.key_id)
-    assert read(word(approve=False, reason="no"), approve=False, reason="no") == "ada"
+    grant = read_grant(word(word="reject", reason="no"))
+    assert (grant.run, grant.operation, grant.word, grant.approver) == ("r1", "op1", "reject", ADA.key_id)
+    assert read(word(word="reject", reason="no"), word="reject", reason="no") == "ada"
 
 
 def test_a_word_counts_for_one_thing_only() -> None:
     assert "for operation op2" in refused(word(operation="op2"))
     assert "of run 'r2'" in refused(word(run="r2"))
     assert "for other arguments" in refused(word(digest="e" * 32))
-    assert "rejects, the word with it says otherwise" in refused(word(approve=False))
+    assert "the grant says 'reject', the word with it 'approve'" in refused(word(word="reject"))
     assert "the reason is not the one that was signed" in refused(
-        word(approve=False, reason="a"), approve=False, reason="b"
+        word(word="reject", reason="a"), word="reject", reason="b"
     )
     assert "not signed" in refused("")
 
@@ -138,7 +138,7 @@ def forged(**changes: Any) -> str:
         pytest.param(forged(run="r1"), id="nothing changed"),
         pytest.param(forged(expires_at=now() + 10_000_000), id="longer"),
         pytest.param(forged(approver=BOB.key_id), id="somebody else's name"),
-        pytest.param(forged(approve=False), id="the other word"),
+        pytest.param(forged(word="reject"), id="the other word"),
         pytest.param(forged(digest="e" * 32), id="other arguments"),
     ],
 )

@@ -1,49 +1,54 @@
 """A person's word, and the closing of an operation that Temporal gave up on."""
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+
 import structlog
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.boundary import Boundary, log_outcome, run_id_of_this_activity
 from holdfast.activities.patience import patiently
+from holdfast.contracts.authority import word_of
 from holdfast.contracts.errors import DecisionRefused, ErrorCode, LedgerConflict
-from holdfast.contracts.wire import CallResult, Decision, FenceInput, RecordDecision, Undone
+from holdfast.contracts.wire import CallResult, Decision, FenceInput, RecordDecision, Resolution, Undone, UndoWord
 
 log = structlog.get_logger()
 
 
 async def record_decision(boundary: Boundary, record: RecordDecision) -> CallResult | Undone:
-    """Write down an approval, a rejection, a resolution, or a word on what could not be undone."""
+    """Write down an approval, a rejection, a resolution, or a word on what could not be undone, if it counts."""
     run_id = run_id_of_this_activity()
     try:
-        if record.decision is not None:
-            return await _decide(boundary, run_id, record.decision)
-        if record.resolution is not None:
-            resolution = record.resolution
-            return await patiently(lambda: boundary.ledger.record_resolution(run_id, resolution))
-        if record.unblock is not None:
-            unblock = record.unblock
-            return await patiently(lambda: boundary.ledger.unblock(run_id, unblock))
         if record.stuck is not None:
             stuck = record.stuck
             blocked = await patiently(
                 lambda: boundary.ledger.block(run_id, stuck.operation, stuck.compensation, stuck.reason)
             )
             return Undone(blocked=stuck.reason if blocked else "")
+        return await _take(boundary, run_id, record)
     except (DecisionRefused, LedgerConflict) as error:
         raise ApplicationError(str(error), type=ErrorCode.DENIED, non_retryable=True) from error
-    raise ApplicationError(
-        "no decision, resolution or word on undoing was given", type=ErrorCode.INTERNAL, non_retryable=True
-    )
 
 
-async def _decide(boundary: Boundary, run_id: str, decision: Decision) -> CallResult:
-    judge = await boundary.permission.judge()
+async def _take(boundary: Boundary, run_id: str, record: RecordDecision) -> CallResult | Undone:
+    ledger, judge = boundary.ledger, await boundary.permission.judge()
+    told: Decision | Resolution | UndoWord
+    take: Callable[[], Awaitable[CallResult | Undone]]
+    if record.decision is not None:
+        told, take = record.decision, partial(ledger.record_decision, run_id, record.decision, judge)
+    elif record.resolution is not None:
+        told, take = record.resolution, partial(ledger.record_resolution, run_id, record.resolution, judge)
+    elif record.unblock is not None:
+        told, take = record.unblock, partial(ledger.unblock, run_id, record.unblock, judge)
+    else:
+        message = "no decision, resolution or word on undoing was given"
+        raise ApplicationError(message, type=ErrorCode.INTERNAL, non_retryable=True)
     try:
-        return await patiently(lambda: boundary.ledger.record_decision(run_id, decision, judge))
+        return await patiently(take)
     except DecisionRefused as error:
-        log.warning("decision refused", operation_id=decision.operation, reason=str(error))
+        log.warning("a word was refused", operation_id=told.operation, reason=str(error))
         why = str(error)
-        await patiently(lambda: boundary.ledger.record_refused(run_id, decision, why))
+        await patiently(lambda: ledger.record_refused(run_id, told.operation, word_of(told), why))
         raise
 
 

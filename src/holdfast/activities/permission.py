@@ -9,7 +9,7 @@ import structlog
 from holdfast.activities.patience import patiently
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.approvers import read_approvers
-from holdfast.contracts.authority import Asked, Authority
+from holdfast.contracts.authority import Asked, Authority, Word
 from holdfast.contracts.effects import Tier, Verdict
 from holdfast.contracts.errors import ContractError, SettingsError, SignatureRefused
 from holdfast.contracts.grants import Approver
@@ -17,7 +17,6 @@ from holdfast.contracts.policy import Caller, Permit, Policy, parse_policy, perm
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.validation import validate
-from holdfast.contracts.wire import Decision
 from holdfast.ledger import Judge, Judged, Ledger, Looked
 from holdfast.ledger.entries import now_ms
 from holdfast.ledger.policies import PolicyVersion
@@ -83,19 +82,17 @@ class Permission:
         installed = await self.policies()
         of_file = None if self._approvers_file is None else read_approvers(self._approvers_file)
 
-        def judge(asked: Asked, decision: Decision, known: Sequence[Approver]) -> Judged:
+        def judge(asked: Asked, word: Word, known: Sequence[Approver]) -> Judged:
             asked = asked.model_copy(update={"scope": self._scope_of(asked.tool)})
             policies = (*self._own(asked.tool), *installed)
             roles = {role: globs for policy in policies for role, globs in policy.scopes_of_role.items()}
             authority = Authority(known if of_file is None else of_file, roles)
             try:
-                approver = authority.read(
-                    decision.grant, asked, now_ms(), approve=decision.approve, reason=decision.reason
-                )
+                approver = authority.read(word, asked, now_ms())
             except SignatureRefused as error:
                 return Judged(fault=str(error))
             # Before people have keys, whoever has the local one says who they are.
-            by = decision.by if approver.local and decision.by else approver.name
+            by = word.by if approver.local and word.by else approver.name
             return Judged(by=by, key=approver.key_id, needed=authority.persons_needed(asked))
 
         return judge

@@ -26,7 +26,7 @@ from holdfast.contracts.errors import (
     RunNotFound,
     SignatureRefused,
 )
-from holdfast.contracts.grants import SigningKey, read_grant
+from holdfast.contracts.grants import SigningKey, Verb, read_grant
 from holdfast.contracts.messages import Usage
 from holdfast.contracts.results import Event, Operation, RunResult, RunSummary, Undo
 from holdfast.contracts.wire import Decision, Resolution, RollbackRequest, RunState, Said, UndoWord
@@ -182,20 +182,30 @@ class Run:
         Raises:
             DecisionRefused: No such call waits, it waits with another digest, it was decided, or this key's word does not count.
         """
-        grant = await self.grant(operation_id, approve=approve, digest=digest, reason=reason, key=key, lasts=lasts)
+        _require_words(by=by, reason=reason)
+        word: Verb = "approve" if approve else "reject"
+        grant = await self.grant(operation_id, word, digest=digest, reason=reason, key=key, lasts=lasts)
         await self.deliver(grant, by=by, reason=reason)
 
     async def grant(
         self,
         operation_id: str,
+        word: Verb,
         *,
-        approve: bool,
         digest: str = "",
         reason: str = "",
         key: SigningKey | Path | None = None,
         lasts: timedelta = timedelta(hours=1),
     ) -> str:
         """A signed word on a call, to be delivered by anybody and through any channel. Nothing happens yet.
+
+        Args:
+            operation_id: Which call.
+            word: What is said of it, such as `approve`.
+            digest: As of `decide`.
+            reason: What goes with it, which must be delivered with it.
+            key: As of `decide`.
+            lasts: As of `decide`.
 
         Raises:
             DecisionRefused: There is no such call.
@@ -206,7 +216,7 @@ class Run:
         elif isinstance(key, Path):
             key = read_key(key)
         lasts_ms = round(lasts.total_seconds() * 1000)
-        return key.grant(self.id, operation_id, digest, approve=approve, reason=reason, lasts_ms=lasts_ms)
+        return key.grant(self.id, operation_id, digest, word, reason=reason, lasts_ms=lasts_ms)
 
     async def deliver(self, grant: str, *, by: str = "", reason: str = "") -> None:
         """Hand in a word that somebody has signed.
@@ -224,34 +234,51 @@ class Run:
             said = read_grant(grant)
         except SignatureRefused as error:
             raise DecisionRefused(str(error)) from error
-        decision = Decision(
-            operation=said.operation, digest=said.digest, approve=said.approve, by=by, reason=reason, grant=grant
-        )
-        await self._update(names.DECIDE, decision)
+        match said.word:
+            case "approve" | "reject":
+                decision = Decision(
+                    operation=said.operation,
+                    digest=said.digest,
+                    approve=said.word == "approve",
+                    by=by,
+                    reason=reason,
+                    grant=grant,
+                )
+                await self._update(names.DECIDE, decision)
+            case "happened" | "did not happen":
+                happened = said.word == "happened"
+                resolution = Resolution(operation=said.operation, happened=happened, by=by, note=reason, grant=grant)
+                await self._update(names.RESOLVE, resolution)
+            case "retry" | "skip" | "done":
+                word = UndoWord(operation=said.operation, action=said.word, by=by, reason=reason, grant=grant)
+                await self._unblock(word)
 
-    async def resolve(self, operation_id: str, *, happened: bool, by: str = "", note: str = "") -> None:
-        """Say what became of a call whose outcome is UNKNOWN, after looking.
+    async def resolve(
+        self, operation_id: str, *, happened: bool, by: str = "", note: str = "", key: SigningKey | Path | None = None
+    ) -> None:
+        """Say what became of a call whose outcome is UNKNOWN, after looking. The word is signed, as of `decide`.
 
         Raises:
-            DecisionRefused: No such call waits for that.
+            DecisionRefused: No such call waits for that, or this key's word does not count.
         """
         _require_words(by=by, note=note)
         resolution = Resolution(operation=operation_id, happened=happened, by=by, note=note)
         stuck = await self._stuck(operation_id)
         if stuck is not None and stuck.child:
-            await self._child(stuck.child).resolve(operation_id, happened=happened, by=by, note=note)
+            await self._child(stuck.child).resolve(operation_id, happened=happened, by=by, note=note, key=key)
             return
         if stuck is not None:
             # It could not be undone as long as nobody knew.
             await self._ledger.record_resolution(self.id, resolution)
-            await self.unblock(operation_id, "retry", by=by, reason=note)
+            await self.unblock(operation_id, "retry", by=by, reason=note, key=key)
             return
         summary = await self.summary()
         orphaned = any(o.operation_id == operation_id and o.left_by for o in await self.operations())
         if summary.status.closed or orphaned:
             await self._ledger.record_resolution(self.id, resolution)
             return
-        await self._update(names.RESOLVE, resolution)
+        word: Verb = "happened" if happened else "did not happen"
+        await self.deliver(await self.grant(operation_id, word, reason=note, key=key), by=by, reason=note)
 
     async def cancel(self, *, undo: bool | None = None) -> None:
         """Ask it to end: no further call is started, those under way are told to stop and waited for.
@@ -294,18 +321,25 @@ class Run:
             await start_rollback(self._temporal, self.id, request, self._task_queue)
 
     async def unblock(
-        self, operation_id: str, action: Literal["retry", "skip", "done"], *, by: str = "", reason: str = ""
+        self,
+        operation_id: str,
+        action: Literal["retry", "skip", "done"],
+        *,
+        by: str = "",
+        reason: str = "",
+        key: SigningKey | Path | None = None,
     ) -> None:
-        """Say what becomes of a call that could not be undone.
+        """Say what becomes of a call that could not be undone. The word is signed, as of `decide`.
 
         Args:
             operation_id: The call that was to be undone, of this run or of one that it has begun.
             action: `retry` tries it again; `skip` leaves what it did as it is; `done` says that it was undone by hand.
             by: Who says so; recorded.
             reason: Recorded; `skip` needs one.
+            key: As of `decide`.
 
         Raises:
-            DecisionRefused: The call does not wait for that, or `skip` has no reason.
+            DecisionRefused: The call does not wait for that, `skip` has no reason, or this key's word does not count.
         """
         _require_words(by=by, reason=reason)
         if action == "skip" and not reason.strip():
@@ -313,9 +347,11 @@ class Run:
             raise DecisionRefused(msg)
         stuck = await self._stuck(operation_id)
         if stuck is not None and stuck.child:
-            await self._child(stuck.child).unblock(operation_id, action, by=by, reason=reason)
+            await self._child(stuck.child).unblock(operation_id, action, by=by, reason=reason, key=key)
             return
-        word = UndoWord(operation=operation_id, action=action, by=by, reason=reason)
+        await self.deliver(await self.grant(operation_id, action, reason=reason, key=key), by=by, reason=reason)
+
+    async def _unblock(self, word: UndoWord) -> None:
         closed = (await self.summary()).status.closed or await self._over()
         handle = self._temporal.get_workflow_handle(f"{names.ROLLBACK_PREFIX}{self.id}") if closed else self.handle
         with _refusals(self.id):

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from holdfast.contracts.effects import Tier
 from holdfast.contracts.errors import SignatureRefused
-from holdfast.contracts.grants import ANYTHING, LONGEST_MS, SKEW_MS, Approver, Grant, reason_digest, signed_by
+from holdfast.contracts.grants import ANYTHING, LONGEST_MS, SKEW_MS, Approver, Grant, Verb, reason_digest, signed_by
 from holdfast.contracts.messages import Frozen
 from holdfast.contracts.policy.globs import matches
+from holdfast.contracts.wire import Decision, Resolution, UndoWord
 
 
 class Asked(Frozen):
@@ -24,6 +25,28 @@ class Asked(Frozen):
     tenant: str = "default"
 
 
+class Word(Frozen):
+    """What somebody says of a call, with the grant that is to prove it."""
+
+    grant: str
+    said: Verb
+    reason: str = ""
+    by: str = ""
+    """Who it is said to be. The grant says who it is."""
+
+
+def word_of(told: Decision | Resolution | UndoWord) -> Word:
+    """What travels over Temporal as a word."""
+    match told:
+        case Decision():
+            return Word(grant=told.grant, said="approve" if told.approve else "reject", reason=told.reason, by=told.by)
+        case Resolution():
+            said: Verb = "happened" if told.happened else "did not happen"
+            return Word(grant=told.grant, said=said, reason=told.note, by=told.by)
+        case UndoWord():
+            return Word(grant=told.grant, said=told.action, reason=told.reason, by=told.by)
+
+
 class Authority:
     """Who may decide in this installation.
 
@@ -39,24 +62,22 @@ class Authority:
         """How many must agree: to a PRIVILEGED call two, where there are two besides whoever has asked for it."""
         return 1 if asked.tier is not Tier.PRIVILEGED else min(len(self._others(asked)), 2) or 1
 
-    def read(self, text: str, asked: Asked, now_ms: int, *, approve: bool, reason: str = "") -> Approver:
+    def read(self, word: Word, asked: Asked, now_ms: int) -> Approver:
         """Who has said a word on a call.
 
         Args:
-            text: The grant.
+            word: What is said.
             asked: The call.
             now_ms: When, in milliseconds since 1970.
-            approve: What the word is.
-            reason: The reason that goes with it.
 
         Raises:
             SignatureRefused: It does not count, and why.
         """
-        if not text:
-            msg = "it is not signed: decide with a key (`holdfast approve`, `Run.decide`)"
+        if not word.grant:
+            msg = "it is not signed: say it with a key, by a `holdfast` command or a `Run`"
             raise SignatureRefused(msg)
-        grant, approver = signed_by(text, self.approvers)
-        if fault := _misfit(grant, asked, now_ms, approve=approve, reason=reason) or self._unfit(approver, asked):
+        grant, approver = signed_by(word.grant, self.approvers)
+        if fault := _misfit(grant, word, asked, now_ms) or self._unfit(approver, asked):
             raise SignatureRefused(fault)
         return approver
 
@@ -83,15 +104,15 @@ class Authority:
         return bool(asked.scope) and matches(globs, asked.scope)
 
 
-def _misfit(grant: Grant, asked: Asked, now_ms: int, *, approve: bool, reason: str) -> str:
+def _misfit(grant: Grant, word: Word, asked: Asked, now_ms: int) -> str:
     """Why a grant is not of this word."""
     if (grant.run, grant.operation) != (asked.run, asked.operation):
         return f"the grant is for operation {grant.operation} of run {grant.run!r}, not for this one"
     if grant.digest != asked.digest:
         return f"the grant is for other arguments: digest {grant.digest}, the call has {asked.digest}"
-    if grant.approve is not approve:
-        return f"the grant {'approves' if grant.approve else 'rejects'}, the word with it says otherwise"
-    if grant.reason != reason_digest(reason):
+    if grant.word != word.said:
+        return f"the grant says {grant.word!r}, the word with it {word.said!r}"
+    if grant.reason != reason_digest(word.reason):
         return "the reason is not the one that was signed"
     if now_ms > grant.expires_at:
         return f"the grant has expired, {(now_ms - grant.expires_at) / 1000:.0f} s ago: decide again"

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -35,6 +35,10 @@ SKEW_MS = 5 * 60 * 1000
 PUBLIC_BYTES = 32
 ANYTHING = "approver"
 """The role that may approve whatever a call's scope is."""
+
+
+Verb = Literal["approve", "reject", "happened", "did not happen", "retry", "skip", "done"]
+"""What people say of calls: whether one may happen, whether one has, and what becomes of one that could not be undone."""
 
 
 class Approver(Frozen):
@@ -75,7 +79,7 @@ class Grant(Frozen):
     operation: str
     digest: str
     """Of the call's arguments."""
-    approve: bool
+    word: Verb
     approver: str
     """The id of the key."""
     signed_at: int
@@ -137,7 +141,7 @@ class SigningKey:
         return Approver(name="-", public=self.public).key_id
 
     def grant(
-        self, run: str, operation: str, digest: str, *, approve: bool, reason: str = "", lasts_ms: int = LASTS_MS
+        self, run: str, operation: str, digest: str, word: Verb, *, reason: str = "", lasts_ms: int = LASTS_MS
     ) -> str:
         """Sign a word on a call.
 
@@ -145,8 +149,8 @@ class SigningKey:
             run: The run's id.
             operation: The call.
             digest: Of its arguments, as they were looked at.
-            approve: Whether it may happen.
-            reason: Of a rejection, for the model.
+            word: What is said of it.
+            reason: What goes with it: for a rejection, what the model is told.
             lasts_ms: For how long it counts, in milliseconds.
         """
         now = round(time.time() * 1000)
@@ -154,7 +158,7 @@ class SigningKey:
             run=run,
             operation=operation,
             digest=digest,
-            approve=approve,
+            word=word,
             approver=self.key_id,
             signed_at=now,
             expires_at=now + lasts_ms,

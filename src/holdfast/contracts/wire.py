@@ -263,6 +263,8 @@ class Resolution(Wire):
     happened: bool
     by: str = ""
     note: str = ""
+    grant: str = ""
+    """The same, signed. What is not signed does not count."""
 
 
 class UndoWord(Wire):
@@ -274,6 +276,8 @@ class UndoWord(Wire):
     """Try it again; leave what it did as it is; or it was undone by hand."""
     by: str = ""
     reason: str = ""
+    grant: str = ""
+    """The same, signed. What is not signed does not count."""
 
 
 class Stuck(Wire):

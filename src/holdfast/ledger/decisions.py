@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from holdfast.contracts.authority import Asked
+from holdfast.contracts.authority import Asked, Word, word_of
 from holdfast.contracts.effects import Outcome, Tier
 from holdfast.contracts.errors import DecisionRefused, ErrorCode
 from holdfast.contracts.grants import Approver
@@ -41,8 +41,20 @@ class Judged:
     """How many people must agree to the call."""
 
 
-Judge = Callable[[Asked, Decision, Sequence[Approver]], Judged]
+Judge = Callable[[Asked, Word, Sequence[Approver]], Judged]
 """What a word on a call is worth, given the keys that are known. Pure."""
+
+
+def judge_word(connection: Connection, row: Any, word: Word, judge: Judge) -> Judged:
+    """What a word on a call is worth.
+
+    Raises:
+        DecisionRefused: Nothing, and why.
+    """
+    judged = judge(asked_of(connection, row), word, list_keys(connection))
+    if judged.fault:
+        raise DecisionRefused(judged.fault)
+    return judged
 
 
 def record_decision(connection: Connection, run_id: str, decision: Decision, judge: Judge) -> CallResult:
@@ -63,9 +75,7 @@ def record_decision(connection: Connection, run_id: str, decision: Decision, jud
             f"operation {decision.operation!r} was already decided by {found.meta['by'] or 'somebody'!r}"
         )
     if found is None:
-        judged = judge(asked_of(connection, row), decision, list_keys(connection))
-        if judged.fault:
-            raise DecisionRefused(judged.fault)
+        judged = judge_word(connection, row, word_of(decision), judge)
         agreed = _agreed(connection, run_id, ref, decision, judged) if decision.approve else [judged.by]
         if decision.approve and len(agreed) < judged.needed:
             return CallResult(waiting=True)
@@ -139,8 +149,10 @@ def refs_of(connection: Connection, run_id: str, kind: str, operation_id: str, s
     return list(connection.execute(query).scalars())
 
 
-def record_resolution(connection: Connection, run_id: str, resolution: Resolution) -> CallResult:
-    """Write down a person's word on an operation whose outcome is UNKNOWN, once.
+def record_resolution(
+    connection: Connection, run_id: str, resolution: Resolution, judge: Judge | None = None
+) -> CallResult:
+    """Write down a person's word on an operation whose outcome is UNKNOWN, once. Without `judge` it comes from who may write here.
 
     Raises:
         DecisionRefused: Its outcome is not UNKNOWN, or it was resolved otherwise.
@@ -157,11 +169,12 @@ def record_resolution(connection: Connection, run_id: str, resolution: Resolutio
             else f"its outcome is {row.outcome or 'not known yet'}"
         )
         raise DecisionRefused(f"operation {resolution.operation!r} has nothing to resolve: {state}")
-    said = "happened" if resolution.happened else "did not happen"
+    by = resolution.by if judge is None else judge_word(connection, row, word_of(resolution), judge).by
+    said = word_of(resolution).said
     content: dict[str, Any] = {"message": f"a person looked: this call {said}", "note": resolution.note}
     if not resolution.happened:
         content |= {"code": ErrorCode.NOT_EXECUTED, "operation": resolution.operation}
-    meta = {"outcome": outcome, "by": resolution.by}
+    meta = {"outcome": outcome, "by": by}
     [anchor] = append(
         connection, run_id, [NewEntry(kind="resolved", ref=resolution.operation, meta=meta, content=content)]
     )

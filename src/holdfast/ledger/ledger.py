@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, select
 
+from holdfast.contracts.authority import Word
 from holdfast.contracts.circuit import Circuit
 from holdfast.contracts.clauses import Rate
 from holdfast.contracts.drift import Counts, Drift
@@ -305,9 +306,9 @@ class Ledger:
         """Write down an approval or a rejection; see `decisions.record_decision`."""
         return await self.write(decisions.record_decision, run_id, decision, judge)
 
-    async def record_refused(self, run_id: str, decision: Decision, why: str) -> None:
+    async def record_refused(self, run_id: str, operation_id: str, word: Word, why: str) -> None:
         """Keep a word that does not count; see `permission.record_refused`."""
-        await self.write(permission.record_refused, run_id, decision, why)
+        await self.write(permission.record_refused, run_id, operation_id, word, why)
 
     async def check_granted(self, run_id: str, operation_id: str, judge: Judge) -> str:
         """Why an approval no longer counts; see `permission.check_granted`."""
@@ -331,9 +332,9 @@ class Ledger:
         """Let a waiting call run by what the policy says now; see `permission.release_waiting`."""
         return await self.write(permission.release_waiting, run_id, operation_id, rule)
 
-    async def record_resolution(self, run_id: str, resolution: Resolution) -> CallResult:
+    async def record_resolution(self, run_id: str, resolution: Resolution, judge: Judge | None = None) -> CallResult:
         """Write down what became of an UNKNOWN operation; see `decisions.record_resolution`."""
-        return await self.write(decisions.record_resolution, run_id, resolution)
+        return await self.write(decisions.record_resolution, run_id, resolution, judge)
 
     async def begin_undo(self, run_id: str, given: UndoInput, ref: str) -> UndoPlan:
         """Write down that a run is undone; see `undo.begin_undo`."""
@@ -383,9 +384,9 @@ class Ledger:
         """Write down that a call could not be undone; see `undo.block`."""
         return await self.write(undo.block, run_id, operation_id, compensation, reason)
 
-    async def unblock(self, run_id: str, word: UndoWord) -> Undone:
+    async def unblock(self, run_id: str, word: UndoWord, judge: Judge | None = None) -> Undone:
         """Write down a person's word on it; see `undo.unblock`."""
-        return await self.write(undo.unblock, run_id, word)
+        return await self.write(undo.unblock, run_id, word, judge)
 
     async def list_undo(self, run_id: str) -> list[Undo]:
         """What became of undoing a run; see `undo_listing.list_undo`."""

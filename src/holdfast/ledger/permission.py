@@ -5,8 +5,9 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from holdfast.contracts.authority import Word
 from holdfast.contracts.effects import Outcome, Tier, Verdict
-from holdfast.contracts.wire import CallResult, Decision
+from holdfast.contracts.wire import CallResult
 from holdfast.ledger.decisions import Judge, asked_of, decision_ref, refs_of, row_of_call
 from holdfast.ledger.entries import NewEntry, append, find
 from holdfast.ledger.keys import list_keys
@@ -18,17 +19,17 @@ MOST_REFUSED = 20
 """Words on one call that are kept although they don't count. Further ones are only logged."""
 
 
-def record_refused(connection: Connection, run_id: str, decision: Decision, why: str) -> None:
+def record_refused(connection: Connection, run_id: str, operation_id: str, word: Word, why: str) -> None:
     """Keep that somebody has said a word on a call that does not count."""
-    row = connection.execute(select(operations.c.run_id).where(operations.c.operation_id == decision.operation)).first()
+    row = connection.execute(select(operations.c.run_id).where(operations.c.operation_id == operation_id)).first()
     if row is None or row.run_id != run_id:
         return
-    said = hashlib.sha256(f"{decision.grant} {decision.approve} {decision.digest}".encode()).hexdigest()[:8]
-    ref = f"{decision.operation}#{said}"
-    before = refs_of(connection, run_id, "refused", decision.operation)
+    said = hashlib.sha256(f"{word.grant} {word.said} {why}".encode()).hexdigest()[:8]
+    ref = f"{operation_id}#{said}"
+    before = refs_of(connection, run_id, "refused", operation_id)
     if ref in before or len(before) >= MOST_REFUSED:
         return
-    meta = {"approve": decision.approve, "claimed": decision.by[:200], "why": why[:300]}
+    meta = {"word": word.said, "claimed": word.by[:200], "why": why[:300]}
     append(connection, run_id, [NewEntry(kind="refused", ref=ref, meta=meta)])
 
 
@@ -45,8 +46,7 @@ def check_granted(connection: Connection, run_id: str, operation_id: str, judge:
     asked, known = asked_of(connection, row), list_keys(connection)
     by: set[str] = set()
     for grant in grants:
-        word = Decision(operation=operation_id, digest=row.digest, approve=True, grant=grant)
-        judged = judge(asked, word, known)
+        judged = judge(asked, Word(grant=grant, said="approve"), known)
         if judged.fault:
             return judged.fault
         by.add(judged.by)

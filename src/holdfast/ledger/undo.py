@@ -10,11 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, select, update
 
+from holdfast.contracts.authority import word_of
 from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.errors import DecisionRefused, LedgerConflict
 from holdfast.contracts.identity import compensation_id
 from holdfast.contracts.names import ROLL_BACK, SAVEPOINT, START
 from holdfast.contracts.wire import CallInput, TurnResult, UndoInput, Undone, UndoPlan, UndoStep, UndoWord
+from holdfast.ledger.decisions import Judge, judge_word
 from holdfast.ledger.entries import NewEntry, append, entry_at, find, now_ms
 from holdfast.ledger.family import find_child
 from holdfast.ledger.listing import read_call
@@ -289,8 +291,8 @@ def block(connection: Connection, run_id: str, operation_id: str, compensation: 
     return True
 
 
-def unblock(connection: Connection, run_id: str, word: UndoWord) -> Undone:
-    """Write down a person's word on a call that could not be undone, once.
+def unblock(connection: Connection, run_id: str, word: UndoWord, judge: Judge | None = None) -> Undone:
+    """Write down a person's word on a call that could not be undone, once. Without `judge` it comes from who may write here.
 
     Raises:
         DecisionRefused: The call does not wait for it, or somebody said otherwise before.
@@ -303,11 +305,12 @@ def unblock(connection: Connection, run_id: str, word: UndoWord) -> Undone:
         if before is not None and before.meta["action"] == word.action:
             return Undone(retry=last if word.action == "retry" else "", anchor=before.anchor)
         raise DecisionRefused(f"operation {word.operation!r} is not blocked: {row.undoing or row.outcome}")
+    by = word.by if judge is None else judge_word(connection, row, word_of(word), judge).by
     entries = [
         NewEntry(
             kind="unblocked",
             ref=last,
-            meta={"action": word.action, "by": word.by, "operation": word.operation},
+            meta={"action": word.action, "by": by, "operation": word.operation},
             content={"reason": word.reason} if word.reason else None,
         )
     ]
@@ -319,7 +322,7 @@ def unblock(connection: Connection, run_id: str, word: UndoWord) -> Undone:
         _change(connection, word.operation, undoing="skipped")
     else:
         _change(connection, word.operation, outcome=Outcome.COMPENSATED, undoing="done")
-        entries.append(undone_entry(word.operation, last, Outcome.COMPENSATED, by=word.by))
+        entries.append(undone_entry(word.operation, last, Outcome.COMPENSATED, by=by))
     anchors = append(connection, run_id, entries)
     return Undone(retry=retry, anchor=anchors[0])
 

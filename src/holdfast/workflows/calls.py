@@ -10,17 +10,17 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import FailureError
 
 from holdfast.workflows import options
 from holdfast.workflows.children import ChildHandle, Children
 from holdfast.workflows.clock import WorkClock
 from holdfast.workflows.jobs import Jobs
 from holdfast.workflows.people import People
+from holdfast.workflows.words import refusal
 
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.effects import Effect, Lane, Outcome, Verdict
-    from holdfast.contracts.errors import ErrorCode
     from holdfast.contracts.names import FENCE, RECORD_DECISION, REVIEW_CALL, ROLL_BACK, WAIT_FOR_MESSAGE
     from holdfast.contracts.plan_steps import PlanTurnInput
     from holdfast.contracts.wire import (
@@ -359,24 +359,25 @@ class Calls:
             self.refused_pivot = head.id
         return approved
 
-    async def record(self, decision: Decision) -> CallResult:
-        """Write down a decision that somebody has just said.
+    async def record(self, word: Decision | Resolution) -> CallResult:
+        """Write down a word that somebody has just said.
 
         Raises:
             ApplicationError: It does not count, and why.
         """
         try:
-            return await self._record(decision)
+            return await self._record(word)
         except FailureError as error:
             # What stands may be something else than this workflow knows: after a reset, for instance.
             self.review()
-            cause = error.cause if isinstance(error.cause, ApplicationError) else error
-            raise ApplicationError(cause.message, type=ErrorCode.DENIED) from error
+            raise refusal(error) from error
 
     async def _resolved(self, head: Head) -> CallResult:
         resolution = await self._person(head, unknown=True)
         if resolution is None:
             return CallResult(outcome=Outcome.UNKNOWN)
+        if (recorded := self._people.recorded.get(head.id)) is not None:
+            return recorded
         try:
             return await self._record(resolution)
         except FailureError:

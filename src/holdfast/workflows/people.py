@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.effects import Verdict
     from holdfast.contracts.errors import ErrorCode
-    from holdfast.contracts.wire import Decision, Head, Resolution, Waiting
+    from holdfast.contracts.wire import CallResult, Decision, Head, Resolution, Waiting
 
 
 class People:
@@ -26,8 +26,8 @@ class People:
         self._words = {word.operation: word for word in carried}
         self._taken = {(word.operation, isinstance(word, Resolution)) for word in self._words.values()}
         """(operation, unknown) of every word that was ever taken."""
-        self.recorded: set[str] = set()
-        """The calls of which the decision is in the ledger already."""
+        self.recorded: dict[str, CallResult] = {}
+        """By call whose last word is in the ledger already: what came of it there."""
 
     @property
     def waiting(self) -> tuple[Waiting, ...]:
@@ -87,17 +87,16 @@ class People:
             )
             raise ApplicationError(message, type=ErrorCode.DENIED)
 
-    def claim(self, word: Decision | Resolution, *, recorded: bool = False) -> None:
-        """Take a person's word; the first one counts. `recorded` says that the ledger has it.
+    def claim(self, word: Decision | Resolution, recorded: CallResult | None = None) -> None:
+        """Take a person's word; the first one counts. If the ledger has it, `recorded` is what came of it.
 
         Raises:
             ApplicationError: It does not fit, or another one was first.
         """
         self.require_fitting(word)
-        if recorded:
-            self.recorded.add(word.operation)
-        else:
-            self.recorded.discard(word.operation)
+        self.recorded.pop(word.operation, None)
+        if recorded is not None:
+            self.recorded[word.operation] = recorded
         self._words[word.operation] = word
         self._taken.add((word.operation, isinstance(word, Resolution)))
 

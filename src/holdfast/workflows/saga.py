@@ -10,6 +10,7 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
 from holdfast.workflows import options
+from holdfast.workflows.words import JUDGED_AT_ONCE, refusal
 
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.errors import ErrorCode
@@ -44,6 +45,9 @@ class Saga:
         self._on_change = on_change
         self._blocked: dict[str, Blocked] = {}
         self._words: dict[str, UndoWord] = {}
+        self._said: dict[str, Undone] = {}
+        """What came of words that are in the ledger already."""
+        self._judging: set[str] = set()
         self._under_way: set[str] = set()
         """Calls that are being undone. The ledger knows that one of them is blocked before this does."""
 
@@ -91,7 +95,25 @@ class Saga:
         """
         await workflow.wait_condition(lambda: word.operation in self._blocked or word.operation not in self._under_way)
         self.require_owed(word)
+        if workflow.patched(JUDGED_AT_ONCE):
+            self._said[word.operation] = await self._judge(word)
         self._words[word.operation] = word
+
+    async def _judge(self, word: UndoWord) -> Undone:
+        """Whether it counts says the ledger, before the saga hears of it.
+
+        Raises:
+            ApplicationError: It does not, or somebody is just saying another one.
+        """
+        if word.operation in self._judging:
+            raise ApplicationError(f"operation {word.operation}: somebody was faster", type=ErrorCode.DENIED)
+        self._judging.add(word.operation)
+        try:
+            return await self._record(RecordDecision(unblock=word))
+        except FailureError as error:
+            raise refusal(error) from error
+        finally:
+            self._judging.discard(word.operation)
 
     async def _in_order(self, lane: Sequence[UndoStep], plan: UndoPlan) -> bool:
         """Whether one of them turned out to have happened, and commits the job."""
@@ -147,6 +169,9 @@ class Saga:
             blocked = Blocked(operation=step.undoes, tool=step.tool, show=step.show, reason=reason[:300])
             self._block(blocked)
             await workflow.wait_condition(lambda: step.undoes in self._words)
+            if (said := self._said.pop(step.undoes, None)) is not None:
+                self._unblock(step.undoes)
+                return said
             try:
                 undone = await self._record(RecordDecision(unblock=self._words[step.undoes]))
             except FailureError as error:

@@ -16,6 +16,7 @@ from holdfast.workflows.people import People
 from holdfast.workflows.saga import Saga
 from holdfast.workflows.undoable import Undoable
 from holdfast.workflows.visibility import COST, STATUS, show_blocked, show_status, show_waiting
+from holdfast.workflows.words import JUDGED_AT_ONCE, require_short
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import ValidationError
@@ -23,7 +24,6 @@ with workflow.unsafe.imports_passed_through():
     from holdfast.contracts import names
     from holdfast.contracts.effects import RunStatus
     from holdfast.contracts.errors import ErrorCode
-    from holdfast.contracts.grants import LONGEST
     from holdfast.contracts.limits import Used
     from holdfast.contracts.wire import (
         Carried,
@@ -40,8 +40,6 @@ with workflow.unsafe.imports_passed_through():
     )
 
 
-JUDGED_AT_ONCE = "judged-at-once"
-"""Runs with this patch hold a decision against the ledger when it is said, and take only what counts (decision 18)."""
 Request = TypeVar("Request", RunRequest, PlanRequest)
 
 
@@ -181,17 +179,20 @@ class Steered(Undoable):
 
     @decide.validator
     def _check_decision(self, decision: Decision) -> None:
-        if max(len(decision.grant), len(decision.by), len(decision.reason)) > LONGEST:
-            raise ApplicationError(f"a decision is longer than {LONGEST} characters", type=ErrorCode.DENIED)
+        require_short(decision.grant, decision.by, decision.reason)
         self._check_word(decision)
 
     @workflow.update(name=names.RESOLVE)
     async def resolve(self, resolution: Resolution) -> None:
         """Say what became of a call whose outcome is UNKNOWN."""
-        await self._take(resolution)
+        if workflow.patched(JUDGED_AT_ONCE):
+            await self._judge(resolution)
+        else:
+            await self._take(resolution)
 
     @resolve.validator
     def _check_resolution(self, resolution: Resolution) -> None:
+        require_short(resolution.grant, resolution.by, resolution.note)
         self._check_word(resolution)
 
     def _check_word(self, word: Decision | Resolution) -> None:
@@ -202,13 +203,13 @@ class Steered(Undoable):
         await self._until_taken(word)
         self._people.claim(word)
 
-    async def _judge(self, decision: Decision) -> None:
-        """Whether a decision counts says the ledger, before the call hears of it: who has no key can't get in anybody's way."""
-        await self._until_taken(decision)
-        self._people.require_fitting(decision)
-        recorded = await self._calls.record(decision)
+    async def _judge(self, word: Decision | Resolution) -> None:
+        """Whether a word counts says the ledger, before the call hears of it: who has no key can't get in anybody's way."""
+        await self._until_taken(word)
+        self._people.require_fitting(word)
+        recorded = await self._calls.record(word)
         if not recorded.waiting:
-            self._people.claim(decision, recorded=True)
+            self._people.claim(word, recorded)
 
     async def _until_taken(self, word: Decision | Resolution) -> None:
         if not self._people.takes(word):

@@ -3,6 +3,7 @@
 from temporalio import workflow
 
 from holdfast.workflows.saga import Saga
+from holdfast.workflows.words import require_short
 
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts import names
@@ -21,4 +22,5 @@ class Undoable:
 
     @unblock.validator
     def _check_unblock(self, word: UndoWord) -> None:
+        require_short(word.grant, word.by, word.reason)
         self._saga.require_owed(word)

@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from holdfast.client.cli.exits import Exit, fail, run_async
-from holdfast.client.cli.output import Json, RunId, ago, console, print_json, printable, short, table
+from holdfast.client.cli.output import Json, RunId, ago, console, print_json, printable, short
 from holdfast.client.cli.story import Story
 from holdfast.client.client import Client
 from holdfast.client.keyring import login, read_key
@@ -64,9 +63,9 @@ async def _watch(look: Any, *, json: bool) -> None:
                     known.add(one.operation_id)
                     print_json(one)
             await asyncio.sleep(LOOKS)
-    with Live(_table(await look()), console=console, auto_refresh=False) as live:
+    with Live(_lines(await look()), console=console, auto_refresh=False) as live:
         while True:
-            live.update(_table(await look()), refresh=True)
+            live.update(_lines(await look()), refresh=True)
             await asyncio.sleep(LOOKS)
 
 
@@ -75,19 +74,20 @@ def _show(found: list[WaitingCall], *, json: bool) -> None:
         for one in found:
             print_json(one)
         return
-    if not found:
-        console.print("nothing waits for a decision", style="dim")
-        return
-    console.print(_table(found))
-    console.print("decide with: holdfast decide RUN OPERATION", style="dim")
+    console.print(_lines(found))
 
 
-def _table(found: list[WaitingCall]) -> Table:
-    rows = [
-        (one.run_id, one.operation_id, f"{one.tool} {short(one.arguments, 60)}", one.tier, _for(one), one.reason, ago(one.asked_at))
-        for one in found
-    ]  # fmt: skip
-    return table(("run", "operation", "call", "tier", "for", "why", "age"), rows)
+def _lines(found: list[WaitingCall]) -> Text:
+    """Three lines for each call, the last one to be copied."""
+    lines: list[Text] = []
+    for one in found:
+        agreed = f", agreed by {', '.join(one.agreed)}" if one.agreed else ""
+        lines += [
+            Text.assemble((one.tool, "bold"), f" {short(one.arguments, 90)}  ", (f"{ago(one.asked_at)}", "dim")),
+            Text(printable(f"  {one.tier}, {one.agent} for {_for(one)}, because of {one.reason}{agreed}")),
+            Text(f"  holdfast decide {one.run_id} {one.operation_id}", style="dim"),
+        ]
+    return Text("\n").join(lines or [Text("nothing waits for a decision", style="dim")])
 
 
 def _for(one: WaitingCall) -> str:

@@ -12,7 +12,7 @@ from holdfast.client.cli.output import Json, RunId, console, print_json
 from holdfast.client.client import Client
 from holdfast.client.keyring import login, read_key
 from holdfast.client.run import Run
-from holdfast.contracts.grants import read_grant
+from holdfast.contracts.grants import Verb, read_grant
 
 OperationId = Annotated[
     str, typer.Argument(metavar="OPERATION", help="The operation's id; `holdfast show RUN` lists them.")
@@ -92,7 +92,8 @@ def _decide(
         async with await Client.connect() as client:
             run = client.run(run_id)
             signing = None if key is None else read_key(key, client.settings.key_password)
-            grant = await run.grant(operation, approve=approve, digest=digest, reason=reason, key=signing)
+            word: Verb = "approve" if approve else "reject"
+            grant = await run.grant(operation, word, digest=digest, reason=reason, key=signing)
             if not only_print:
                 await run.deliver(grant, by=by or login(), reason=reason)
             return grant
@@ -126,12 +127,13 @@ def resolve(
     ],
     note: Annotated[str, typer.Option(help="What you found; told to the model.")] = "",
     by: By = "",
+    key: Key = None,
     json: Json = False,
 ) -> None:
     """Say what became of a call whose outcome is UNKNOWN, after looking at the other side."""
     _tell(
         run_id,
-        lambda run: run.resolve(operation, happened=happened, by=by or login(), note=note),
+        lambda run: run.resolve(operation, happened=happened, by=by or login(), note=note, key=key),
         "resolved",
         json=json,
     )
@@ -216,12 +218,13 @@ def unblock(
     ],
     reason: Annotated[str, typer.Option(help="Recorded; skip needs one.")] = "",
     by: By = "",
+    key: Key = None,
     json: Json = False,
 ) -> None:
     """Say what becomes of a call that could not be undone."""
     _tell(
         run_id,
-        lambda run: run.unblock(operation, action.value, by=by or login(), reason=reason),
+        lambda run: run.unblock(operation, action.value, by=by or login(), reason=reason, key=key),
         f"{action.value}: said",
         json=json,
     )

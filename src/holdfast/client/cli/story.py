@@ -109,9 +109,8 @@ class Story:
         return [Text.assemble(("  agreed ", "green"), printable(event.data["by"]))]
 
     def _refused(self, event: Event) -> list[Text]:
-        word = "approval" if event.data["approve"] else "rejection"
         claimed = event.data["claimed"] or "somebody"
-        told = f"{word} by who says to be {claimed}: {event.data['why']}"
+        told = f"{event.data['word']!r} by who says to be {claimed}: {event.data['why']}"
         return [Text.assemble(("  refused ", "bold red"), printable(told))]
 
     def _decided(self, event: Event) -> list[Text]:
