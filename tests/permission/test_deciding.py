@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
-from holdfast import DecisionRefused, Effect, Outcome, RunStatus, SigningKey, Tier, ToolError, ask, tool
+from holdfast import DecisionRefused, Effect, Outcome, Run, RunStatus, SigningKey, Tier, ToolError, ask, tool
 from holdfast.contracts.errors import RunError
 from holdfast.contracts.wire import Decision, Resolution, UndoWord
 from tests.conftest import OpenShop, outcomes, until
