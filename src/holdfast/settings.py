@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from holdfast.contracts.channels import Channel
 from holdfast.contracts.errors import SettingsError
 from holdfast.contracts.names import DEFAULT_TASK_QUEUE
 from holdfast.contracts.upstream import Upstream
@@ -44,6 +45,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto` writes JSON unless a person watches."""
+    channels: dict[str, Channel] = Field(default_factory=dict)
+    """Ways to tell people something, by name, as JSON: `{"ops": {"kind": "webhook", "url": "https://…", "secret": "ops"}}`."""
+    notify_seconds: float = Field(default=5.0, ge=0)
+    """How often a worker looks who is to be told; 0 for never."""
     approvers: Path | None = None
     """A TOML file of public keys that may approve, in the place of those in the ledger."""
     key: Path | None = None

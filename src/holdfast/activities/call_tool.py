@@ -11,7 +11,7 @@ from holdfast.activities.heartbeat import beating
 from holdfast.activities.operation import OperationAttempt
 from holdfast.activities.patience import patiently
 from holdfast.activities.permitted import hold_or_refuse
-from holdfast.contracts.effects import Outcome
+from holdfast.contracts.effects import Outcome, Tier
 from holdfast.contracts.errors import ErrorCode
 from holdfast.contracts.registry import ToolVersions
 from holdfast.contracts.tool import Tool
@@ -37,8 +37,16 @@ async def call_tool(boundary: Boundary, versions: ToolVersions, call: CallInput)
         span.set_attribute(ATTEMPT, activity.info().attempt)
         if result.outcome is not Outcome.SUCCEEDED:
             record_failure(span, result.outcome)
+        elif not (result.pending or result.waiting) and versions.newest.tier is Tier.REVERSIBLE:
+            await _announce(boundary, run_id, call.id)
         log_outcome(result)
         return result
+
+
+async def _announce(boundary: Boundary, run_id: str, operation_id: str) -> None:
+    """Have people told of what was done, where the policy says so."""
+    if (await boundary.permission.installed()).approval.tell_done:
+        await patiently(lambda: boundary.ledger.installation.announce_done(run_id, operation_id))
 
 
 async def _as_it_stands(boundary: Boundary, versions: ToolVersions, call: CallInput, run_id: str) -> CallResult:

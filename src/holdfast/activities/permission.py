@@ -48,6 +48,10 @@ class Permission:
             self._read_at = time.monotonic()
         return self._installed
 
+    async def installed(self) -> Policy:
+        """The installation's policy; an empty one if there is none."""
+        return next(iter(await self.policies()), Policy())
+
     def _take(self, version: PolicyVersion) -> None:
         self._number = version.number
         try:

@@ -14,6 +14,7 @@ from holdfast.contracts.limits import Limits
 from holdfast.contracts.model import NO_MODEL, Model
 from holdfast.contracts.plan import Plan
 from holdfast.contracts.policy import Hook, Policy
+from holdfast.contracts.policy.approval import Approval
 from holdfast.contracts.price import Price
 from holdfast.contracts.tool import Tool
 
@@ -113,6 +114,10 @@ class Agent:
             if tool.child is not None and tool.child.hand_off and tool.child.agent.output is not self.output
         )
         faults.extend(cycle_faults(undone_after))
+        if self.policy.approval != Approval():
+            faults.append(
+                "policy: approval says how people are told, which is the installation's: `holdfast policy set`"
+            )
         if faults:
             raise ContractError(f"agent {self.name!r}", faults)
 

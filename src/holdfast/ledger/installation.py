@@ -1,9 +1,11 @@
-"""What the ledger keeps of the installation as a whole: the policy that holds for every agent, and who approves."""
+"""What the ledger keeps of the installation as a whole: its policy, who approves, and what they were told."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from holdfast.contracts.grants import Approver
-from holdfast.ledger import keys, policies
+from holdfast.ledger import keys, notified, policies
+from holdfast.ledger.notified import Pending
 from holdfast.ledger.policies import PolicyVersion
 
 if TYPE_CHECKING:
@@ -35,6 +37,30 @@ class Installation:
     async def runs_that_wait(self) -> list[str]:
         """The runs of which a call waits for a decision."""
         return await self._ledger.read(policies.runs_that_wait)
+
+    async def claim(self, run_id: str, operation_id: str, step: str, lease_ms: int) -> int | None:
+        """Take on telling something; see `notified.claim`."""
+        return await self._ledger.write(notified.claim, run_id, operation_id, step, lease_ms)
+
+    async def finish(self, run_id: str, operation_id: str, steps: Iterable[str]) -> None:
+        """It was told; see `notified.finish`."""
+        await self._ledger.write(notified.finish, run_id, operation_id, list(steps))
+
+    async def put_off(self, operation_id: str, step: str, wait_ms: int, error: str) -> None:
+        """It could not be told; see `notified.put_off`."""
+        await self._ledger.write(notified.put_off, operation_id, step, wait_ms, error)
+
+    async def announce_done(self, run_id: str, operation_id: str) -> None:
+        """A call was carried out that somebody is told of; see `notified.announce_done`."""
+        await self._ledger.write(notified.announce_done, run_id, operation_id)
+
+    async def told_so_far(self, operation_ids: Iterable[str]) -> dict[str, dict[str, int]]:
+        """What was told of calls; see `notified.told_so_far`."""
+        return await self._ledger.read(notified.told_so_far, list(operation_ids))
+
+    async def list_pending(self, step: str) -> list[Pending]:
+        """What is to be told; see `notified.list_pending`."""
+        return await self._ledger.read(notified.list_pending, step)
 
     async def approvers(self, *, revoked: bool = False) -> list[Approver]:
         """The keys that count; see `keys.list_keys`."""

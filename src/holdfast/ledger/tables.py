@@ -1,7 +1,8 @@
 """The ledger's tables. Entries are the record of runs; runs and operations are what is looked up fast.
 
 Circuits, notices, windows, kept results and drift are shared by all workers and belong to no run. Served calls are those that a tool
-backend has carried out for others. Policies and keys are the installation's: what holds for every agent, and who approves.
+backend has carried out for others. Policies, keys and what people
+were told are the installation's.
 
 Times are milliseconds since 1970 (UTC), money is millionths of a US dollar, both whole numbers, so that the same value
 hashes the same on every database.
@@ -180,6 +181,18 @@ policies = Table(
     Column("text", Text, nullable=False),
     Column("by", String(255), nullable=False),
     Column("at", BigInteger, nullable=False),
+)
+
+notified = Table(
+    "notified",
+    metadata,
+    Column("operation_id", String(36), primary_key=True),
+    Column("step", String(32), primary_key=True),
+    Column("run_id", String(255), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    Column("error", Text, nullable=False, server_default=""),
+    Index("notified_next_at", "next_at"),
 )
 
 keys = Table(

@@ -18,6 +18,7 @@ from holdfast.ledger import Ledger
 from holdfast.settings import Settings
 from holdfast.telemetry import traced
 from holdfast.workers.health import health_endpoints
+from holdfast.workers.notifier import Notifier
 from holdfast.workers.sweeper import Sweeper
 from holdfast.workers.worker import make_boundary, make_worker
 
@@ -96,6 +97,7 @@ async def _serving(
             asyncio.create_task(Watchdog(settings.watchdog_seconds).watch()) if settings.watchdog_seconds else None
         )
         sweeping = _sweep(client, boundary, settings) if first == settings.task_queue else None
+        notifying = _notify(client, boundary, settings) if first == settings.task_queue else None
         for task in running:
             task.add_done_callback(lambda _: stop.set())
         log.info(
@@ -112,9 +114,17 @@ async def _serving(
                 with suppress(RuntimeError):
                     await worker.shutdown()
             await asyncio.gather(*running)
-            for background in filter(None, (watching, sweeping)):
+            for background in filter(None, (watching, sweeping, notifying)):
                 background.cancel()
             await boundary.close()
+
+
+def _notify(temporal: Client, boundary: Boundary, settings: Settings) -> "asyncio.Task[None] | None":
+    """Tell people that calls wait for them, beside the work."""
+    if not settings.notify_seconds:
+        return None
+    notifier = Notifier(temporal, boundary.ledger, boundary.registry, boundary.permission, settings.channels)
+    return asyncio.create_task(notifier.watch(settings.notify_seconds))
 
 
 def _sweep(temporal: Client, boundary: Boundary, settings: Settings) -> "asyncio.Task[None] | None":

@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from holdfast.client.cli.exits import Exit, run_async
-from holdfast.client.cli.output import Json, RunId, console, print_json, printable
+from holdfast.client.cli.output import Json, RunId, console, print_json
 from holdfast.client.cli.story import Story
 from holdfast.client.client import Client
 from holdfast.client.run import Run
 from holdfast.contracts.effects import RunStatus
 from holdfast.contracts.results import RunResult
+from holdfast.contracts.texts import printable
 from holdfast.telemetry import traced
 
 

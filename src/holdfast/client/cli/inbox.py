@@ -10,12 +10,13 @@ from rich.live import Live
 from rich.text import Text
 
 from holdfast.client.cli.exits import Exit, fail, run_async
-from holdfast.client.cli.output import Json, RunId, ago, console, print_json, printable, short
+from holdfast.client.cli.output import Json, RunId, ago, console, print_json, short
 from holdfast.client.cli.story import Story
 from holdfast.client.client import Client
 from holdfast.client.keyring import login, read_key
 from holdfast.contracts.errors import DecisionRefused
 from holdfast.contracts.results import WaitingCall
+from holdfast.contracts.texts import printable
 
 STORY_LINES = 12
 """Of the run's story, on the card of a call."""

@@ -8,10 +8,11 @@ import typer
 from rich.text import Text
 
 from holdfast.client.cli.exits import Exit, fail, run_async
-from holdfast.client.cli.output import Json, ago, console, print_json, printable, table
+from holdfast.client.cli.output import Json, ago, console, print_json, table
 from holdfast.client.client import Client
 from holdfast.client.keyring import login, write_key
 from holdfast.contracts.grants import ANYTHING, Approver, SigningKey
+from holdfast.contracts.texts import printable
 from holdfast.settings import load_settings
 
 app = typer.Typer(help="Keys of the people who approve: new, list, revoke.", no_args_is_help=True)

@@ -6,11 +6,12 @@ import typer
 from rich.text import Text
 
 from holdfast.client.cli.exits import run_async
-from holdfast.client.cli.output import Json, RunId, ago, coloured, console, print_json, printable, short, table
+from holdfast.client.cli.output import Json, RunId, ago, coloured, console, print_json, short, table
 from holdfast.client.cli.story import Story
 from holdfast.client.client import Client
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.results import Event, Operation, RunSummary, Undo
+from holdfast.contracts.texts import printable
 
 
 def register(app: typer.Typer) -> None:

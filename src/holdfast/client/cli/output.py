@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from holdfast.contracts.texts import printable
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one value a line.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 
@@ -43,11 +45,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, title
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
     return made
-
-
-def printable(text: str) -> str:
-    """Text without control characters, so that nobody's content can steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
 
 
 def ago(moment: datetime) -> str:

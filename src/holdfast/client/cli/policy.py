@@ -9,7 +9,7 @@ from rich.text import Text
 
 from holdfast.client.cli.exits import Exit, run_async
 from holdfast.client.cli.given import json_object
-from holdfast.client.cli.output import Json, ago, console, print_json, printable, table
+from holdfast.client.cli.output import Json, ago, console, print_json, table
 from holdfast.client.client import Client
 from holdfast.client.keyring import login
 from holdfast.contracts.effects import Verdict
@@ -17,6 +17,7 @@ from holdfast.contracts.errors import SettingsError
 from holdfast.contracts.loading import load_agents
 from holdfast.contracts.policy import CaseCall, Policy, read_policy
 from holdfast.contracts.policy.check import Explained, case_fault, example_call, explain, policy_faults
+from holdfast.contracts.texts import printable
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A policy in TOML.")]
 Agents = Annotated[str, typer.Argument(metavar="MODULE:AGENTS", help="The agents it is for.")]

@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 
 from rich.text import Text
 
-from holdfast.client.cli.output import COLOURS, printable, short
+from holdfast.client.cli.output import COLOURS, short
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.messages import Message
 from holdfast.contracts.results import Event
+from holdfast.contracts.texts import printable
 
 
 class Story:

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field, model_validator
 
 from holdfast.contracts.effects import Tier, Verdict
 from holdfast.contracts.messages import Frozen
+from holdfast.contracts.policy.approval import Approval
 from holdfast.contracts.policy.arguments import Condition
 from holdfast.contracts.policy.hours import Hours
 
@@ -143,6 +144,8 @@ class Policy(Frozen):
     """By pattern over `name` or `tenant/name`: roles. Where there are any, a call needs a role that permits its scope."""
     blocked: Blocked = Blocked()
     rules: tuple[Rule, ...] = Field(default=(), validation_alias=AliasChoices("rules", "rule"))
+    approval: Approval = Approval()
+    """How people are told that a call waits for them, by the installation's policy."""
     cases: tuple[Case, ...] = Field(default=(), validation_alias=AliasChoices("cases", "case"))
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The installation's policy in versions, and the keys of the people who approve."""
+"""The installation's policy in versions, the keys of the people who approve, and what they were told."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,6 +19,16 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger, nullable=False),
     )
     op.create_table(
+        "notified",
+        sa.Column("operation_id", sa.String(36), primary_key=True),
+        sa.Column("step", sa.String(32), primary_key=True),
+        sa.Column("run_id", sa.String(255), nullable=False),
+        sa.Column("tries", sa.Integer, nullable=False),
+        sa.Column("next_at", sa.BigInteger, nullable=False),
+        sa.Column("error", sa.Text, nullable=False, server_default=""),
+    )
+    op.create_index("notified_next_at", "notified", ["next_at"])
+    op.create_table(
         "keys",
         sa.Column("key_id", sa.String(32), primary_key=True),
         sa.Column("name", sa.String(255), nullable=False),
@@ -36,4 +46,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Remove them."""
     op.drop_table("keys")
+    op.drop_table("notified")
     op.drop_table("policies")
