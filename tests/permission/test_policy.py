@@ -110,7 +110,7 @@ def test_who_is_blocked_gets_nothing() -> None:
 
 
 CONDITIONS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
-        ({"most": 50}, [50, 49.9, -1, "50", "49.90"], [51, "51", None, True, "5e1", "fifty", float("nan"), [1]]),
+        ({"most": 50}, [50, 49.9, -1, "50", "49.90"], [51, "51", None, True, "5e1", "50\n", "fifty", float("nan"), [1]]),
         ({"above": 50}, [51, "50.01"], [50, "50", None]),
         ({"equals": "EUR"}, ["EUR"], ["eur", "EUR ", None, ["EUR"]]),
         ({"equals": 1}, [1, 1.0], [True, "1"]),

@@ -10,12 +10,12 @@ from pydantic import BeforeValidator, model_validator
 from holdfast.contracts.messages import Frozen
 
 UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
-DURATION = re.compile(r"^(\d+)\s*(ms|s|min|h|d)$")
+DURATION = re.compile(r"(\d+)\s*(ms|s|min|h|d)")
 
 
 def _duration(value: Any) -> Any:
     """A text such as `90s`, `15min`, `4h` or `3d`, or whatever else is a duration."""
-    if not isinstance(value, str) or (found := DURATION.match(value)) is None:
+    if not isinstance(value, str) or (found := DURATION.fullmatch(value)) is None:
         return value
     return timedelta(seconds=int(found[1]) * UNITS[found[2]])
 

@@ -18,7 +18,7 @@ from holdfast.contracts.policy.globs import matches
 
 Scalar = bool | int | float | str
 MISSING = object()
-DECIMAL = re.compile(r"^-?\d{1,30}(\.\d{1,30})?$", re.ASCII)
+DECIMAL = re.compile(r"-?\d{1,30}(\.\d{1,30})?", re.ASCII)
 NO_ADDRESS = frozenset(" \\<>\"',;")
 """What no address that is to be trusted holds: others may read it differently."""
 
@@ -146,7 +146,7 @@ def _number(value: Any) -> int | float | Decimal:
     """A number, also one that JSON carries as a text because it is decimal."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return value
-    if isinstance(value, str) and DECIMAL.match(value):
+    if isinstance(value, str) and DECIMAL.fullmatch(value):
         return Decimal(value)
     msg = "is no number"
     raise TypeError(msg)
