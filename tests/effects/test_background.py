@@ -227,10 +227,10 @@ async def test_a_word_that_is_said_while_the_run_continues_as_new_is_taken_along
     writing, go = asyncio.Event(), asyncio.Event()
     record = desk.boundary.ledger.record_resolution
 
-    async def slowly(run_id: str, resolution: Resolution) -> CallResult:
+    async def slowly(run_id: str, resolution: Resolution, judge: Any) -> CallResult:
         writing.set()
         await go.wait()
-        return await record(run_id, resolution)
+        return await record(run_id, resolution, judge)
 
     monkeypatch.setattr(desk.boundary.ledger, "record_resolution", slowly)
 
@@ -243,15 +243,16 @@ async def test_a_word_that_is_said_while_the_run_continues_as_new_is_taken_along
 
     await until(both_wait)
     one, two = await run.operations()
-    await run.resolve(one.operation_id, happened=True, by="ada")
+    first_word = asyncio.create_task(run.resolve(one.operation_id, happened=True, by="ada"))
     await writing.wait()
     await run.say("Go on.")
     await until_answered(desk, run, "Going on.")
     # It continues as new when the first word is written down; the state is what the workflow knows after the turn.
     await until(only_the_word_is_open)
     await run.state()
-    await run.resolve(two.operation_id, happened=False, by="ada")
+    second_word = asyncio.create_task(run.resolve(two.operation_id, happened=False, by="ada"))
     go.set()
+    await asyncio.gather(first_word, second_word)
     result = await asyncio.wait_for(run.result(), 30)
     assert [operation.outcome for operation in result.operations] == [Outcome.SUCCEEDED, Outcome.FAILED]
     assert [event.kind for event in await desk.ledger.read_events(run.id)].count("resolved") == 2

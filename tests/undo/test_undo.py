@@ -159,7 +159,7 @@ async def test_what_can_not_be_undone_blocks_until_somebody_says_retry(shop: Ope
     assert (hotel.undone, hotel.blocked, hotel.attempts) == (False, True, 2)
     with pytest.raises(DecisionRefused, match="skip needs a reason"):
         await run.unblock(hotel.operation, "skip")
-    with pytest.raises(DecisionRefused, match="does not wait to be undone"):
+    with pytest.raises(DecisionRefused, match="has no operation 'none'"):
         await run.unblock("none", "retry")
     await run.unblock(hotel.operation, "retry", by="ada")
     with pytest.raises(RunFailed):

@@ -92,7 +92,10 @@ def list_(
 
 
 @app.command()
-def revoke(key: Annotated[str, typer.Argument(metavar="KEY", help="Its id; `holdfast keys list` shows it.")]) -> None:
+def revoke(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Its id; `holdfast keys list` shows it.")],
+    json: Json = False,
+) -> None:
     """Let a key count no more, from now on. What it has signed and nobody has acted on yet does not count either."""
 
     async def go() -> bool:
@@ -101,7 +104,7 @@ def revoke(key: Annotated[str, typer.Argument(metavar="KEY", help="Its id; `hold
 
     if not run_async(go()):
         fail(f"no key {key!r} counts: `holdfast keys list` shows those that do", Exit.REFUSED)
-    console.print(f"key {key} counts no more", style="green")
+    print_json({"revoked": key}) if json else console.print(f"key {key} counts no more", style="green")
 
 
 def _standing(one: Approver, *, people: bool) -> str | Text:
