@@ -5,8 +5,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,10 +12,9 @@ from typing import Any
 
 import httpx
 
-from holdfast.engine.embedded import die_with_parent, free_port
+from holdfast.engine.embedded import free_port
 from tests.conftest import until
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import Forked
 
 
 class Process:
@@ -25,16 +22,7 @@ class Process:
 
     def __init__(self, module: str, *arguments: str, env: Mapping[str, str], output: Path) -> None:
         self.output = output
-        with output.open("ab") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
-                env={**os.environ, **env},
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                preexec_fn=die_with_parent(),
-            )
+        self._process = Forked(module, *arguments, env={**os.environ, **env}, stdout=output)
 
     @property
     def pid(self) -> int:
@@ -42,19 +30,19 @@ class Process:
 
     @property
     def code(self) -> int | None:
-        return self._process.poll()
+        return self._process.code
 
     def signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
+        self._process.signal(number)
 
     async def wait(self) -> int:
         return await asyncio.to_thread(self._process.wait)
 
     async def stop(self) -> None:
-        if self._process.poll() is None:
+        if self.code is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGCONT)
-                self._process.kill()
+                self._process.signal(signal.SIGCONT)
+                self._process.signal(signal.SIGKILL)
             await self.wait()
 
 

@@ -23,6 +23,7 @@ from holdfast.engine.connect import engine_at
 from holdfast.engine.embedded import free_port
 from tests.conftest import until
 from tests.crash.harness import Process
+from tests.processes import run_module
 
 HOLDFAST = [sys.executable, "-m", "holdfast.client.cli"]
 AGENTS = '''
@@ -63,15 +64,7 @@ class Office:
         self.env = {**kept, "PYTHONPATH": str(folder), "COLUMNS": "200", "HOLDFAST_SWEEP_SECONDS": "1"}
 
     async def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return await asyncio.to_thread(
-            subprocess.run,
-            [*HOLDFAST, *words],
-            cwd=self.folder,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return await run_module("holdfast.client.cli", *words, env=self.env, cwd=self.folder)
 
     async def json(self, *words: str) -> list[dict[str, Any]]:
         done = await self(*words, "--json")

@@ -15,8 +15,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from holdfast.engine.connect import Engine
 from holdfast.ledger import Ledger
 from tests.conftest import until
-from tests.crash.harness import ROOT, Process, worker_env
+from tests.crash.harness import Process, worker_env
 from tests.loopback import Loopback, body_of
+from tests.processes import ROOT
 
 RUNS = 4
 
