@@ -77,7 +77,13 @@ async def test_keys_are_made_listed_and_revoked(
     [ada] = [json.loads(line) for line in (await type_("keys", "list", "--json")).splitlines()]
     assert (ada["name"], ada["tenants"], ada["local"]) == ("Ada Lovelace", ["def*"], False)
     assert "give yours with --key" in await type_("approve", run.id, one.operation, ends=Exit.REFUSED)
-    assert "approved" in await type_("approve", run.id, one.operation, "--key", str(file))
+    for option, value, told in (("--lasts", "soon", "15min, 8h or 3d"), ("--remember", "[]", "no JSON object")):
+        assert told in await type_("approve", run.id, one.operation, option, value, ends=Exit.CONTRACT)
+    assert "to.mos" in await type_(
+        "approve", run.id, one.operation, "--remember", '{"to": {"mos": 1}}', ends=Exit.CONTRACT
+    )
+    words = ("--key", str(file), "--remember", '{"to": {"equals": "bob"}}', "--lasts", "8h")
+    assert "approved" in await type_("approve", run.id, one.operation, *words)
     assert (await ended(run)).status is RunStatus.COMPLETED
     await type_("keys", "revoke", ada["key"])
     assert "counts" in await type_("keys", "revoke", ada["key"], ends=Exit.REFUSED)

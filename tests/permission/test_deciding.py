@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
-from holdfast import DecisionRefused, Effect, Outcome, Run, RunStatus, SigningKey, Tier, ToolError, ask, tool
+from holdfast import Condition, DecisionRefused, Effect, Outcome, Run, RunStatus, SigningKey, Tier, ToolError, ask, tool
 from holdfast.contracts.errors import RunError
 from holdfast.contracts.wire import Decision, Resolution, UndoWord
 from tests.conftest import OpenShop, outcomes, until
@@ -268,3 +268,87 @@ async def test_what_becomes_of_a_call_that_could_not_be_undone_says_only_who_has
     await asyncio.wait_for(rollback.result(), 20)
     [unblocked] = await events(desk, run, "unblocked")
     assert (unblocked["by"], unblocked["action"], (await desk.ledger.verify(run.id)).faults) == ("ada", "skip", ())
+
+
+async def test_an_approval_is_remembered_for_calls_like_it_in_its_run_only(shop: OpenShop) -> None:
+    paid: Paid = []
+    small = [ask("pay", to="bob", amount=5), ask("pay", to="bob", amount=6)]
+    steps = [small, ask("pay", to="bob", amount=7), ask("pay", to="bob", amount=500), "done"]
+    desk = await shop(agent(steps, paying(paid)))
+    ada = await person(desk, "ada")
+    run = await desk.client.start("tester", "Go", id="remembered", continue_after_turns=1)
+    other = await desk.client.start("tester", "Go", id="remembered-other")
+
+    async def both() -> Any:
+        found = (await run.state()).waiting
+        return found if len(found) == 2 else None
+
+    one, two = await until(both)
+    await run.decide(
+        one.operation, approve=True, key=ada, remember={"to": Condition(equals="bob"), "amount": Condition(most=50)}
+    )
+    # The other one that waits goes on, too, and later ones do not wait, also after the run has continued as new; a larger one does.
+    large = await until(lambda: _waits_for(run, 500))
+    assert sorted(paid) == ["bob 5", "bob 6", "bob 7"]
+    assert {one.operation, two.operation}.isdisjoint({large.operation})
+    reasons = [operation.reason for operation in await run.operations()]
+    assert sum(reason.startswith("remembered: ada has approved") for reason in reasons) == 2
+    assert len((await other.state()).waiting) == 2
+    await desk.ledger.installation.revoke_key(ada.key_id, "test")
+    bob = await person(desk, "bob")
+    await run.decide(large.operation, approve=True, key=bob)
+    result = await ended(run)
+    assert (result.status, len(paid)) == (RunStatus.COMPLETED, 4)
+    assert (await desk.ledger.verify(run.id)).faults == ()
+    await other.cancel()
+    await ended(other)
+
+
+async def _waits_for(run: Run, amount: int) -> Any:
+    waits = {one.operation: one for one in (await run.state()).waiting}
+    found = [o for o in await run.operations() if o.operation_id in waits and o.arguments["amount"] == amount]
+    return waits[found[0].operation_id] if found else None
+
+
+async def test_a_remembered_approval_ends_with_its_grant_or_its_key(shop: OpenShop) -> None:
+    paid: Paid = []
+    may_go_on = asyncio.Event()
+
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="time:read")
+    async def wait() -> str:
+        """Wait."""
+        await may_go_on.wait()
+        return "now"
+
+    steps = [ask("pay", to="bob"), ask("wait"), ask("pay", to="bob"), "done"]
+    desk = await shop(agent(steps, paying(paid), wait))
+    ada, bob = await person(desk, "ada"), await person(desk, "bob")
+    run = await desk.client.start("tester", "Go", id="remembered-revoked")
+    one = await waiting(run)
+    await run.decide(one.operation, approve=True, key=ada, remember={})
+
+    async def paid_once() -> bool:
+        return len(paid) == 1
+
+    await until(paid_once)
+    await desk.ledger.installation.revoke_key(ada.key_id, "test")
+    may_go_on.set()
+    two = await waiting(run)
+    assert len(paid) == 1
+    await run.decide(two.operation, approve=True, key=bob)
+    assert ((await ended(run)).status, len(paid)) == (RunStatus.COMPLETED, 2)
+
+
+async def test_what_can_not_be_remembered_is_refused(shop: OpenShop) -> None:
+    desk = await shop(agent([ask("pay", to="bob"), "done"], paying([], Tier.PRIVILEGED)))
+    ada = await person(desk, "ada")
+    run = await desk.client.start("tester", "Go", id="not-remembered")
+    one = await waiting(run)
+    with pytest.raises(DecisionRefused, match="is decided each time"):
+        await run.decide(one.operation, approve=True, key=ada, remember={})
+    nonsense = ada.grant(run.id, one.operation, one.digest, "approve", remember="[1]")
+    forged = Decision(operation=one.operation, digest=one.digest, approve=True, grant=nonsense, remember=True)
+    with pytest.raises(WorkflowUpdateFailedError):
+        await desk.client.temporal.get_workflow_handle(run.id).execute_update("decide", forged)
+    await run.decide(one.operation, approve=True, key=ada)
+    await ended(run)

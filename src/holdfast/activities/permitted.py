@@ -5,6 +5,7 @@ import structlog
 from holdfast.activities.boundary import Boundary
 from holdfast.activities.gate import denied_by
 from holdfast.activities.patience import patiently
+from holdfast.activities.remembered import remembered_for
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.effects import Verdict
 from holdfast.contracts.tool import Tool
@@ -35,7 +36,8 @@ async def hold_or_refuse(
         log.warning("approval no longer counts", reason=fault)
         await patiently(lambda: ledger.withdraw(run_id, call.id, fault))
         return CallResult(waiting=True)
-    if looked.state is State.WAITING or looked.verdict is not Verdict.RUN or said.verdict is Verdict.ASK:
+    asks = said.verdict is Verdict.ASK and not await remembered_for(boundary, tool, looked, run_id)
+    if looked.state is State.WAITING or looked.verdict is not Verdict.RUN or asks:
         why = said.told if looked.state is not State.WAITING and looked.verdict is Verdict.RUN else ""
         await patiently(lambda: ledger.hold(run_id, call.id, why))
         return CallResult(waiting=True)

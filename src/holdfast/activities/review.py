@@ -1,10 +1,11 @@
-"""Calls that wait for a person, looked at again after the policy has changed."""
+"""Calls that wait for a person, looked at again: the policy has changed, or somebody has approved calls like it."""
 
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.boundary import Boundary, run_id_of_this_activity
 from holdfast.activities.gate import denied_by
 from holdfast.activities.patience import patiently
+from holdfast.activities.remembered import remembered_for
 from holdfast.contracts.effects import Verdict
 from holdfast.contracts.errors import ErrorCode
 from holdfast.contracts.versions import version_numbers
@@ -34,4 +35,7 @@ async def review(boundary: Boundary, call: CallInput) -> CallResult:
         case Verdict.DENY:
             return await patiently(lambda: ledger.deny(run_id, call.id, said.told, denied_by(said, tool, call.id)))
         case _:
-            return CallResult(waiting=True)
+            rule = await remembered_for(boundary, tool, looked, run_id)
+            if not rule:
+                return CallResult(waiting=True)
+            return await patiently(lambda: ledger.release_waiting(run_id, call.id, rule))

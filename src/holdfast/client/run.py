@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from holdfast.client.keyring import KeyRing, read_key
 from holdfast.client.reset import find_turn, reset_to
 from holdfast.contracts import names
+from holdfast.contracts.authority import remembered_text
 from holdfast.contracts.effects import RunStatus
 from holdfast.contracts.errors import (
     DecisionRefused,
@@ -28,6 +29,7 @@ from holdfast.contracts.errors import (
 )
 from holdfast.contracts.grants import SigningKey, Verb, read_grant
 from holdfast.contracts.messages import Usage
+from holdfast.contracts.policy import Condition
 from holdfast.contracts.results import Event, Operation, RunResult, RunSummary, Undo
 from holdfast.contracts.wire import Decision, Resolution, RollbackRequest, RunState, Said, UndoWord
 from holdfast.engine.rollback import start_rollback
@@ -164,6 +166,7 @@ class Run:
         reason: str = "",
         key: SigningKey | Path | None = None,
         lasts: timedelta = timedelta(hours=1),
+        remember: Mapping[str, Condition] | None = None,
     ) -> None:
         """Approve or reject a call that waits, with a signed grant.
 
@@ -178,13 +181,17 @@ class Run:
             key: Whose word it is: a key, or the file of one. Unless given, that of the settings (`HOLDFAST_KEY`); where nobody has a
                 key yet, one is made for whoever sits here.
             lasts: For how long the grant counts if the call does not begin before.
+            remember: Let an approval count for later calls of the tool in this run, too, as long as it lasts: those whose arguments
+                fit these conditions. None at all fit every call. Not for PRIVILEGED calls.
 
         Raises:
             DecisionRefused: No such call waits, it waits with another digest, it was decided, or this key's word does not count.
         """
         _require_words(by=by, reason=reason)
         word: Verb = "approve" if approve else "reject"
-        grant = await self.grant(operation_id, word, digest=digest, reason=reason, key=key, lasts=lasts)
+        grant = await self.grant(
+            operation_id, word, digest=digest, reason=reason, key=key, lasts=lasts, remember=remember
+        )
         await self.deliver(grant, by=by, reason=reason)
 
     async def grant(
@@ -196,6 +203,7 @@ class Run:
         reason: str = "",
         key: SigningKey | Path | None = None,
         lasts: timedelta = timedelta(hours=1),
+        remember: Mapping[str, Condition] | None = None,
     ) -> str:
         """A signed word on a call, to be delivered by anybody and through any channel. Nothing happens yet.
 
@@ -206,6 +214,7 @@ class Run:
             reason: What goes with it, which must be delivered with it.
             key: As of `decide`.
             lasts: As of `decide`.
+            remember: As of `decide`.
 
         Raises:
             DecisionRefused: There is no such call.
@@ -216,7 +225,8 @@ class Run:
         elif isinstance(key, Path):
             key = read_key(key)
         lasts_ms = round(lasts.total_seconds() * 1000)
-        return key.grant(self.id, operation_id, digest, word, reason=reason, lasts_ms=lasts_ms)
+        told = None if remember is None else remembered_text(remember)
+        return key.grant(self.id, operation_id, digest, word, reason=reason, lasts_ms=lasts_ms, remember=told)
 
     async def deliver(self, grant: str, *, by: str = "", reason: str = "") -> None:
         """Hand in a word that somebody has signed.
@@ -243,6 +253,7 @@ class Run:
                     by=by,
                     reason=reason,
                     grant=grant,
+                    remember=said.remember is not None,
                 )
                 await self._update(names.DECIDE, decision)
             case "happened" | "did not happen":

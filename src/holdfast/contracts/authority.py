@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from pydantic import TypeAdapter
+
 from holdfast.contracts.effects import Tier
 from holdfast.contracts.errors import SignatureRefused
 from holdfast.contracts.grants import ANYTHING, LONGEST_MS, SKEW_MS, Approver, Grant, Verb, reason_digest, signed_by
+from holdfast.contracts.identity import canonical_json
 from holdfast.contracts.messages import Frozen
+from holdfast.contracts.policy.arguments import Condition
 from holdfast.contracts.policy.globs import matches
 from holdfast.contracts.wire import Decision, Resolution, UndoWord
 
@@ -23,6 +27,9 @@ class Asked(Frozen):
     user: str = ""
     """For whom the run works."""
     tenant: str = "default"
+
+
+CONDITIONS = TypeAdapter(dict[str, Condition])
 
 
 class Word(Frozen):
@@ -104,6 +111,33 @@ class Authority:
         return bool(asked.scope) and matches(globs, asked.scope)
 
 
+def remembered(text: str) -> dict[str, Condition]:
+    """The conditions of a remembered approval.
+
+    Raises:
+        ValueError: They are none.
+    """
+    return CONDITIONS.validate_json(text)
+
+
+def remembered_text(conditions: Mapping[str, Condition]) -> str:
+    """The conditions of a remembered approval, as a grant has them."""
+    told = {name: one.model_dump(mode="json", exclude_unset=True) for name, one in conditions.items()}
+    return canonical_json(told)
+
+
+def _unrememberable(grant: Grant, asked: Asked) -> str:
+    if asked.tier is Tier.PRIVILEGED:
+        return "a PRIVILEGED call is decided each time: such a decision is not remembered"
+    if grant.word != "approve":
+        return "only an approval is remembered"
+    try:
+        remembered(grant.remember or "")
+    except ValueError:
+        return "what is to be remembered are no conditions on arguments"
+    return ""
+
+
 def _misfit(grant: Grant, word: Word, asked: Asked, now_ms: int) -> str:
     """Why a grant is not of this word."""
     if (grant.run, grant.operation) != (asked.run, asked.operation):
@@ -112,6 +146,8 @@ def _misfit(grant: Grant, word: Word, asked: Asked, now_ms: int) -> str:
         return f"the grant is for other arguments: digest {grant.digest}, the call has {asked.digest}"
     if grant.word != word.said:
         return f"the grant says {grant.word!r}, the word with it {word.said!r}"
+    if grant.remember is not None and (fault := _unrememberable(grant, asked)):
+        return fault
     if grant.reason != reason_digest(word.reason):
         return "the reason is not the one that was signed"
     if now_ms > grant.expires_at:

@@ -87,6 +87,8 @@ class Grant(Frozen):
     expires_at: int
     reason: str = ""
     """The SHA-256 of the reason that goes with it; empty if there is none."""
+    remember: str | None = None
+    """Of an approval that also counts for later calls of the tool in this run: conditions on their arguments by name, as JSON."""
 
 
 class SigningKey:
@@ -141,7 +143,15 @@ class SigningKey:
         return Approver(name="-", public=self.public).key_id
 
     def grant(
-        self, run: str, operation: str, digest: str, word: Verb, *, reason: str = "", lasts_ms: int = LASTS_MS
+        self,
+        run: str,
+        operation: str,
+        digest: str,
+        word: Verb,
+        *,
+        reason: str = "",
+        lasts_ms: int = LASTS_MS,
+        remember: str | None = None,
     ) -> str:
         """Sign a word on a call.
 
@@ -152,6 +162,7 @@ class SigningKey:
             word: What is said of it.
             reason: What goes with it: for a rejection, what the model is told.
             lasts_ms: For how long it counts, in milliseconds.
+            remember: For which later calls of the tool in this run an approval counts, too; see `Grant`.
         """
         now = round(time.time() * 1000)
         grant = Grant(
@@ -163,6 +174,7 @@ class SigningKey:
             signed_at=now,
             expires_at=now + lasts_ms,
             reason=reason_digest(reason),
+            remember=remember,
         )
         payload = canonical_json(grant.model_dump(mode="json")).encode()
         return f"{PREFIX}.{_encoded(payload)}.{_encoded(self._private.sign(SIGNED_AS + payload))}"

@@ -42,6 +42,8 @@ class Carried(Wire):
     """The model has answered, and is asked again when there is news."""
     heard: tuple[int, ...] = ()
     """The references of what was said so far: said again, it is the same."""
+    reviews: int = 0
+    """How often something has changed for which calls that wait are looked at again."""
 
 
 class RunRequest(Wire):
@@ -159,6 +161,7 @@ class PlanCarried(Wire):
     paused: bool = False
     committed: bool = False
     runs: int = 0
+    reviews: int = 0
 
 
 class PlanRequest(Wire):
@@ -254,6 +257,8 @@ class Decision(Wire):
     reason: str = ""
     grant: str = ""
     """The same, signed by whoever decides. What is not signed does not count."""
+    remember: bool = False
+    """It counts for later calls, too: for which, the grant says."""
 
 
 class Resolution(Wire):

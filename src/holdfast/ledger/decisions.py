@@ -82,6 +82,7 @@ def record_decision(connection: Connection, run_id: str, decision: Decision, jud
         grants = [*_granted(connection, run_id, ref).values()] if decision.approve else [decision.grant]
         meta = {
             "approve": decision.approve, "by": ", ".join(agreed), "digest": decision.digest, "grants": grants,
+            **({"remember": True} if decision.remember and decision.approve else {}),
         }  # fmt: skip
         content = {"reason": decision.reason} if decision.reason else None
         append(connection, run_id, [NewEntry(kind="decided", ref=ref, meta=meta, content=content)])

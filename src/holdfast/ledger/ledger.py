@@ -69,6 +69,7 @@ from holdfast.ledger.late import Settlement
 from holdfast.ledger.operations import Looked, Settled
 from holdfast.ledger.peers import Letter
 from holdfast.ledger.pending import Begun
+from holdfast.ledger.permission import Remembered
 from holdfast.ledger.plans import AskedPlan, PlanContext
 from holdfast.ledger.runs import NewRun, OpenedRow, RunRow
 from holdfast.ledger.statement import DriverCall
@@ -319,6 +320,10 @@ class Ledger:
     ) -> list[WaitingCall]:
         """The calls that wait for a decision; see `inbox.list_waiting`."""
         return await self.read(inbox.list_waiting, tenant=tenant, agent=agent, tool=tool, run_id=run_id, limit=limit)
+
+    async def list_remembered(self, run_id: str, judge: Judge) -> list[Remembered]:
+        """The approvals that count for later calls; see `permission.list_remembered`."""
+        return await self.read(permission.list_remembered, run_id, judge)
 
     async def withdraw(self, run_id: str, operation_id: str, why: str) -> None:
         """Let an approved call wait again; see `permission.withdraw`."""

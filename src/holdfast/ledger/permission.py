@@ -1,19 +1,21 @@
 """What becomes of permission once it was asked for: words that don't count, approvals that no longer do, a policy that changes."""
 
 import hashlib
-from typing import Any
+import json
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select, update
 
 from holdfast.contracts.authority import Word
 from holdfast.contracts.effects import Outcome, Tier, Verdict
+from holdfast.contracts.grants import read_grant
 from holdfast.contracts.wire import CallResult
 from holdfast.ledger.decisions import Judge, asked_of, decision_ref, refs_of, row_of_call
 from holdfast.ledger.entries import NewEntry, append, find
 from holdfast.ledger.keys import list_keys
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.operations import OperationMoved, settle
-from holdfast.ledger.tables import operations
+from holdfast.ledger.tables import entries, operations
 
 MOST_REFUSED = 20
 """Words on one call that are kept although they don't count. Further ones are only logged."""
@@ -96,3 +98,33 @@ def release_waiting(connection: Connection, run_id: str, operation_id: str, rule
             .values(state="asked", verdict=Verdict.RUN, reason=rule[:300])
         )
     return CallResult()
+
+
+class Remembered(NamedTuple):
+    """An approval that counts for later calls of the tool in its run."""
+
+    tool: str
+    conditions: str
+    """On the arguments, as the grant has them."""
+    by: str
+    operation_id: str
+    """The call that was decided on."""
+
+
+def list_remembered(connection: Connection, run_id: str, judge: Judge) -> list[Remembered]:
+    """The approvals of a run that are remembered and still count, oldest first."""
+    query = (
+        select(entries.c.ref, entries.c.meta)
+        .where(entries.c.run_id == run_id, entries.c.kind == "decided", entries.c.meta.contains('"remember":true'))
+        .order_by(entries.c.seq)
+    )
+    known = list_keys(connection)
+    found: list[Remembered] = []
+    for ref, meta in connection.execute(query).all():
+        row = row_of_call(connection, run_id, ref.partition("#")[0])
+        for grant in json.loads(meta)["grants"]:
+            judged = judge(asked_of(connection, row), Word(grant=grant, said="approve"), known)
+            conditions = read_grant(grant).remember
+            if not judged.fault and conditions is not None:
+                found.append(Remembered(row.tool, conditions, judged.by, row.operation_id))
+    return found

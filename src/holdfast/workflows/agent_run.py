@@ -186,6 +186,7 @@ class AgentRun(Steered):
             words=self._people.words,
             resting=self._resting and not self._news,
             heard=tuple(sorted(self._heard)),
+            reviews=self._calls.reviews,
         )
         request = self._request.model_copy(update={"text": "", "carried": carried})
         workflow.continue_as_new(request, initial_versioning_behavior=self._upgrade())

@@ -77,8 +77,8 @@ class Calls:
         """Those whose work may have ended there."""
         self._ending = False
         """No further call is started, and nobody is waited for."""
-        self._reviews = 0
-        """How often the policy has changed so that what waits must be looked at again."""
+        self.reviews = carried.reviews
+        """How often something has changed for which calls that wait must be looked at again: the policy, or what people remember."""
         self._outcomes: dict[str, Outcome] = {}
         """Of the turn's calls that were carried out."""
         self.refused_pivot = ""
@@ -113,7 +113,7 @@ class Calls:
 
     def review(self) -> None:
         """Look again whether what waits for a person still must."""
-        self._reviews += 1
+        self.reviews += 1
 
     def wake(self, operation_id: str) -> None:
         """Look at a call whose work goes on elsewhere before its time. What became of it says the ledger."""
@@ -339,7 +339,7 @@ class Calls:
         while (decision := await self._person(head, unknown=False, seen=seen)) is None and self._must_review(
             head, seen
         ):
-            seen = self._reviews
+            seen = self.reviews
             reviewed = await self._review(call)
             if not reviewed.waiting:
                 self._people.leave(head.id)
@@ -385,7 +385,7 @@ class Calls:
 
     def _must_review(self, head: Head, seen: int) -> bool:
         """Whether the policy has changed since a waiting call was looked at."""
-        return self._reviews != seen and not self._gives_up(head) and not self.jobs.moving
+        return self.reviews != seen and not self._gives_up(head) and not self.jobs.moving
 
     async def _review(self, call: CallInput) -> CallResult:
         handle: workflow.ActivityHandle[CallResult] = workflow.start_local_activity(
@@ -397,7 +397,7 @@ class Calls:
         """A person's word on a call; None if it is not waited for any longer, or the policy has changed since `seen`."""
 
         def moved_on() -> bool:
-            return self._gives_up(head) or self.jobs.moving or (seen is not None and self._reviews != seen)
+            return self._gives_up(head) or self.jobs.moving or (seen is not None and self.reviews != seen)
 
         if self._people.word(head.id) is None:
             self._people.wait(head, unknown=unknown)

@@ -48,7 +48,13 @@ class PlanRun(Steered):
         self._request, self._fault = read_request(PlanRequest, request)
         carried = self._request.carried
         taken = (
-            Carried(opened=carried.opened, turn=carried.turn, used=carried.used, paused=carried.paused)
+            Carried(
+                opened=carried.opened,
+                turn=carried.turn,
+                used=carried.used,
+                paused=carried.paused,
+                reviews=carried.reviews,
+            )
             if carried
             else Carried()
         )
@@ -276,6 +282,7 @@ class PlanRun(Steered):
             paused=self._paused,
             committed=self._committed,
             runs=(self._request.carried.runs if self._request.carried else 0) + 1,
+            reviews=self._calls.reviews,
         )
         request = self._request.model_copy(update={"text": "", "carried": carried})
         workflow.continue_as_new(request, initial_versioning_behavior=self._upgrade())

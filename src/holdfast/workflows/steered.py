@@ -210,6 +210,9 @@ class Steered(Undoable):
         recorded = await self._calls.record(word)
         if not recorded.waiting:
             self._people.claim(word, recorded)
+            if isinstance(word, Decision) and word.remember:
+                # It may count for others that wait, and for later ones.
+                self._calls.review()
 
     async def _until_taken(self, word: Decision | Resolution) -> None:
         if not self._people.takes(word):

@@ -1,18 +1,26 @@
 """`approve`, `resolve`, `say`, `pause`, `reset`, `cancel`, `rollback` and so on: a person's word to a run."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from holdfast.client.cli.exits import run_async
+from holdfast.client.cli.given import json_object
 from holdfast.client.cli.output import Json, RunId, console, print_json
 from holdfast.client.client import Client
 from holdfast.client.keyring import login, read_key
 from holdfast.client.run import Run
+from holdfast.contracts.authority import CONDITIONS
+from holdfast.contracts.errors import SettingsError
 from holdfast.contracts.grants import Verb, read_grant
+from holdfast.contracts.policy import Condition
+from holdfast.contracts.policy.approval import Duration
 
 OperationId = Annotated[
     str, typer.Argument(metavar="OPERATION", help="The operation's id; `holdfast show RUN` lists them.")
@@ -43,11 +51,20 @@ def approve(
     by: By = "",
     digest: Digest = "",
     key: Key = None,
+    lasts: Annotated[str, typer.Option(help="For how long it counts, such as 15min, 8h or 3d.")] = "1h",
+    remember: Annotated[
+        str,
+        typer.Option(
+            help="Later calls of the tool in this run need no approval, as long as this one lasts, if their arguments fit these "
+            'conditions as JSON: \'{"amount": {"most": 50}}\', or {} for all.'
+        ),
+    ] = "",
     print_: Print = False,
     json: Json = False,
 ) -> None:
     """Let a call run that waits for approval."""
-    _decide(run_id, operation, approve=True, by=by, digest=digest, key=key, only_print=print_, json=json)
+    word = Saying(word="approve", by=by, digest=digest, key=key, lasts=lasts, remember=remember)
+    _decide(run_id, operation, word, only_print=print_, json=json)
 
 
 def reject(
@@ -61,9 +78,8 @@ def reject(
     json: Json = False,
 ) -> None:
     """Refuse a call that waits for approval; the model is told, and goes on."""
-    _decide(
-        run_id, operation, approve=False, reason=reason, by=by, digest=digest, key=key, only_print=print_, json=json
-    )
+    word = Saying(word="reject", by=by, digest=digest, key=key, reason=reason)
+    _decide(run_id, operation, word, only_print=print_, json=json)
 
 
 def deliver(
@@ -84,25 +100,60 @@ def deliver(
     _told(read_grant(grant).run, "delivered", json=json)
 
 
-def _decide(
-    run_id: str, operation: str, *, approve: bool, reason: str = "", by: str, digest: str, key: Path | None, only_print: bool,
-    json: bool,
-) -> None:  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Saying:
+    """What is said of a call on the command line."""
+
+    word: Verb
+    by: str
+    digest: str
+    key: Path | None
+    reason: str = ""
+    lasts: str = "1h"
+    remember: str = ""
+
+
+def _decide(run_id: str, operation: str, word: Saying, *, only_print: bool, json: bool) -> None:
     async def go() -> str:
+        lasts, remember = _lasting(word.lasts), _conditions(word.remember)
         async with await Client.connect() as client:
             run = client.run(run_id)
-            signing = None if key is None else read_key(key, client.settings.key_password)
-            word: Verb = "approve" if approve else "reject"
-            grant = await run.grant(operation, word, digest=digest, reason=reason, key=signing)
+            signing = None if word.key is None else read_key(word.key, client.settings.key_password)
+            grant = await run.grant(
+                operation,
+                word.word,
+                digest=word.digest,
+                reason=word.reason,
+                key=signing,
+                lasts=lasts,
+                remember=remember,
+            )
             if not only_print:
-                await run.deliver(grant, by=by or login(), reason=reason)
+                await run.deliver(grant, by=word.by or login(), reason=word.reason)
             return grant
 
     grant = run_async(go())
     if only_print:
         print_json({"grant": grant}) if json else typer.echo(grant)
         return
-    _told(run_id, "approved" if approve else "rejected", json=json)
+    _told(run_id, "approved" if word.word == "approve" else "rejected", json=json)
+
+
+def _lasting(text: str) -> timedelta:
+    try:
+        return TypeAdapter(Duration).validate_python(text)
+    except ValidationError as error:
+        msg = f"--lasts {text!r} is no duration: write something like 15min, 8h or 3d"
+        raise SettingsError(msg) from error
+
+
+def _conditions(text: str) -> dict[str, Condition] | None:
+    try:
+        return CONDITIONS.validate_python(json_object(text, "--remember")) if text else None
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        msg = f"--remember: {told}"
+        raise SettingsError(msg) from error
 
 
 def redrive(run_id: RunId, operation: OperationId, json: Json = False) -> None:

@@ -1,9 +1,10 @@
 """Deciding on one call. Pure: the same call at the same time gets the same ruling."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from holdfast.contracts.effects import Tier, Verdict
 from holdfast.contracts.policy.arguments import Condition, values_at
@@ -150,10 +151,14 @@ def _standing_obstacles(rule: Rule, call: ProposedCall) -> Iterator[str]:
 
 
 def _look_at_argument(verdict: Verdict, path: str, condition: Condition, call: ProposedCall, _: datetime) -> str:
+    return _misfit(verdict, path, condition, call.arguments)
+
+
+def _misfit(verdict: Verdict, path: str, condition: Condition, arguments: Mapping[str, Any]) -> str:
     """A rule that lets run wants every value to fit; of one that holds back, one value that fits, or may, is enough."""
     lets_run = verdict is Verdict.RUN
     found = ""
-    for value in values_at(call.arguments, path):
+    for value in values_at(arguments, path):
         try:
             fault = condition.fault(value)
         except TypeError as error:
@@ -162,6 +167,11 @@ def _look_at_argument(verdict: Verdict, path: str, condition: Condition, call: P
             return f"{path} {fault}" if fault else ""
         found = found or fault
     return f"{path} {found}" if found else ""
+
+
+def all_fit(conditions: Mapping[str, Condition], arguments: Mapping[str, Any]) -> bool:
+    """Whether every condition surely holds of the arguments of a call."""
+    return all(not _misfit(Verdict.RUN, path, condition, arguments) for path, condition in conditions.items())
 
 
 def _why(rule: Rule) -> str:

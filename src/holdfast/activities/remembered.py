@@ -1,0 +1,26 @@
+"""Approvals that a person has given for later calls of a run, too."""
+
+from holdfast.activities.boundary import Boundary
+from holdfast.activities.patience import patiently
+from holdfast.contracts.authority import remembered
+from holdfast.contracts.effects import Tier
+from holdfast.contracts.policy.ruling import all_fit
+from holdfast.contracts.tool import Tool
+from holdfast.contracts.validation import validate
+from holdfast.ledger import Looked
+
+
+async def remembered_for(boundary: Boundary, tool: Tool, looked: Looked, run_id: str) -> str:
+    """By which approval a call need not wait for another one; empty if there is none. Looked up each time, with its signature."""
+    if tool.tier is Tier.PRIVILEGED:
+        return ""
+    judge = await boundary.permission.judge()
+    found = [
+        one for one in await patiently(lambda: boundary.ledger.list_remembered(run_id, judge)) if one.tool == tool.name
+    ]
+    arguments = validate(tool, looked.arguments) if found else {}
+    if isinstance(arguments, dict):
+        return ""
+    values = arguments.model_dump(mode="json", warnings=False)
+    fitting = (one for one in found if all_fit(remembered(one.conditions), values))
+    return next((f"remembered: {one.by} has approved {one.operation_id} and calls like it" for one in fitting), "")
