@@ -80,11 +80,10 @@ def record_decision(connection: Connection, run_id: str, decision: Decision, jud
         if decision.approve and len(agreed) < judged.needed:
             return CallResult(waiting=True)
         grants = [*_granted(connection, run_id, ref).values()] if decision.approve else [decision.grant]
-        meta = {
-            "approve": decision.approve, "by": ", ".join(agreed), "digest": decision.digest, "grants": grants,
-            **({"remember": True} if decision.remember and decision.approve else {}),
-        }  # fmt: skip
-        content = {"reason": decision.reason} if decision.reason else None
+        meta: dict[str, Any] = {"approve": decision.approve, "by": ", ".join(agreed), "digest": decision.digest}
+        if decision.remember and decision.approve:
+            meta["remember"] = True
+        content = {"grants": grants, **({"reason": decision.reason} if decision.reason else {})}
         append(connection, run_id, [NewEntry(kind="decided", ref=ref, meta=meta, content=content)])
         connection.execute(
             update(operations)
@@ -121,8 +120,9 @@ def _agreed(connection: Connection, run_id: str, ref: str, decision: Decision, j
     """Who has agreed so far, with this word: one grant for each key."""
     granted = _granted(connection, run_id, ref)
     if judged.key not in granted:
-        meta = {"by": judged.by, "digest": decision.digest, "grant": decision.grant}
-        append(connection, run_id, [NewEntry(kind="granted", ref=f"{ref}@{judged.key}", meta=meta)])
+        meta = {"by": judged.by, "digest": decision.digest}
+        given = NewEntry(kind="granted", ref=f"{ref}@{judged.key}", meta=meta, content={"grant": decision.grant})
+        append(connection, run_id, [given])
     entries_ = [find(connection, run_id, "granted", f"{ref}@{key}") for key in {**granted, judged.key: ""}]
     return sorted({str(entry.meta["by"]) for entry in entries_ if entry is not None})
 
@@ -130,7 +130,7 @@ def _agreed(connection: Connection, run_id: str, ref: str, decision: Decision, j
 def _granted(connection: Connection, run_id: str, ref: str) -> dict[str, str]:
     """The grants that were given so far, by key."""
     found = [find(connection, run_id, "granted", one) for one in refs_of(connection, run_id, "granted", ref, sign="@")]
-    return {entry.ref.rpartition("@")[2]: str(entry.meta["grant"]) for entry in found if entry is not None}
+    return {entry.ref.rpartition("@")[2]: str(entry.content["grant"]) for entry in found if entry is not None}
 
 
 def decision_ref(connection: Connection, run_id: str, operation_id: str) -> str:

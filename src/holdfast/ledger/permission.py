@@ -41,7 +41,7 @@ def check_granted(connection: Connection, run_id: str, operation_id: str, judge:
     entry = find(connection, run_id, "decided", decision_ref(connection, run_id, operation_id))
     if entry is None:
         return "nobody has approved it"
-    grants = entry.meta.get("grants")
+    grants = (entry.content or {}).get("grants")
     if grants is None:
         # Approved before there were grants.
         return "" if row.tier != Tier.PRIVILEGED else "it was approved without a grant"
@@ -114,15 +114,15 @@ class Remembered(NamedTuple):
 def list_remembered(connection: Connection, run_id: str, judge: Judge) -> list[Remembered]:
     """The approvals of a run that are remembered and still count, oldest first."""
     query = (
-        select(entries.c.ref, entries.c.meta)
+        select(entries.c.ref, entries.c.body)
         .where(entries.c.run_id == run_id, entries.c.kind == "decided", entries.c.meta.contains('"remember":true'))
         .order_by(entries.c.seq)
     )
     known = list_keys(connection)
     found: list[Remembered] = []
-    for ref, meta in connection.execute(query).all():
+    for ref, body in connection.execute(query).all():
         row = row_of_call(connection, run_id, ref.partition("#")[0])
-        for grant in json.loads(meta)["grants"]:
+        for grant in json.loads(body)["grants"]:
             judged = judge(asked_of(connection, row), Word(grant=grant, said="approve"), known)
             conditions = read_grant(grant).remember
             if not judged.fault and conditions is not None:
