@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 
 from holdfast import (
+    Backoff,
     Condition,
     Effect,
     HookWord,
@@ -20,6 +22,7 @@ from holdfast import (
     Run,
     RunStatus,
     Tier,
+    ToolError,
     Verdict,
     ask,
     tool,
@@ -306,3 +309,100 @@ async def test_who_is_blocked_is_refused_from_the_next_call_on(shop: OpenShop) -
     assert (outcomes(result.operations)[-1], paid) == (("pay", Outcome.DENIED), [1])
     assert result.operations[-1].reason == "blocked.users: user 'mallory' is blocked"
     await person(desk, "unused")
+
+
+async def test_a_call_that_is_held_released_and_held_again_still_finds_people(shop: OpenShop) -> None:
+    """Each time it waits in the ledger, too, so that somebody can decide."""
+    paid: list[int] = []
+    desk = await shop(agent([ask("pay", amount=5), "done"], paying(paid)))
+    run = await desk.client.start("tester", "Go", id="back-and-forth")
+    one = await waiting(run)
+    await run.pause()
+    for number in (1, 2):
+        await desk.client.set_policy(LET_PAY)
+        await until(lambda: _is(run, "asked"))
+        await desk.client.set_policy(LET_PAY.replace('"run"', '"ask"'))
+        await asyncio.sleep(1.1)
+        await run.resume()
+        await until(lambda: _is(run, "waiting"))
+        assert len(await events(desk, run, "held")) == number
+        await run.pause()
+    await run.resume()
+    await run.decide(one.operation, approve=True)
+    assert (outcomes((await ended(run)).operations), paid) == ([("pay", "SUCCEEDED")], [5])
+    assert (await desk.ledger.verify(run.id)).faults == ()
+
+
+async def _is(run: Run, state: str) -> bool:
+    [operation] = await run.operations()
+    waits = bool((await run.state()).waiting)
+    return operation.state == state and waits is (state == "waiting")
+
+
+LIMIT = '[[limits]]\nname = "a few"\ncount = 2\nper = "1h"\neach = "{each}"\nthen = "{then}"\ntools = ["pay"]\n'
+
+
+@pytest.mark.parametrize("then", ["deny", "ask"])
+async def test_a_limit_holds_over_runs_and_workers_and_says_what_comes_then(shop: OpenShop, then: str) -> None:
+    paid: list[int] = []
+    heard: list[str] = []
+    calls = [ask("pay", amount=1), ask("pay", amount=2)]
+    pay = paying(paid, Tier.REVERSIBLE)
+    tester = agent(told_to(heard, [calls, "done"] * 3), pay)
+    desk = await shop(tester)
+    await desk.client.set_policy(LIMIT.format(each="user", then=then))
+    async with desk.another_worker(tester):
+        first = await desk.client.start("tester", "Go", id=f"limit-{then}-1", user="uma", tenant="acme")
+        await ended(first)
+        # Another user's calls are counted apart.
+        other = await desk.client.start("tester", "Go", id=f"limit-{then}-other", user="uma", tenant="beta")
+        await ended(other)
+        second = await desk.client.start("tester", "Go", id=f"limit-{then}-2", user="uma", tenant="acme")
+        if then == "ask":
+
+            async def both() -> Any:
+                found = (await second.state()).waiting
+                return found if len(found) == 2 else None
+
+            one, two = await until(both)
+            assert (await second.operations())[0].reason == "limit a few: 2 calls in 1:00:00 for each user"
+            # No policy releases it, a person does.
+            await desk.client.review()
+            await asyncio.sleep(0.3)
+            assert len((await second.state()).waiting) == 2
+            await second.decide(one.operation, approve=True)
+            await second.decide(two.operation, approve=False)
+        result = await ended(second)
+    expected = ["DENIED", "DENIED"] if then == "deny" else ["DENIED", "SUCCEEDED"]
+    assert sorted(str(operation.outcome) for operation in result.operations) == expected
+    assert len(paid) == (4 if then == "deny" else 5)
+    if then == "deny":
+        assert any("limit a few: 2 calls in 1:00:00 for each user" in text for text in heard)
+    assert (await desk.ledger.verify(second.id)).faults == ()
+
+
+async def test_a_limit_may_let_calls_wait_and_counts_reads_and_no_retries(shop: OpenShop) -> None:
+    tries: list[float] = []
+
+    @tool(
+        version="1.0.0",
+        effect=Effect.READ,
+        tier=Tier.READ_ONLY,
+        scope="x:read",
+        backoff=Backoff(base=timedelta(milliseconds=50)),
+    )
+    async def look() -> str:
+        """Look."""
+        tries.append(time.monotonic())
+        if len(tries) == 1:
+            raise ToolError("not now", retryable=True)
+        return "seen"
+
+    desk = await shop(agent([ask("look"), ask("look"), ask("look"), "done"], look))
+    limit = '[[limits]]\nname = "slowly"\ncount = 2\nper = "1500ms"\nthen = "wait"\nscopes = ["x:*"]\n'
+    await desk.client.set_policy(limit)
+    run = await desk.client.start("tester", "Go", id="slowly")
+    result = await ended(run)
+    assert outcomes(result.operations) == [("look", "SUCCEEDED")] * 3
+    assert len(tries) == 4
+    assert tries[3] - tries[0] >= 1.4

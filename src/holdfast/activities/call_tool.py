@@ -10,7 +10,7 @@ from holdfast.activities.boundary import Boundary, log_outcome, run_id_of_this_a
 from holdfast.activities.heartbeat import beating
 from holdfast.activities.operation import OperationAttempt
 from holdfast.activities.patience import patiently
-from holdfast.activities.permitted import hold_or_refuse
+from holdfast.activities.permitted import hold_or_refuse, over_limit
 from holdfast.contracts.effects import Outcome, Tier
 from holdfast.contracts.errors import ErrorCode
 from holdfast.contracts.registry import ToolVersions
@@ -18,7 +18,7 @@ from holdfast.contracts.tool import Tool
 from holdfast.contracts.validation import validate
 from holdfast.contracts.versions import version_numbers
 from holdfast.contracts.wire import CallInput, CallResult
-from holdfast.ledger import DuplicateSuspected, Looked, NotAskedFor, OperationMoved
+from holdfast.ledger import DuplicateSuspected, Looked, NotAskedFor, OperationMoved, Throttled
 from holdfast.telemetry import ATTEMPT, OUTCOME, record_failure, tool_span
 
 ANOTHER_WORKER = timedelta(seconds=5)
@@ -79,7 +79,10 @@ async def _carry_out(
     try:
         if (held := await hold_or_refuse(boundary, agent, tool, looked, run_id, call)) is not None:
             return held
-        result = await OperationAttempt(boundary, tool, call, run_id, looked).carry_out()
+        quotas = await boundary.permission.quotas(agent, tool, looked, run_id)
+        result = await OperationAttempt(boundary, tool, call, run_id, looked, quotas).carry_out()
+    except Throttled as error:
+        return await over_limit(boundary, tool, run_id, call, error)
     except DuplicateSuspected:
         fields = ", ".join(tool.same_intent)
         why = f"{ErrorCode.DUPLICATE_SUSPECTED}: a call of another agent of this run has the same {fields}"

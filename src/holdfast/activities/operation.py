@@ -1,7 +1,7 @@
 """One attempt of one operation: reserve, execute, settle. Any of it may die at any point."""
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from holdfast.activities.result_cache import name_of
 from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, LedgerUnavailable
 from holdfast.contracts.pending import Pending
+from holdfast.contracts.policy.quotas import Quota
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.validation import validate
 from holdfast.contracts.wire import CallInput, CallResult
@@ -40,7 +41,15 @@ log = structlog.get_logger()
 class OperationAttempt:
     """One attempt, from the reservation to the settlement."""
 
-    def __init__(self, boundary: Boundary, tool: Tool, call: CallInput, run_id: str, looked: Looked) -> None:
+    def __init__(
+        self,
+        boundary: Boundary,
+        tool: Tool,
+        call: CallInput,
+        run_id: str,
+        looked: Looked,
+        quotas: Sequence[Quota] = (),
+    ) -> None:
         self._ledger = boundary.ledger
         self._boundary = boundary
         self._tool = tool
@@ -51,7 +60,9 @@ class OperationAttempt:
         self._lease: Lease | None = None
         self._reserved = False
         self._number = 0
-        self._unreserved = tool.effect is Effect.READ and not tool.limited
+        self._quotas = quotas
+        """Limits of policies, which count calls: an attempt after the first is none."""
+        self._unreserved = tool.effect is Effect.READ and not tool.limited and not quotas
         # A read's first attempt is not written down; if Temporal says that there was one, it counts.
         self._unwritten = int(self._unreserved and activity.info().attempt > 1)
         self._doubtful = False
@@ -208,6 +219,7 @@ class OperationAttempt:
         Raises:
             OperationMoved: Another attempt was faster: what this one has looked at is no longer so.
             ApplicationError: The tool's rates or its concurrency hold it back; it waits in Temporal.
+            Throttled: A limit of a policy holds it back, and it does not wait for room.
         """
         if self._unreserved and activity.info().attempt == 1:
             return 1
@@ -228,6 +240,8 @@ class OperationAttempt:
                     )
                 )
             except Throttled as error:
+                if error.then != "wait":
+                    raise
                 wait = timedelta(milliseconds=error.wait_ms)
                 raise ApplicationError(str(error), type=ErrorCode.RATE_LIMITED, next_retry_delay=wait) from error
         self._reserved, self._number = True, attempt
@@ -249,10 +263,15 @@ class OperationAttempt:
 
     def _throttle(self) -> Throttle | None:
         tool, looked = self._tool, self._looked
-        if not tool.limited:
+        if not tool.limited and not self._quotas:
             return None
         return Throttle(
-            tool=tool.name, tenant=looked.tenant, user=looked.user, rates=tool.rates, concurrency=tool.concurrency
+            tool=tool.name,
+            tenant=looked.tenant,
+            user=looked.user,
+            rates=tool.rates,
+            concurrency=tool.concurrency,
+            quotas=self._quotas,
         )
 
     def _context(self, attempt: int, connection: Any = None, tool: Tool | None = None) -> EngineContext:

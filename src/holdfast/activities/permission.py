@@ -14,6 +14,7 @@ from holdfast.contracts.effects import Tier, Verdict
 from holdfast.contracts.errors import ContractError, SettingsError, SignatureRefused
 from holdfast.contracts.grants import Approver
 from holdfast.contracts.policy import Caller, Permit, Policy, parse_policy, permit
+from holdfast.contracts.policy.quotas import Quota, quotas_for
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.validation import validate
@@ -80,6 +81,14 @@ class Permission:
         if agent is None:
             return permit(policies, (), tool, arguments, caller, settled=looked.verdict)
         return permit((*policies, agent.policy), agent.hooks, tool, arguments, caller, may_change=False)
+
+    async def quotas(self, agent: Agent | None, tool: Tool, looked: Looked, run_id: str) -> list[Quota]:
+        """The limits that a call counts for. Where a person has agreed, those that would ask one don't hold it."""
+        if looked.attempts or looked.undoes:
+            return []
+        policies = (*await self.policies(), *(() if agent is None else (agent.policy,)))
+        caller = Caller(agent=looked.agent, user=looked.user, tenant=looked.tenant, run=run_id)
+        return [one for one in quotas_for(policies, tool, caller) if not (looked.approved and one.then == "ask")]
 
     async def judge(self) -> Judge:
         """How words of people are judged now."""

@@ -8,9 +8,10 @@ from holdfast.activities.patience import patiently
 from holdfast.activities.remembered import remembered_for
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.effects import Verdict
+from holdfast.contracts.policy import Permit
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import CallInput, CallResult
-from holdfast.ledger import Looked, State
+from holdfast.ledger import Looked, State, Throttled
 
 log = structlog.get_logger()
 
@@ -42,3 +43,14 @@ async def hold_or_refuse(
         await patiently(lambda: ledger.hold(run_id, call.id, why))
         return CallResult(waiting=True)
     return None
+
+
+async def over_limit(boundary: Boundary, tool: Tool, run_id: str, call: CallInput, error: Throttled) -> CallResult:
+    """What becomes of a call that a limit of a policy holds back for good."""
+    why = str(error)
+    log.warning("call over a limit", rule=why)
+    if error.then == "ask":
+        await patiently(lambda: boundary.ledger.hold(run_id, call.id, why))
+        return CallResult(waiting=True)
+    refused = Permit(verdict=Verdict.DENY, rule=why)
+    return await patiently(lambda: boundary.ledger.deny(run_id, call.id, why, denied_by(refused, tool, call.id)))

@@ -21,11 +21,13 @@ from holdfast.ledger.tables import entries, operations, runs
 def hold(connection: Connection, run_id: str, operation_id: str, reason: str = "") -> None:
     """Make an operation wait for a person that was free to run when its turn was settled, and is not any more."""
     row = row_of_call(connection, run_id, operation_id)
-    if row.state != "asked" or row.attempts or find(connection, run_id, "held", operation_id) is not None:
+    if row.state != "asked" or row.attempts:
         return
+    before = len(refs_of(connection, run_id, "held", operation_id, sign=""))
     values = {"state": "waiting", **({"reason": reason} if reason else {})}
     connection.execute(update(operations).where(operations.c.operation_id == operation_id).values(**values))
-    append(connection, run_id, [NewEntry(kind="held", ref=operation_id, meta={"tool": row.tool})])
+    ref = f"{operation_id}#{before + 1}" if before else operation_id
+    append(connection, run_id, [NewEntry(kind="held", ref=ref, meta={"tool": row.tool})])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -234,7 +234,7 @@ class Ledger:
                 operations.reserve, run_id, call, owner, lease_ms, version, seen=seen, throttle=throttle, alone=alone
             )
         except Throttled as held:
-            if throttle is None or not throttle.rates:
+            if throttle is None or held.then != "wait" or not throttle.queues:
                 raise
             wait_ms = await self.write(queue_up, throttle, call.id)
             raise Throttled(str(held), wait_ms or held.wait_ms) from held

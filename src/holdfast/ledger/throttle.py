@@ -9,11 +9,13 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from holdfast.contracts.clauses import Rate
+from holdfast.contracts.policy.quotas import Quota
 from holdfast.ledger.entries import now_ms
 from holdfast.ledger.tables import operations, windows
 
@@ -30,9 +32,11 @@ MOST_WAITING = 1000
 class Throttled(Exception):
     """A call must wait; nothing was written."""
 
-    def __init__(self, why: str, wait_ms: int) -> None:
+    def __init__(self, why: str, wait_ms: int, then: str = "wait") -> None:
         super().__init__(why)
         self.wait_ms = wait_ms
+        self.then = then
+        """`wait`, or what becomes of it instead: `deny` or `ask`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +48,25 @@ class Throttle:
     user: str
     rates: Sequence[Rate] = ()
     concurrency: int | None = None
+    quotas: Sequence[Quota] = ()
+    """Limits of policies."""
+
+    @property
+    def queues(self) -> bool:
+        """Whether what is held back waits in a queue."""
+        return bool(self.rates) or any(quota.then == "wait" for quota in self.quotas)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Window:
     """What stands about one rate: when attempts began, and who waits."""
 
-    rate: Rate
+    count: int
     name: str
     per: int
     """Milliseconds."""
+    told: str
+    then: str = "wait"
     taken: list[int]
     waiting: dict[str, int]
     """When each operation comes again, in the order of their turns."""
@@ -64,7 +77,7 @@ class _Window:
         before = queue.index(operation_id) if operation_id in self.waiting else len(queue)
         times = [*self.taken]
         for _ in range(before + 1):
-            full_until = times[-self.rate.count] + self.per if len(times) >= self.rate.count else 0
+            full_until = times[-self.count] + self.per if len(times) >= self.count else 0
             times.append(max(now, full_until))
         return times[-1]
 
@@ -83,7 +96,7 @@ def take(connection: Connection, throttle: Throttle, operation_id: str) -> None:
     for window in _windows(connection, throttle, now):
         turn = window.turn(operation_id, now)
         if turn > now:
-            raise Throttled(f"{throttle.tool} may be tried {window.rate}", turn - now)
+            raise Throttled(window.told, turn - now, window.then)
         _write(connection, f"rate/{window.name}", [*window.taken, now])
         if window.waiting.pop(operation_id, None) is not None:
             _write(connection, f"wait/{window.name}", [*window.waiting.items()])
@@ -97,6 +110,8 @@ def queue_up(connection: Connection, throttle: Throttle, operation_id: str) -> i
     now = now_ms()
     longest = 0
     for window in _windows(connection, throttle, now):
+        if window.then != "wait":
+            continue
         wait = min(window.turn(operation_id, now) - now, LONGEST_WAIT_MS)
         if wait and (operation_id in window.waiting or len(window.waiting) < MOST_WAITING):
             window.waiting[operation_id] = now + wait
@@ -109,13 +124,21 @@ def queue_up(connection: Connection, throttle: Throttle, operation_id: str) -> i
 
 def _windows(connection: Connection, throttle: Throttle, now: int) -> Iterator[_Window]:
     """The windows of a call, one after the other; their rows are this transaction's from here on."""
+    for quota in throttle.quotas:
+        yield _window(connection, quota.name, quota.count, quota.per, now, told=quota.told, then=quota.then)
     for rate in throttle.rates:
         who = {"tool": "", "tenant": throttle.tenant, "user": f"{throttle.tenant}/{throttle.user}"}[rate.each]
-        per = int(rate.per.total_seconds() * 1000)
-        name = f"{throttle.tool}/{rate.each}/{per}/{who}"
-        taken: list[int] = [at for at in _locked(connection, f"rate/{name}") if at > now - per]
-        waiting = {one: back for one, back in _locked(connection, f"wait/{name}") if back > now - MISSED_MS}
-        yield _Window(rate=rate, name=name, per=per, taken=taken, waiting=waiting)
+        name = f"{throttle.tool}/{rate.each}/{int(rate.per.total_seconds() * 1000)}/{who}"
+        yield _window(connection, name, rate.count, rate.per, now, told=f"{throttle.tool} may be tried {rate}")
+
+
+def _window(
+    connection: Connection, name: str, count: int, length: timedelta, now: int, *, told: str, then: str = "wait"
+) -> _Window:
+    per = int(length.total_seconds() * 1000)
+    taken: list[int] = [at for at in _locked(connection, f"rate/{name}") if at > now - per]
+    waiting = {one: back for one, back in _locked(connection, f"wait/{name}") if back > now - MISSED_MS}
+    return _Window(count=count, name=name, per=per, taken=taken, waiting=waiting, told=told, then=then)
 
 
 def _require_place(connection: Connection, throttle: Throttle, operation_id: str, now: int) -> None:

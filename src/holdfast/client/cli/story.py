@@ -96,7 +96,7 @@ class Story:
 
     def _held(self, event: Event) -> list[Text]:
         told = f"{event.data['tool']} (held right before it would have run)"
-        command = f"holdfast approve {event.run_id} {event.reference}"
+        command = f"holdfast approve {event.run_id} {event.reference.partition('#')[0]}"
         return [Text.assemble(("  waits  ", "yellow"), told), Text(f"           {command}", style="dim")]
 
     def _unheld(self, event: Event) -> list[Text]:

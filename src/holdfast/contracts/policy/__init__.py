@@ -4,7 +4,7 @@ from holdfast.contracts.policy.arguments import Condition
 from holdfast.contracts.policy.file import parse_policy, read_policy
 from holdfast.contracts.policy.hooks import Hook, HookWord
 from holdfast.contracts.policy.hours import Hours
-from holdfast.contracts.policy.model import Blocked, Case, CaseCall, Policy, Rule
+from holdfast.contracts.policy.model import Blocked, Case, CaseCall, Limit, Policy, Rule
 from holdfast.contracts.policy.permit import Permit, permit
 from holdfast.contracts.policy.proposed import Caller, ProposedCall, proposed
 from holdfast.contracts.policy.ruling import Ruling, judge, judge_all
@@ -18,6 +18,7 @@ __all__ = [
     "Hook",
     "HookWord",
     "Hours",
+    "Limit",
     "Permit",
     "Policy",
     "ProposedCall",

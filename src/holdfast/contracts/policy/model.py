@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
+from holdfast.contracts.clauses import MOST_IN_A_WINDOW
 from holdfast.contracts.effects import Tier, Verdict
 from holdfast.contracts.messages import Frozen
-from holdfast.contracts.policy.approval import Approval
+from holdfast.contracts.policy.approval import Approval, Duration
 from holdfast.contracts.policy.arguments import Condition
 from holdfast.contracts.policy.hours import Hours
 
@@ -79,6 +80,32 @@ class Rule(Frozen):
         return self
 
 
+class Limit(Frozen):
+    """At most so many calls in any window of that length, over all workers."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$")
+    """Recorded with every call that it holds back."""
+    count: int = Field(ge=1, le=MOST_IN_A_WINDOW)
+    per: Duration
+    """Such as `1min`, `24h`, `7d`."""
+    each: Literal["all", "tool", "agent", "tenant", "user"] = "all"
+    """What is counted together: all calls that it is about, or those of one tool, agent, tenant, or user of a tenant."""
+    then: Literal["deny", "ask", "wait"] = "deny"
+    """What becomes of a call beyond it: it is refused, a person is asked, or it waits until there is room."""
+    tools: Globs = ("*",)
+    scopes: Globs = ("*",)
+    agents: Globs = ("*",)
+    tenants: Globs = ("*",)
+    tiers: tuple[Tier, ...] = tuple(Tier)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.per <= timedelta(0):
+            msg = "per must be above zero"
+            raise ValueError(msg)
+        return self
+
+
 class Blocked(Frozen):
     """Whose calls are all refused."""
 
@@ -144,6 +171,8 @@ class Policy(Frozen):
     """By pattern over `name` or `tenant/name`: roles. Where there are any, a call needs a role that permits its scope."""
     blocked: Blocked = Blocked()
     rules: tuple[Rule, ...] = Field(default=(), validation_alias=AliasChoices("rules", "rule"))
+    limits: tuple[Limit, ...] = Field(default=(), validation_alias=AliasChoices("limits", "limit"))
+    """How many calls there may be."""
     approval: Approval = Approval()
     """How people are told that a call waits for them, by the installation's policy."""
     cases: tuple[Case, ...] = Field(default=(), validation_alias=AliasChoices("cases", "case"))
@@ -156,6 +185,8 @@ class Policy(Frozen):
         if Verdict.KEPT in self.gates.values():
             faults.append("gates: allowed are run, ask, deny")
         names = [rule.name for rule in self.rules]
+        limits = [limit.name for limit in self.limits]
+        faults.extend(f"two limits are named {name!r}" for name in sorted({n for n in limits if limits.count(n) > 1}))
         faults.extend(f"two rules are named {name!r}" for name in sorted({n for n in names if names.count(n) > 1}))
         known = {*USUAL_PERMISSIONS, *self.permissions}
         faults.extend(
