@@ -59,6 +59,7 @@ bench: $(STAMP) benchmarks/.venv/.installed
 	benchmarks/.venv/bin/python -m benchmarks
 	benchmarks/.venv/bin/python -m benchmarks.plans
 	benchmarks/.venv/bin/python -m benchmarks.families
+	benchmarks/.venv/bin/python -m benchmarks.permission
 
 benchmarks/.venv/.installed: benchmarks/requirements.lock $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python benchmarks/.venv

@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 
 from holdfast import Agent, Client, Condition, Effect, Policy, ProposedCall, Rule, Script, Tier, Verdict, ask, tool
-from holdfast.contracts.conditions import holds
 from holdfast.contracts.policy import judge_all
 from holdfast.engine.embedded import EmbeddedEngine
 from holdfast.ledger import Ledger
@@ -85,8 +84,6 @@ def decisions() -> None:
         policies = [policy_of(rules), Policy()]
         assert judge_all(policies, CALL, now).rule == "small"
         print(f"  {rules:3} rules, roles and lists {microseconds(lambda: judge_all(policies, CALL, now)):10.1f} µs")  # noqa: B023
-    given = {"args": dict(CALL.arguments)}
-    print(f"  one condition in CEL   {microseconds(lambda: holds('args.amount <= 1000', given)):14.1f} µs")
 
 
 async def waiting() -> None:

@@ -41,7 +41,8 @@ def check_granted(connection: Connection, run_id: str, operation_id: str, judge:
     entry = find(connection, run_id, "decided", decision_ref(connection, run_id, operation_id))
     if entry is None:
         return "nobody has approved it"
-    grants: list[str] | None = (entry.content or {}).get("grants")
+    content: dict[str, Any] = entry.content or {}
+    grants: list[str] | None = content.get("grants")
     if grants is None:
         # Approved before there were grants.
         return "" if row.tier != Tier.PRIVILEGED else "it was approved without a grant"
