@@ -78,10 +78,14 @@ def record_decision(connection: Connection, run_id: str, decision: Decision, jud
         )
     if found is None:
         judged = judge_word(connection, row, word_of(decision), judge)
-        agreed = _agreed(connection, run_id, ref, decision, judged) if decision.approve else [judged.by]
+        before = _granted(connection, run_id, ref) if decision.approve else {}
+        given = {**before, judged.key: (judged.by, decision.grant)}
+        agreed = sorted({by for by, _ in given.values()})
         if decision.approve and len(agreed) < judged.needed:
+            if judged.key not in before:
+                append(connection, run_id, [_granted_entry(ref, decision, judged)])
             return CallResult(waiting=True)
-        grants = [*_granted(connection, run_id, ref).values()] if decision.approve else [decision.grant]
+        grants = [grant for _, grant in given.values()]
         meta: dict[str, Any] = {"approve": decision.approve, "by": ", ".join(agreed), "digest": decision.digest}
         if decision.remember and decision.approve:
             meta["remember"] = True
@@ -118,21 +122,20 @@ def asked_of(connection: Connection, row: Any) -> Asked:
     )
 
 
-def _agreed(connection: Connection, run_id: str, ref: str, decision: Decision, judged: Judged) -> list[str]:
-    """Who has agreed so far, with this word: one grant for each key."""
-    granted = _granted(connection, run_id, ref)
-    if judged.key not in granted:
-        meta = {"by": judged.by, "digest": decision.digest}
-        given = NewEntry(kind="granted", ref=f"{ref}@{judged.key}", meta=meta, content={"grant": decision.grant})
-        append(connection, run_id, [given])
-    entries_ = [find(connection, run_id, "granted", f"{ref}@{key}") for key in {**granted, judged.key: ""}]
-    return sorted({str(entry.meta["by"]) for entry in entries_ if entry is not None})
+def _granted_entry(ref: str, decision: Decision, judged: Judged) -> NewEntry:
+    """That somebody has agreed, and somebody else must, too."""
+    meta = {"by": judged.by, "digest": decision.digest}
+    return NewEntry(kind="granted", ref=f"{ref}@{judged.key}", meta=meta, content={"grant": decision.grant})
 
 
-def _granted(connection: Connection, run_id: str, ref: str) -> dict[str, str]:
-    """The grants that were given so far, by key."""
+def _granted(connection: Connection, run_id: str, ref: str) -> dict[str, tuple[str, str]]:
+    """By key: who has agreed so far, and the grant."""
     found = [find(connection, run_id, "granted", one) for one in refs_of(connection, run_id, "granted", ref, sign="@")]
-    return {entry.ref.rpartition("@")[2]: str(entry.content["grant"]) for entry in found if entry is not None}
+    return {
+        entry.ref.rpartition("@")[2]: (str(entry.meta["by"]), str(entry.content["grant"]))
+        for entry in found
+        if entry is not None and entry.content is not None
+    }
 
 
 def decision_ref(connection: Connection, run_id: str, operation_id: str) -> str:
