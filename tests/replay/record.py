@@ -18,6 +18,7 @@ from holdfast import (
     Backoff,
     BackoffKind,
     Client,
+    DecisionRefused,
     Effect,
     Lane,
     Limits,
@@ -153,6 +154,16 @@ async def approve_backwards(run: Run) -> None:
         await run.decide(operation.operation_id, approve=True, by="ada")
 
 
+async def approve_and_remember(run: Run) -> None:
+    """Approve the first of two calls that wait, for all like it; before that a word that does not count."""
+    while len(waiting := (await run.state()).waiting) < 2:
+        await asyncio.sleep(0.05)
+    expired = timedelta(seconds=-1)
+    with contextlib.suppress(DecisionRefused):
+        await run.decide(waiting[0].operation, approve=True, by="eve", lasts=expired)
+    await run.decide(waiting[0].operation, approve=True, by="ada", remember={})
+
+
 async def steer(run: Run) -> None:
     """Pause, say, resume, cancel."""
     while not (await run.state()).turn:
@@ -200,6 +211,11 @@ CASES: dict[str, tuple[Script_, Callable[[Run], Awaitable[None]], dict[str, Any]
     "fast-lane": ([ask("glance", n=1), [ask("glance", n=2), ask("look", n=3)], "done"], nothing, {}),
     "decisions": ([[ask("pay", n=1), ask("pay", n=1), ask("pay", n=2)], "done"], decide_all, {}),
     "ahead": ([[ask("pay", n=1), ask("pay", n=1), ask("pay", n=2)], "done"], approve_backwards, {}),
+    "remembered": (
+        [[ask("pay", n=1), ask("pay", n=2)], ask("pay", n=3), "done"],
+        approve_and_remember,
+        {"continue_after_turns": 1},
+    ),
     "unknown": ([ask("send", n=1), "done"], decide_all, {}),
     "steered": ([ask("wait", n=1), "done"], steer, {}),
     "continued": ([ask("look", n=1), ask("look", n=2), ask("look", n=3), "done"], nothing, {"continue_after_turns": 1}),
