@@ -85,6 +85,11 @@ async def test_what_a_rule_decides_is_written_down_with_the_rule(shop: OpenShop)
     assert [operation.reason for operation in result.operations] == [
         "small: amount most 50", "tier IRREVERSIBLE", "huge: ask the bank",
     ]  # fmt: skip
+    # In the chain, too, where nobody can change it unseen.
+    [first, *_] = await events(desk, run, "turn")
+    assert first["rules"] == {
+        "0": "small: amount most 50", "1": "tier IRREVERSIBLE", "2": "huge: ask the bank",
+    }  # fmt: skip
     assert sorted(paid) == [5, 500]
     assert "this call of pay is not allowed: ask the bank" in heard[2]
 

@@ -131,6 +131,8 @@ def turn_entry(new: NewTurn) -> NewEntry:
     if new.output is not None:
         content["output"] = new.output
     meta = {**new.meta, "result": new.result.model_dump(mode="json")}
+    if rules := {str(index): asked.rule[:300] for index, asked in enumerate(new.calls) if asked.rule}:
+        meta["rules"] = rules
     return NewEntry(kind="turn", ref=turn_ref(new.branches, new.turn), meta=meta, content=content)
 
 
