@@ -48,7 +48,7 @@ async def _take(boundary: Boundary, run_id: str, record: RecordDecision) -> Call
     except DecisionRefused as error:
         log.warning("a word was refused", operation_id=told.operation, reason=str(error))
         why = str(error)
-        await patiently(lambda: ledger.record_refused(run_id, told.operation, word_of(told), why))
+        await patiently(lambda: ledger.permissions.record_refused(run_id, told.operation, word_of(told), why))
         raise
 
 

@@ -28,14 +28,16 @@ async def hold_or_refuse(
     ledger, said = boundary.ledger, await boundary.permission.now(agent, tool, looked, run_id)
     if said.verdict is Verdict.DENY:
         log.warning("call refused by policy", rule=said.rule)
-        return await patiently(lambda: ledger.deny(run_id, call.id, said.told, denied_by(said, tool, call.id)))
+        return await patiently(
+            lambda: ledger.permissions.deny(run_id, call.id, said.told, denied_by(said, tool, call.id))
+        )
     if looked.approved:
         judge = await boundary.permission.judge()
-        fault = await patiently(lambda: ledger.check_granted(run_id, call.id, judge))
+        fault = await patiently(lambda: ledger.permissions.check_granted(run_id, call.id, judge))
         if not fault:
             return None
         log.warning("approval no longer counts", reason=fault)
-        await patiently(lambda: ledger.withdraw(run_id, call.id, fault))
+        await patiently(lambda: ledger.permissions.withdraw(run_id, call.id, fault))
         return CallResult(waiting=True)
     asks = said.verdict is Verdict.ASK and not await remembered_for(boundary, tool, looked, run_id)
     if looked.state is State.WAITING or looked.verdict is not Verdict.RUN or asks:
@@ -53,4 +55,6 @@ async def over_limit(boundary: Boundary, tool: Tool, run_id: str, call: CallInpu
         await patiently(lambda: boundary.ledger.hold(run_id, call.id, why))
         return CallResult(waiting=True)
     refused = Permit(verdict=Verdict.DENY, rule=why)
-    return await patiently(lambda: boundary.ledger.deny(run_id, call.id, why, denied_by(refused, tool, call.id)))
+    return await patiently(
+        lambda: boundary.ledger.permissions.deny(run_id, call.id, why, denied_by(refused, tool, call.id))
+    )

@@ -16,7 +16,9 @@ async def remembered_for(boundary: Boundary, tool: Tool, looked: Looked, run_id:
         return ""
     judge = await boundary.permission.judge()
     found = [
-        one for one in await patiently(lambda: boundary.ledger.list_remembered(run_id, judge)) if one.tool == tool.name
+        one
+        for one in await patiently(lambda: boundary.ledger.permissions.list_remembered(run_id, judge))
+        if one.tool == tool.name
     ]
     arguments = validate(tool, looked.arguments) if found else {}
     if isinstance(arguments, dict):

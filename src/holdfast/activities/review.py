@@ -32,11 +32,13 @@ async def review(boundary: Boundary, call: CallInput) -> CallResult:
     said = await boundary.permission.now(agent, tool, looked, run_id, fresh=True)
     match said.verdict:
         case Verdict.RUN:
-            return await patiently(lambda: ledger.release_waiting(run_id, call.id, said.told))
+            return await patiently(lambda: ledger.permissions.release_waiting(run_id, call.id, said.told))
         case Verdict.DENY:
-            return await patiently(lambda: ledger.deny(run_id, call.id, said.told, denied_by(said, tool, call.id)))
+            return await patiently(
+                lambda: ledger.permissions.deny(run_id, call.id, said.told, denied_by(said, tool, call.id))
+            )
         case _:
             rule = await remembered_for(boundary, tool, looked, run_id)
             if not rule:
                 return CallResult(waiting=True)
-            return await patiently(lambda: ledger.release_waiting(run_id, call.id, rule))
+            return await patiently(lambda: ledger.permissions.release_waiting(run_id, call.id, rule))

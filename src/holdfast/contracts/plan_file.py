@@ -6,9 +6,7 @@ from pydantic import ValidationError
 
 from holdfast.contracts.errors import ContractError, SettingsError
 from holdfast.contracts.plan import Plan
-
-LARGEST = 1_000_000
-"""Bytes."""
+from holdfast.contracts.text_file import read_text_file
 
 
 def read_plan(path: Path | str) -> Plan:
@@ -25,13 +23,7 @@ def read_plan(path: Path | str) -> Plan:
         msg = "plans in files need the extra `plans`: pip install 'holdfast[plans]'"
         raise SettingsError(msg) from error
     try:
-        if path.stat().st_size > LARGEST:
-            msg = f"{path}: a plan has at most {LARGEST} bytes"
-            raise SettingsError(msg)
-        told = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path}: can't be read: {error}"
-        raise SettingsError(msg) from error
+        told = yaml.safe_load(read_text_file(path, "a plan"))
     except yaml.YAMLError as error:
         msg = f"{path}: no YAML: {' '.join(str(error).split())}"
         raise SettingsError(msg) from error

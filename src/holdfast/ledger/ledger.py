@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, select
 
-from holdfast.contracts.authority import Word
 from holdfast.contracts.circuit import Circuit
 from holdfast.contracts.clauses import Rate
 from holdfast.contracts.drift import Counts, Drift
@@ -46,7 +45,6 @@ from holdfast.ledger import (
     notices,
     operations,
     pending,
-    permission,
     plans,
     runs,
     served,
@@ -69,7 +67,7 @@ from holdfast.ledger.late import Settlement
 from holdfast.ledger.operations import Looked, Settled
 from holdfast.ledger.peers import Letter
 from holdfast.ledger.pending import Begun
-from holdfast.ledger.permission import Remembered
+from holdfast.ledger.permissions import Permissions
 from holdfast.ledger.plans import AskedPlan, PlanContext
 from holdfast.ledger.runs import NewRun, OpenedRow, RunRow
 from holdfast.ledger.statement import DriverCall
@@ -97,6 +95,7 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.installation = Installation(self)
+        self.permissions = Permissions(self)
 
     @classmethod
     def connect(cls, url: str) -> "Ledger":
@@ -307,35 +306,11 @@ class Ledger:
         """Write down an approval or a rejection; see `decisions.record_decision`."""
         return await self.write(decisions.record_decision, run_id, decision, judge)
 
-    async def record_refused(self, run_id: str, operation_id: str, word: Word, why: str) -> None:
-        """Keep a word that does not count; see `permission.record_refused`."""
-        await self.write(permission.record_refused, run_id, operation_id, word, why)
-
-    async def check_granted(self, run_id: str, operation_id: str, judge: Judge) -> str:
-        """Why an approval no longer counts; see `permission.check_granted`."""
-        return await self.read(permission.check_granted, run_id, operation_id, judge)
-
     async def list_waiting(
         self, *, tenant: str = "", agent: str = "", tool: str = "", run_id: str = "", limit: int = 1000
     ) -> list[WaitingCall]:
         """The calls that wait for a decision; see `inbox.list_waiting`."""
         return await self.read(inbox.list_waiting, tenant=tenant, agent=agent, tool=tool, run_id=run_id, limit=limit)
-
-    async def list_remembered(self, run_id: str, judge: Judge) -> list[Remembered]:
-        """The approvals that count for later calls; see `permission.list_remembered`."""
-        return await self.read(permission.list_remembered, run_id, judge)
-
-    async def withdraw(self, run_id: str, operation_id: str, why: str) -> None:
-        """Let an approved call wait again; see `permission.withdraw`."""
-        await self.write(permission.withdraw, run_id, operation_id, why)
-
-    async def deny(self, run_id: str, operation_id: str, rule: str, content: dict[str, Any]) -> CallResult:
-        """Refuse a call by what the policy says now; see `permission.deny`."""
-        return await self.write(permission.deny, run_id, operation_id, rule, content)
-
-    async def release_waiting(self, run_id: str, operation_id: str, rule: str) -> CallResult:
-        """Let a waiting call run by what the policy says now; see `permission.release_waiting`."""
-        return await self.write(permission.release_waiting, run_id, operation_id, rule)
 
     async def record_resolution(self, run_id: str, resolution: Resolution, judge: Judge | None = None) -> CallResult:
         """Write down what became of an UNKNOWN operation; see `decisions.record_resolution`."""

@@ -99,7 +99,7 @@ class Notifier:
             "operation": one.operation_id,
         }
         try:
-            await self._ledger.deny(
+            await self._ledger.permissions.deny(
                 one.run_id, one.operation_id, "approval.deadline: nobody has decided in time", content
             )
         except (LedgerConflict, DecisionRefused):

@@ -7,9 +7,7 @@ from pydantic import ValidationError
 
 from holdfast.contracts.errors import ContractError, SettingsError
 from holdfast.contracts.policy.model import Policy
-
-LARGEST = 1_000_000
-"""Bytes."""
+from holdfast.contracts.text_file import read_text_file
 
 
 def read_policy(path: Path | str) -> Policy:
@@ -19,16 +17,7 @@ def read_policy(path: Path | str) -> Policy:
         SettingsError: There is no such file, it is too large, or it is no TOML.
         ContractError: It is no policy, with every fault.
     """
-    path = Path(path)
-    try:
-        if path.stat().st_size > LARGEST:
-            msg = f"{path}: a policy has at most {LARGEST} bytes"
-            raise SettingsError(msg)
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path}: can't be read: {error}"
-        raise SettingsError(msg) from error
-    return parse_policy(text, str(path))
+    return parse_policy(read_text_file(Path(path), "a policy"), str(path))
 
 
 def parse_policy(text: str, source: str = "policy") -> Policy:

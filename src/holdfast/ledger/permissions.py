@@ -1,0 +1,43 @@
+"""What the ledger keeps of permission, as the rest of Holdfast uses it."""
+
+from typing import TYPE_CHECKING, Any
+
+from holdfast.contracts.authority import Word
+from holdfast.contracts.wire import CallResult
+from holdfast.ledger import permission
+from holdfast.ledger.decisions import Judge
+from holdfast.ledger.permission import Remembered
+
+if TYPE_CHECKING:
+    from holdfast.ledger.ledger import Ledger
+
+
+class Permissions:
+    """Words that don't count, approvals that no longer do, and what a policy says of calls that have not begun."""
+
+    def __init__(self, ledger: "Ledger") -> None:
+        self._ledger = ledger
+
+    async def record_refused(self, run_id: str, operation_id: str, word: Word, why: str) -> None:
+        """Keep a word that does not count; see `permission.record_refused`."""
+        await self._ledger.write(permission.record_refused, run_id, operation_id, word, why)
+
+    async def check_granted(self, run_id: str, operation_id: str, judge: Judge) -> str:
+        """Why an approval no longer counts; see `permission.check_granted`."""
+        return await self._ledger.read(permission.check_granted, run_id, operation_id, judge)
+
+    async def list_remembered(self, run_id: str, judge: Judge) -> list[Remembered]:
+        """The approvals that count for later calls; see `permission.list_remembered`."""
+        return await self._ledger.read(permission.list_remembered, run_id, judge)
+
+    async def withdraw(self, run_id: str, operation_id: str, why: str) -> None:
+        """Let an approved call wait again; see `permission.withdraw`."""
+        await self._ledger.write(permission.withdraw, run_id, operation_id, why)
+
+    async def deny(self, run_id: str, operation_id: str, rule: str, content: dict[str, Any]) -> CallResult:
+        """Refuse a call by what the policy says now; see `permission.deny`."""
+        return await self._ledger.write(permission.deny, run_id, operation_id, rule, content)
+
+    async def release_waiting(self, run_id: str, operation_id: str, rule: str) -> CallResult:
+        """Let a waiting call run by what the policy says now; see `permission.release_waiting`."""
+        return await self._ledger.write(permission.release_waiting, run_id, operation_id, rule)
