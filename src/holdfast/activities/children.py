@@ -123,6 +123,7 @@ async def _new_run(
         plan=told,
         parent=run_id,
         limits=child.limits or child.agent.limits,
+        labels=parent.labels.within(parent.agent),
     )
 
 

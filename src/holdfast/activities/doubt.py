@@ -11,6 +11,7 @@ from holdfast.activities.context import EngineContext
 from holdfast.activities.patience import patiently
 from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.errors import ErrorCode, ToolError
+from holdfast.contracts.provenance import marks_of
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.validation import validate
 from holdfast.contracts.wire import CallInput, CallResult
@@ -75,7 +76,8 @@ async def _reconcile(
     except Exception as error:  # noqa: BLE001 - the author's code may raise anything, and then is not sure
         return await _unsure(ledger, tool, run_id, call, f"{type(error).__name__}: {error}")
     if found is not None:
-        new = Settlement(outcome=Outcome.SUCCEEDED, content=found, meta={"reconciled": True})
+        meta = {"reconciled": True, **marks_of(tool, Outcome.SUCCEEDED, found)}
+        new = Settlement(outcome=Outcome.SUCCEEDED, content=found, meta=meta)
         return (await patiently(lambda: ledger.settle(run_id, call.id, RECONCILE, new))).result
     sure_at = looked.lease_until + int(tool.settles_within.total_seconds() * 1000)
     if now_ms() < sure_at:

@@ -10,7 +10,7 @@ from holdfast.contracts.errors import ErrorCode
 from holdfast.contracts.identity import canonical_json, digest, operation_id
 from holdfast.contracts.messages import ToolCall
 from holdfast.contracts.names import AGENT_RUN, PLAN_RUN, WAIT_FOR_MESSAGE
-from holdfast.contracts.policy import Caller, Permit, Policy, permit
+from holdfast.contracts.policy import Caller, Permit, Policy, Provenance, permit
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.validation import validate
 from holdfast.contracts.wire import ChildKind, Head
@@ -39,6 +39,7 @@ class Gate:
         policies: Sequence[Policy] = (),
         orphans: Sequence[Orphan] = (),
         counts: Mapping[str, int] | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         self._agent = agent
         self._tools = tools
@@ -46,7 +47,14 @@ class Gate:
         self._intents = set(intents)
         self._closed = closed
         self._policies = (*policies, agent.policy)
-        self._caller = Caller(agent=agent.name, user=run.user, tenant=run.tenant, run=run.run_id)
+        self._provenance = provenance
+        self._caller = Caller(
+            agent=agent.name,
+            user=run.user,
+            tenant=run.tenant,
+            run=run.run_id,
+            untrusted=provenance is not None and bool(provenance.labels.untrusted),
+        )
         self._orphans = list(orphans)
         self._counts = Counter(counts or {})
         """How often each tool was called in the run, as far as that is limited."""
@@ -65,7 +73,7 @@ class Gate:
         if isinstance(checked, dict):
             return self._denied(call, tool, identity, {**invalid_arguments(tool, checked), "operation": identity})
         orphan = self._orphan(tool, call)
-        given = permit(self._policies, self._agent.hooks, tool, checked, self._caller)
+        given = permit(self._policies, self._agent.hooks, tool, checked, self._caller, provenance=self._provenance)
         if given.verdict is Verdict.DENY and not orphan:
             return self._denied(call, tool, identity, denied_by(given, tool, identity), given.told)
         if given.changed is not None and not orphan:
@@ -103,6 +111,7 @@ class Gate:
             undo=_undo_of(tool),
             rule="" if taken_over else given.told,
             changed=None if taken_over else given.changed,
+            origins=given.origins,
             taken_over=taken_over,
         )
 

@@ -18,6 +18,7 @@ from holdfast.activities.patience import patiently
 from holdfast.activities.peers import send_message, wait_for_message
 from holdfast.activities.read_result import read_result
 from holdfast.activities.savepoints import roll_back, savepoint
+from holdfast.activities.sources import brought_by, provenance_for
 from holdfast.activities.transcripts import (
     Kept,
     ResultLimit,
@@ -31,12 +32,13 @@ from holdfast.contracts.agent import Agent
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, ModelError, RunNotFound
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, ToolCall
 from holdfast.contracts.names import CARRY_OUT, READ_RESULT, ROLL_BACK, SAVEPOINT, SEND_MESSAGE, WAIT_FOR_MESSAGE
-from holdfast.contracts.policy import Policy
+from holdfast.contracts.policy import Policy, Provenance
+from holdfast.contracts.provenance import CLEAN, UNSIGNED, Labels
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.versions import version_numbers
 from holdfast.contracts.wire import TurnInput, TurnResult
-from holdfast.ledger import NewTurn, RunRow, TurnContext
+from holdfast.ledger import Heard, NewTurn, RunRow, TurnContext
 from holdfast.llm.pricing import cost_usd
 from holdfast.llm.script import CHARACTERS_PER_TOKEN
 from holdfast.telemetry import chat_span, record_response
@@ -71,6 +73,7 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         agent = _pinned(_agent_of(boundary, context), context.run.model)
         tools = tools_of(agent, boundary.registry, context.run.contracts)
         heard = _heard(turn, context, kept, _limits_of(tools))
+        labels = _labels(context, kept)
         messages = _messages(context, kept, heard, tools)
         request = _request(agent, tools, messages, may_call=not turn.answer_now)
         attempt = activity.info().attempt
@@ -81,7 +84,10 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
             )
         response = _again(context) or await _respond(boundary, agent, request, turn)
         _require_size(response)
-        new = _settlement(agent, tools, context, turn, heard, response, await boundary.permission.policies())
+        asked = [call.tool for call in response.message.calls]
+        provenance = await provenance_for(boundary, run_id, agent, tools, labels, asked)
+        policies = await boundary.permission.policies()
+        new = _settlement(agent, tools, context, turn, heard, response, policies, provenance)
         try:
             result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
         except LedgerConflict as error:
@@ -114,8 +120,8 @@ def _require_branch(run: RunRow, turn: TurnInput) -> None:
 async def _context(boundary: Boundary, run_id: str, turn: TurnInput, kept: Kept | None) -> TurnContext:
     known, intents, counted = kept.turn if kept else 0, _has_intents(boundary), _counted(boundary)
     if kept is not None and not intents and not counted and not kept.run.branches and _knows_all(kept, turn):
-        texts = tuple(said.text for said in turn.said)
-        return TurnContext(run=kept.run, settled=None, request="", past=[], results=(), said=texts, intents=set())
+        heard = Heard(tuple(said.text for said in turn.said), UNSIGNED if turn.said else CLEAN)
+        return TurnContext(run=kept.run, settled=None, request="", past=[], results=(), said=heard, intents=set())
     try:
         return await patiently(
             lambda: boundary.ledger.read_context(run_id, turn, known=known, intents=intents, counted=counted)
@@ -187,7 +193,14 @@ def _heard(turn: TurnInput, context: TurnContext, kept: Kept | None, limit: Resu
     ended = (ended_job(one, limit(one.tool)) for one in context.ended)
     note = kept.note if kept else context.past[-1].note if context.past else ""
     engine = ANSWER_NOW.format(limit=turn.answer_now) if turn.answer_now else ""
-    return tuple(text for text in (note, *ended, *context.said, engine) if text)
+    return tuple(text for text in (note, *ended, *context.said.texts, engine) if text)
+
+
+def _labels(context: TurnContext, kept: Kept | None) -> Labels:
+    """What is in the run once its model has heard what it is told in this turn."""
+    before = context.run.labels | context.said.labels | brought_by(context.ended)
+    known = kept is not None and kept.results is not None
+    return before | (kept.brought if kept is not None and known else brought_by(context.results))
 
 
 def _messages(
@@ -267,6 +280,7 @@ def _settlement(
     heard: tuple[str, ...],
     response: ModelResponse,
     policies: Sequence[Policy],
+    provenance: Provenance,
 ) -> NewTurn:
     cut_off = response.stop_reason == "max_tokens"
     closed = CALLS_CUT_OFF if cut_off else NO_CALLS_NOW if turn.answer_now else ""
@@ -279,6 +293,7 @@ def _settlement(
         policies=policies,
         orphans=context.orphans,
         counts=context.counts,
+        provenance=provenance,
     )
     calls = tuple(gate.judge(call) for call in response.message.calls)
     note, output = ("", None) if calls else _reading(agent, response)
@@ -312,6 +327,7 @@ def _settlement(
         note=note,
         output=output,
         branches=context.run.branches,
+        labels=provenance.labels,
     )
 
 

@@ -8,6 +8,7 @@ from holdfast.activities.boundary import Boundary, run_id_of_this_activity
 from holdfast.activities.patience import patiently
 from holdfast.contracts.effects import Lane
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunIdTaken, RunNotFound
+from holdfast.contracts.provenance import UNSIGNED
 from holdfast.contracts.wire import CloseInput, Opened, OpenInput, RunClosed
 from holdfast.ledger import NewRun
 from holdfast.telemetry import current_trace_id
@@ -38,6 +39,7 @@ async def open_run(boundary: Boundary, given: OpenInput, plan: str = "") -> Open
                 tenant=request.tenant,
                 trace_id=trace_id,
                 plan=plan,
+                labels=UNSIGNED,
             )
             await patiently(lambda: boundary.ledger.request_run(new))
         anchor, part = await patiently(

@@ -17,10 +17,12 @@ from holdfast.activities.doubt import clear_doubt, find, must_look
 from holdfast.activities.gate import invalid_arguments
 from holdfast.activities.patience import patiently, uninterrupted
 from holdfast.activities.result_cache import name_of
+from holdfast.activities.transcripts import told_of
 from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, LedgerUnavailable
 from holdfast.contracts.pending import Pending
 from holdfast.contracts.policy.quotas import Quota
+from holdfast.contracts.provenance import marks_of
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.validation import validate
 from holdfast.contracts.wire import CallInput, CallResult
@@ -328,6 +330,7 @@ class OperationAttempt:
         names = self._invalidated
         if warning := self._warning:
             meta["warning"] = warning
+        meta |= marks_of(self._tool, outcome, content)
         new = Settlement(outcome=outcome, content=content, meta=meta, acted=acted, invalidates=names)
         owner = self._owner if self._reserved else OUTSIDE if self._looked.state is State.PENDING else ""
         try:
@@ -350,9 +353,8 @@ class OperationAttempt:
         """Spare the next turn the reading of a result that this process has settled, if nobody can still change it."""
         told_at_once = not self._looked.receipt and not self._warning
         if outcome in {Outcome.SUCCEEDED, Outcome.FAILED} and told_at_once:
-            self._boundary.transcripts.tell(
-                self._run_id, self._call.turn, self._call.id, outcome, content, self._tool.result_limit
-            )
+            told = told_of(self._tool, outcome, content)
+            self._boundary.transcripts.tell(self._run_id, self._call.turn, self._call.id, told, self._tool.result_limit)
 
     async def _release(self, end: Failed, *, surely_not: bool) -> None:
         if self._reserved:
@@ -378,7 +380,7 @@ class OperationAttempt:
     async def _in_transaction(self, arguments: BaseModel, attempt: int) -> CallResult:
         """The effect and its settlement commit together, or neither does."""
         names = self._invalidated
-        meta = {"attempt": attempt, **({"warning": self._warning} if self._warning else {})}
+        meta: dict[str, Any] = {"attempt": attempt, **({"warning": self._warning} if self._warning else {})}
         try:
             async with self._ledger.open() as connection:
                 end = await run_once(self._tool, arguments, self._context(attempt, connection))
@@ -387,6 +389,7 @@ class OperationAttempt:
                     end = Failed(code=ErrorCode.TOOL_FAILED, message=message)
                 if isinstance(end, Failed):
                     raise _RolledBack(end)
+                meta |= marks_of(self._tool, Outcome.SUCCEEDED, end.content)
                 new = Settlement(outcome=Outcome.SUCCEEDED, content=end.content, meta=meta, invalidates=names)
                 settled = await connection.run_sync(settle_with_effect, self._run_id, self._call.id, self._owner, new)
         except _RolledBack as rolled_back:

@@ -77,7 +77,9 @@ class Permission:
         if isinstance(arguments, dict):
             # What does not fit is not carried out, whatever a policy says.
             return Permit(verdict=looked.verdict, rule="contract")
-        caller = Caller(agent=looked.agent, user=looked.user, tenant=looked.tenant, run=run_id)
+        caller = Caller(
+            agent=looked.agent, user=looked.user, tenant=looked.tenant, run=run_id, untrusted=looked.untrusted
+        )
         if agent is None:
             return permit(policies, (), tool, arguments, caller, settled=looked.verdict)
         return permit((*policies, agent.policy), agent.hooks, tool, arguments, caller, may_change=False)

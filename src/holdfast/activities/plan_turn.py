@@ -15,6 +15,7 @@ from holdfast.activities.gate import Gate
 from holdfast.activities.open_run import open_run
 from holdfast.activities.patience import patiently
 from holdfast.activities.plans import Planned
+from holdfast.activities.sources import provenance_for
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.board import Board
 from holdfast.contracts.conditions import ConditionFailed, holds
@@ -24,11 +25,12 @@ from holdfast.contracts.messages import Message, Text, ToolCall
 from holdfast.contracts.plan import GO_ON, Plan, Step, require_request
 from holdfast.contracts.plan_check import plan_faults, with_tools
 from holdfast.contracts.plan_steps import PlanStep, PlanTurnInput, StepAsk, StepAsked
-from holdfast.contracts.policy import Policy
+from holdfast.contracts.policy import Policy, Provenance
+from holdfast.contracts.provenance import untrusted_of
 from holdfast.contracts.references import Reference, Unbound, fill_in, follow, steps_in
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import CallResult, OpenedPlan, OpenInput, TurnResult
-from holdfast.ledger import AskedCall, NewTurn, PlanContext, StepResults
+from holdfast.ledger import AskedCall, NewTurn, PlanContext, RunRow, StepResults
 from holdfast.ledger.plans import KEPT, AskedPlan, call_id
 
 log = structlog.get_logger()
@@ -92,7 +94,9 @@ async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:
     if agent is None:
         message = f"this worker does not serve agent {context.run.agent!r}: another one must take the turn"
         raise ApplicationError(message, type=ErrorCode.AGENT_UNKNOWN)
-    new = _Turn(agent, planned, context, await boundary.permission.policies()).settlement(turn)
+    provenance = await _provenance(boundary, agent, planned.plan, context.run, turn)
+    policies = await boundary.permission.policies()
+    new = _Turn(agent, planned, context, policies, provenance).settlement(turn)
     try:
         # A turn that was settled before stands: what was made of it here is dropped.
         result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
@@ -101,6 +105,18 @@ async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:
     if mine:
         boundary.transcripts.put(context.run, execution, new, (new.message,), lambda _: Tool.result_limit)
     return result
+
+
+async def _provenance(boundary: Boundary, agent: Agent, plan: Plan, run: RunRow, turn: PlanTurnInput) -> Provenance:
+    """What the calls of the turn are held against. No model reads the results, but they may pick what later steps aim at."""
+    tools = {tool.name: tool for tool in agent.tools}
+    plan, _ = with_tools(plan, tools)
+    used = [tools[way.tool] for _, _, way in plan.calls() if way.tool in tools]
+    labels = run.labels
+    if any(untrusted_of(tool) or tool.sensitive or tool.child for tool in used):
+        labels |= await patiently(lambda: boundary.ledger.read_labels(run.run_id))
+    asked = [way.tool for ask in turn.asks for way in plan.steps[ask.step].ways]
+    return await provenance_for(boundary, run.run_id, agent, tools, labels, asked)
 
 
 async def _planned(boundary: Boundary, run_id: str) -> Planned:
@@ -153,6 +169,7 @@ class _Turn:
     planned: Planned
     context: PlanContext
     policies: Sequence[Policy]
+    provenance: Provenance
     calls: list[ToolCall] = field(default_factory=list[ToolCall])
     asked: list[AskedCall] = field(default_factory=list[AskedCall])
     notes: list[str] = field(default_factory=list[str])
@@ -162,7 +179,13 @@ class _Turn:
         self.plan, _ = with_tools(self.planned.plan, self.tools)
         self.request = self.planned.request
         self.gate = Gate(
-            self.agent, self.tools, self.context.run, self.context.intents, closed="", policies=self.policies
+            self.agent,
+            self.tools,
+            self.context.run,
+            self.context.intents,
+            closed="",
+            policies=self.policies,
+            provenance=self.provenance,
         )
         self.done = list(self.context.done)
 
@@ -186,6 +209,7 @@ class _Turn:
             meta={"plan": self.plan.name},
             output=output,
             branches=self.context.run.branches,
+            labels=self.provenance.labels,
         )
 
     def _ask(self, ask: StepAsk) -> StepAsked:

@@ -4,11 +4,13 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from holdfast.activities.excerpt import excerpt
 from holdfast.contracts.effects import Outcome, Verdict
 from holdfast.contracts.messages import Message, Part, Text, ToolResult
+from holdfast.contracts.provenance import CLEAN, Labels, labels_of
+from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import CallInput
 from holdfast.ledger import AskedCall, Looked, NewTurn, PastTurn, RunRow, State, ToldResult
 
@@ -17,6 +19,19 @@ MOST_CHARACTERS = 8_000_000
 
 ResultLimit = Callable[[str], int]
 """From a tool's name to how many characters of its results the model gets."""
+
+
+class Told(NamedTuple):
+    """What became of a call, and what that brings into the run."""
+
+    outcome: Outcome
+    content: Any
+    labels: Labels
+
+
+def told_of(tool: Tool, outcome: Outcome, content: Any) -> Told:
+    """What became of a call, by its contract."""
+    return Told(outcome, content, labels_of(tool, outcome, content))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +51,14 @@ class Kept:
     """The operation ids of those calls that were begun from here."""
     told: dict[str, ToolResult] = field(default_factory=dict[str, ToolResult])
     """By operation id: the results of those calls that this process has settled, too."""
+    labels: dict[str, Labels] = field(default_factory=dict[str, Labels])
+    """By operation id: what these results bring into the run."""
     characters: int
+
+    @property
+    def brought(self) -> Labels:
+        """What the turn's results bring into the run, all together."""
+        return Labels.of_all(self.labels.values())
 
     @property
     def results(self) -> tuple[ToolResult, ...] | None:
@@ -76,6 +98,7 @@ class Transcripts:
                 calls=run.calls + len(new.calls),
                 tokens=run.tokens + new.result.tokens,
                 cost_micros=run.cost_micros + round(new.result.cost_usd * 1e6),
+                labels=new.labels,
             ),
             note=new.note,
             messages=messages,
@@ -85,12 +108,12 @@ class Transcripts:
         for asked in new.calls:
             if asked.error is not None:
                 head = asked.head
-                self.tell(run.run_id, new.turn, head.id, Outcome.DENIED, asked.error, limit(head.tool))
+                self.tell(run.run_id, new.turn, head.id, Told(Outcome.DENIED, asked.error, CLEAN), limit(head.tool))
         self._size += characters
         while self._size > self._most and self._kept:
             self.drop(next(iter(self._kept)))
 
-    def tell(self, run_id: str, turn: int, operation_id: str, outcome: Outcome, content: Any, limit: int) -> None:
+    def tell(self, run_id: str, turn: int, operation_id: str, told: Told, limit: int) -> None:
         """Add what became of a call of the last turn kept."""
         kept = self._kept.get(run_id)
         if kept is None or kept.turn != turn:
@@ -99,9 +122,15 @@ class Transcripts:
             head = asked.head
             if head.id == operation_id:
                 result = ToldResult(
-                    operation_id=head.id, call_id=asked.call_id, tool=head.tool, outcome=outcome, content=content
+                    operation_id=head.id,
+                    call_id=asked.call_id,
+                    tool=head.tool,
+                    outcome=told.outcome,
+                    content=told.content,
+                    labels=told.labels,
                 )
                 kept.told[head.id] = told_part(result, limit)
+                kept.labels[head.id] = told.labels
 
     def take(self, run_id: str, call: CallInput) -> Looked | None:
         """What stands about a call of the last turn kept, if it may run without anybody's word; once.
@@ -129,6 +158,7 @@ class Transcripts:
             user=run.user,
             tenant=run.tenant,
             parent=run.parent,
+            untrusted=bool(run.labels.untrusted),
             attempts=0,
             lease_until=0,
             checkpoint=None,

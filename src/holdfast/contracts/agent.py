@@ -182,7 +182,7 @@ class Agent:
             conflict: As of `Tool`.
             same_intent: As of `Tool`.
             show: As of `Tool`.
-            untrusted: Whether its answers are somebody else's words; as its tools say, unless said.
+            untrusted: Whether its answers are somebody else's words. Unless said they are where the child has read any.
             result_limit: Characters of its answer that the parent's model gets.
             owner: As of `Tool`.
             runbook: As of `Tool`.

@@ -125,7 +125,8 @@ def child_tool(
         most=most,
         result_limit=result_limit,
         pivot=any(tool.pivot for tool in child.tools),
-        untrusted=any(bool(tool.untrusted) for tool in child.tools) if untrusted is None else untrusted,
+        # Unless said otherwise, what the child has read decides: its labels come back with its answer.
+        untrusted=False if untrusted is None else untrusted,
         egress=any(tool.egress for tool in child.tools),
         owner=owner,
         runbook=runbook,

@@ -91,6 +91,8 @@ def _read_faults(tool: "Tool") -> list[str]:
         faults.append(f"cache= with effect {tool.effect}: only results of READ can be given again")
     if tool.cache is not None and tool.untrusted:
         faults.append("cache= with untrusted=: somebody else's words are not kept for other runs")
+    if tool.targets is not None and not tool.targets:
+        faults.append("targets=() says that nothing picks what a call aims at: leave it out, and all arguments do")
     if tool.invalidates and reads:
         faults.append("invalidates= with effect READ: it changes nothing")
     if tool.fallback is not None and reads and tool.fallback.effect is not Effect.READ:
@@ -109,6 +111,7 @@ def argument_faults(tool: "Tool") -> list[str]:
         ("same_intent", tool.same_intent),
         ("show", tool.show),
         ("key", tool.key),
+        ("targets", tuple(name.partition(".")[0] for name in tool.targets or ())),
     ):
         faults.extend(
             f"{role} names {name!r}, which is no argument; arguments are {', '.join(known) or 'none'}"

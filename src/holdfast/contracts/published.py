@@ -49,6 +49,8 @@ class PublishedTool(Frozen):
     fallback: str = ""
     untrusted: bool | tuple[str, ...] = False
     egress: bool = False
+    targets: tuple[str, ...] | None = None
+    sensitive: bool = False
     secrets: tuple[str, ...] = ()
     background: bool = False
     undo: str = ""
@@ -117,6 +119,8 @@ def publish(tool: Tool) -> PublishedTool:
         fallback=tool.fallback.name if tool.fallback else "",
         untrusted=tool.untrusted,
         egress=tool.egress,
+        targets=tool.targets,
+        sensitive=tool.sensitive,
         secrets=tool.secrets,
         background=tool.background,
         undo=tool.undo or "",
@@ -197,7 +201,7 @@ PERMISSION = ("effect", "tier", "scope", "key", "egress")
 TOLD = (
     "description", "owner", "runbook", "deprecated", "timeout_seconds", "attempts", "backoff", "lane", "queue", "conflict",
     "same_intent", "show", "result_limit", "key_lifetime_seconds", "reconciled", "rates", "concurrency", "cache", "invalidates",
-    "fallback", "untrusted", "secrets", "background", "undo", "most", "agent", "endpoints",
+    "fallback", "untrusted", "targets", "sensitive", "secrets", "background", "undo", "most", "agent", "endpoints",
 )  # fmt: skip
 """What may differ between compatible versions."""
 

@@ -97,6 +97,11 @@ class Tool:
     """Its results, or these fields of them, are somebody else's words: web pages, mail, documents."""
     egress: bool = False
     """It sends something to outside of the organisation."""
+    targets: tuple[str, ...] | None = None
+    """The arguments that pick what a call aims at: whom it reaches, what it changes. All of them unless said. Once somebody else's
+    words are in a run, they must come from the user's own words or from a trusted field; else a person is asked."""
+    sensitive: bool = False
+    """Its results must not get away, nor be acted on, without a person once somebody else's words are in the run."""
     secrets: tuple[str, ...] = ()
     """The secrets it may ask for with `ctx.secret`."""
     upstreams: Mapping[str, Upstream] = field(default_factory=dict[str, Upstream])
@@ -266,6 +271,8 @@ def tool(
     fallback: Tool | None = None,
     untrusted: bool | tuple[str, ...] = False,
     egress: bool = False,
+    targets: tuple[str, ...] | None = None,
+    sensitive: bool = False,
     secrets: tuple[str, ...] = (),
     upstreams: Mapping[str, Upstream] | None = None,
     endpoints: tuple[Endpoint, ...] = (),
@@ -320,6 +327,8 @@ def tool(
             fallback=fallback,
             untrusted=untrusted,
             egress=egress,
+            targets=targets,
+            sensitive=sensitive,
             secrets=secrets,
             upstreams=upstreams or {},
             endpoints=endpoints,

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.errors import ErrorCode, LedgerError, SignatureRefused, ToolError
 from holdfast.contracts.identity import canonical_json
+from holdfast.contracts.provenance import marks_of
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.signing import OnceOnly, verify_onceonly, verify_webhook
 from holdfast.contracts.tool import Tool
@@ -134,15 +135,17 @@ def _settlement(tool: Tool, body: bytes, operation_id: str) -> Settlement:
         callback = Callback.model_validate_json(body)
         if callback.error is not None:
             told = {"code": ErrorCode.TOOL_FAILED, "message": "the work failed", **callback.error}
-            meta = {"callback": True, "code": str(told["code"])}
-            return Settlement(outcome=Outcome.FAILED, content={**told, "operation": operation_id}, meta=meta)
+            content = {**told, "operation": operation_id}
+            meta = {"callback": True, "code": str(told["code"]), **marks_of(tool, Outcome.FAILED, content)}
+            return Settlement(outcome=Outcome.FAILED, content=content, meta=meta)
         result = tool.result_adapter.validate_json(canonical_json(callback.result))
     except ValidationError as error:
         fields = {".".join(map(str, fault["loc"])) or "body": fault["msg"] for fault in error.errors(include_url=False)}
         message = f"it does not fit what {tool.name} promises"
         raise _Refusal(status=400, code="invalid_result", message=message, fields=fields) from error
     content = tool.result_adapter.dump_python(result, mode="json")
-    return Settlement(outcome=Outcome.SUCCEEDED, content=content, meta={"callback": True})
+    meta = {"callback": True, **marks_of(tool, Outcome.SUCCEEDED, content)}
+    return Settlement(outcome=Outcome.SUCCEEDED, content=content, meta=meta)
 
 
 async def _body(request: Request) -> bytes:

@@ -7,9 +7,10 @@ from holdfast.ledger.late import Settlement
 from holdfast.ledger.ledger import Ledger
 from holdfast.ledger.operations import DuplicateSuspected, Looked, NotAskedFor, OperationMoved, State
 from holdfast.ledger.plans import PlanContext, StepResults
+from holdfast.ledger.provenance import Material, Returned
 from holdfast.ledger.runs import NewRun, RunRow
 from holdfast.ledger.throttle import Throttle, Throttled
-from holdfast.ledger.transcript import PastTurn, ToldResult, TurnContext
+from holdfast.ledger.transcript import Heard, PastTurn, ToldResult, TurnContext
 from holdfast.ledger.turns import AskedCall, NewTurn
 from holdfast.ledger.undo import ToUndo
 from holdfast.ledger.unfinished import Unfinished
@@ -18,10 +19,12 @@ from holdfast.ledger.verify import Verification
 __all__ = [
     "AskedCall",
     "DuplicateSuspected",
+    "Heard",
     "Judge",
     "Judged",
     "Ledger",
     "Looked",
+    "Material",
     "NewChild",
     "NewRun",
     "NewTurn",
@@ -30,6 +33,7 @@ __all__ = [
     "Orphan",
     "PastTurn",
     "PlanContext",
+    "Returned",
     "RunRow",
     "Settlement",
     "State",

@@ -90,7 +90,7 @@ SETTLE_TURN = AtOnce(
     f"""INSERT INTO operations ({", ".join(OTHERS)}, turn_seq) SELECT {", ".join(f"asked.{name}" for name in OTHERS)}, new.seq
         FROM new, json_populate_recordset(CAST(NULL AS operations), CAST(:asked AS json)) AS asked""",  # noqa: S608 - the same
     """, turns = turns + 1, calls = calls + CAST(:more_calls AS integer), tokens = tokens + CAST(:more_tokens AS bigint),
-        cost_micros = cost_micros + CAST(:more_cost AS bigint)""",
+        cost_micros = cost_micros + CAST(:more_cost AS bigint), labels = CAST(:labels AS text)""",
 )
 
 

@@ -11,18 +11,23 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from holdfast.contracts.effects import Effect, Outcome, RunStatus
 from holdfast.contracts.errors import LedgerConflict
+from holdfast.contracts.provenance import Labels
 from holdfast.contracts.wire import CloseInput
 from holdfast.contracts.wire_model import Anchor
 from holdfast.ledger.entries import NEW_HEAD, NewEntry, append, find
 from holdfast.ledger.lineage import turn_ref
 from holdfast.ledger.operations import fence
-from holdfast.ledger.runs import RunRow, read_run
+from holdfast.ledger.runs import RunRow, labels_text, read_run
 from holdfast.ledger.runs import close_run as close_branch
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import operations
 from holdfast.ledger.undone import RUN
 
-BRANCH = Statement(NEW_HEAD.values(branches=bindparam("all"), status=RunStatus.RUNNING, closed_at=bindparam("closed")))
+BRANCH = Statement(
+    NEW_HEAD.values(
+        branches=bindparam("all"), status=RunStatus.RUNNING, closed_at=bindparam("closed"), labels=bindparam("labels")
+    )
+)
 ORPHANED = (
     (operations.c.left_by > 0)
     & operations.c.effect.not_in([Effect.READ, ""])
@@ -70,8 +75,16 @@ def begin_branch(connection: Connection, run_id: str, turn: int, *, left: str, b
     connection.execute(update(operations).where(*where).values(left_by=number))
     meta = {"turn": turn, "by": by, "left": left}
     entry = NewEntry(kind="branch", ref=str(number), meta=meta, content={"reason": reason} if reason else None)
-    append(connection, run_id, [entry], BRANCH, all=json.dumps([*run.branches, turn]), closed=None)
+    labels = labels_text(_labels_before(connection, run, turn))
+    append(connection, run_id, [entry], BRANCH, all=json.dumps([*run.branches, turn]), closed=None, labels=labels)
     return number
+
+
+def _labels_before(connection: Connection, run: RunRow, turn: int) -> Labels:
+    """What was in the run when it came to a turn: what it has read since is in it no more."""
+    kind, ref = ("requested", "") if turn == 1 else ("turn", turn_ref(run.branches, turn - 1))
+    entry = find(connection, run.run_id, kind, ref)
+    return run.labels if entry is None else Labels.model_validate(entry.meta.get("labels", {}))
 
 
 def close_run(connection: Connection, run_id: str, close: CloseInput, *, execution: str = "") -> tuple[RunRow, Anchor]:

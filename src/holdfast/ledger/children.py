@@ -8,12 +8,14 @@ from sqlalchemy import Connection, select, update
 from holdfast.contracts.effects import Outcome, RunStatus, Verdict
 from holdfast.contracts.errors import ErrorCode
 from holdfast.contracts.limits import Limits, Used, part_of
+from holdfast.contracts.provenance import CLEAN
 from holdfast.contracts.wire import CallInput, CallResult, CloseInput
 from holdfast.ledger.entries import NewEntry, anchor_at, append, read_entries
 from holdfast.ledger.family import find_child, list_children, read_answer
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.operations import NotAskedFor, fence, settle
 from holdfast.ledger.plans import read_steps
+from holdfast.ledger.provenance import read_labels
 from holdfast.ledger.runs import NewRun, close_run, read_run, request_run
 from holdfast.ledger.tables import operations, runs
 from holdfast.ledger.turns import read_turn_result
@@ -151,7 +153,10 @@ def end_child(connection: Connection, run_id: str, call: CallInput, *, unstarted
             calls_below=runs.c.calls_below + spent.calls,
         )
     )
-    new = Settlement(outcome=outcome, content=content, meta={"child": child.run_id})
+    meta: dict[str, Any] = {"child": child.run_id}
+    if (labels := read_labels(connection, child.run_id)) != CLEAN:
+        meta["labels"] = labels.within(child.agent).model_dump(exclude_defaults=True)
+    new = Settlement(outcome=outcome, content=content, meta=meta)
     result = settle(connection, run_id, call.id, row.owner, new).result
     return result.model_copy(update={"spent": spent})
 

@@ -13,7 +13,7 @@ from holdfast.ledger.tables import runs
 BY_CALL = Statement(
     select(
         runs.c.run_id, runs.c.agent, runs.c.status, runs.c.execution, runs.c.parent, runs.c.turns, runs.c.calls,
-        runs.c.turns_below, runs.c.calls_below, runs.c.tokens, runs.c.cost_micros, runs.c.closed_at,
+        runs.c.turns_below, runs.c.calls_below, runs.c.tokens, runs.c.cost_micros, runs.c.closed_at, runs.c.labels,
     ).where(runs.c.chain_id == bindparam("call"), runs.c.parent != "")
 )  # fmt: skip
 

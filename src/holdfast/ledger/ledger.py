@@ -11,6 +11,7 @@ from holdfast.contracts.circuit import Circuit
 from holdfast.contracts.clauses import Rate
 from holdfast.contracts.drift import Counts, Drift
 from holdfast.contracts.errors import LedgerRace, RunNotFound
+from holdfast.contracts.provenance import Labels
 from holdfast.contracts.results import Event, Notice, Operation, RunSummary, Undo, WaitingCall
 from holdfast.contracts.served import ServedCall, Standing
 from holdfast.contracts.wire import (
@@ -46,6 +47,7 @@ from holdfast.ledger import (
     operations,
     pending,
     plans,
+    provenance,
     runs,
     served,
     throttle,
@@ -69,6 +71,7 @@ from holdfast.ledger.peers import Letter
 from holdfast.ledger.pending import Begun
 from holdfast.ledger.permissions import Permissions
 from holdfast.ledger.plans import AskedPlan, PlanContext
+from holdfast.ledger.provenance import Material
 from holdfast.ledger.runs import NewRun, OpenedRow, RunRow
 from holdfast.ledger.statement import DriverCall
 from holdfast.ledger.tables import entries as entries_table
@@ -206,6 +209,14 @@ class Ledger:
     async def read_result(self, run_id: str, operation_id: str) -> Any:
         """The whole content an operation was settled with; see `listing.read_result`."""
         return await self.read(listing.read_result, run_id, operation_id)
+
+    async def read_material(self, run_id: str) -> Material:
+        """What values of a run may have come from; see `provenance.read_material`."""
+        return await self.read(provenance.read_material, run_id)
+
+    async def read_labels(self, run_id: str) -> Labels:
+        """What is in a run by now; see `provenance.read_labels`."""
+        return await self.read(provenance.read_labels, run_id)
 
     async def look_up(self, run_id: str, call: CallInput) -> Looked:
         """What stands about a call; see `operations.look_up`."""

@@ -14,6 +14,7 @@ from holdfast.ledger.cached import forget
 from holdfast.ledger.entries import NewEntry, anchor_at, append, entry_at, find, now_ms
 from holdfast.ledger.family import family_of, find_child
 from holdfast.ledger.late import OUTSIDE, Settlement, is_news, keep_evidence
+from holdfast.ledger.runs import labels_of_text
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
 from holdfast.ledger.throttle import Throttle, take
@@ -69,6 +70,8 @@ class Looked:
     """The operation that it undoes; empty for a call."""
     parent: str = ""
     """The run that has begun the call's run."""
+    untrusted: bool = False
+    """Somebody else's words are in its run."""
     settled: CallResult | None = None
 
 
@@ -85,7 +88,7 @@ class OperationMoved(LedgerConflict):
 
 
 LOOK = Statement(
-    select(operations, entries.c.body, runs.c.agent, runs.c.user, runs.c.tenant, runs.c.parent)
+    select(operations, entries.c.body, runs.c.agent, runs.c.user, runs.c.tenant, runs.c.parent, runs.c.labels)
     .select_from(
         operations.join(
             entries, and_(entries.c.run_id == operations.c.run_id, entries.c.seq == operations.c.turn_seq)
@@ -143,6 +146,7 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
         receipt=row.receipt_seq is not None,
         undoes=row.undoes,
         parent=row.parent,
+        untrusted=bool(labels_of_text(row.labels).untrusted),
         settled=settled,
     )
 

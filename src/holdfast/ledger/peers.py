@@ -2,12 +2,14 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, select
 
 from holdfast.contracts.errors import ErrorCode, RunNotFound, ToolError
 from holdfast.ledger.entries import NewEntry, append, find
 from holdfast.ledger.family import family_of
+from holdfast.ledger.runs import labels_of_text
 from holdfast.ledger.tables import runs
 
 
@@ -39,7 +41,9 @@ def post(connection: Connection, letter: Letter, peers: Collection[str]) -> tupl
     found = find(connection, to, "said", letter.id)
     if found is not None:
         return to, found.seq
-    meta = {"from": letter.sender, "agent": sender.agent}
+    meta: dict[str, Any] = {"from": letter.sender, "agent": sender.agent}
+    if sender.labels:
+        meta["labels"] = labels_of_text(sender.labels).within(sender.agent).model_dump(exclude_defaults=True)
     [anchor] = append(connection, to, [NewEntry(kind="said", ref=letter.id, meta=meta, content={"text": letter.text})])
     return to, anchor[0]
 

@@ -11,6 +11,7 @@ from holdfast.contracts.effects import Outcome, RunStatus
 from holdfast.contracts.errors import LedgerConflict, RunIdTaken, RunNotFound
 from holdfast.contracts.identity import canonical_json, digest, new_chain_id
 from holdfast.contracts.limits import Limits
+from holdfast.contracts.provenance import CLEAN, Labels
 from holdfast.contracts.results import RunSummary
 from holdfast.contracts.wire import CloseInput
 from holdfast.contracts.wire_model import Anchor
@@ -40,6 +41,8 @@ class NewRun:
     """That run's call, which is this one's chain id."""
     limits: Limits | None = None
     """What it may use of what its parent may; else its agent says."""
+    labels: Labels = CLEAN
+    """What is in it from the start: then its text is nobody's whose words count."""
 
     @property
     def digest(self) -> str:
@@ -78,6 +81,8 @@ class RunRow:
     turns_below: int = 0
     """Turns of the runs that it has begun. Their tokens and cost are among its own."""
     calls_below: int = 0
+    labels: Labels = CLEAN
+    """What is in it besides what its user wants, as of its last settled turn."""
 
     @property
     def branch(self) -> int:
@@ -112,6 +117,7 @@ def request_run(connection: Connection, new: NewRun) -> RunRow:
             requested_at=now_ms(),
             parent=new.parent,
             limits="" if new.limits is None else new.limits.model_dump_json(),
+            labels=labels_text(new.labels),
         )
     )
     meta: dict[str, Any] = {"agent": new.agent, "user": new.user, "tenant": new.tenant}
@@ -119,9 +125,21 @@ def request_run(connection: Connection, new: NewRun) -> RunRow:
         meta["parent"] = new.parent
     if new.again:
         meta["again"] = new.again
+    if new.labels != CLEAN:
+        meta["labels"] = new.labels.model_dump(exclude_defaults=True)
     content = {"text": new.text, **({"plan": new.plan} if new.plan else {})}
     append(connection, new.run_id, [NewEntry(kind="requested", ref="", meta=meta, content=content)])
     return read_run(connection, new.run_id)
+
+
+def labels_text(labels: Labels) -> str:
+    """Labels as the run's row has them."""
+    return "" if labels == CLEAN else labels.model_dump_json(exclude_defaults=True)
+
+
+def labels_of_text(text: str) -> Labels:
+    """Labels of the run's row."""
+    return Labels.model_validate_json(text) if text else CLEAN
 
 
 OPEN = Statement(
@@ -204,7 +222,7 @@ FIELDS = (
     runs.c.run_id, runs.c.chain_id, runs.c.execution, runs.c.agent, runs.c.agent_version, runs.c.model, runs.c.user,
     runs.c.tenant, runs.c.status, runs.c.trace_id, runs.c.head_seq, runs.c.turns, runs.c.calls, runs.c.tokens,
     runs.c.cost_micros, runs.c.contracts, runs.c.branches, runs.c.parent, runs.c.limits, runs.c.turns_below,
-    runs.c.calls_below,
+    runs.c.calls_below, runs.c.labels,
 )  # fmt: skip
 
 
@@ -225,6 +243,7 @@ def read_run(connection: Connection, run_id: str) -> RunRow:
     fields["contracts"] = json.loads(row.contracts)
     fields["branches"] = tuple(json.loads(row.branches))
     fields["limits"] = Limits.model_validate_json(row.limits) if row.limits else None
+    fields["labels"] = labels_of_text(row.labels)
     return RunRow(**fields)
 
 

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, func, select
 
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.messages import Message
+from holdfast.contracts.provenance import CLEAN, UNSIGNED, Labels
 from holdfast.contracts.wire import Said, TurnInput, TurnResult
 from holdfast.ledger.branches import Orphan, read_orphans
 from holdfast.ledger.entries import COLUMNS, Entry, NewEntry, append, entry_of, find, read_entries
@@ -33,6 +34,8 @@ class ToldResult:
     content: Any
     warning: str = ""
     """About the contract that served it."""
+    labels: Labels = CLEAN
+    """Of a call that was a run of its own: what was in that run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +107,13 @@ def _told(row: Any) -> ToldResult:
         outcome=outcome,
         content=None if row.body is None else json.loads(row.body),
         warning=UNDONE_SINCE if outcome is Outcome.COMPENSATED else warning,
+        labels=_labels_in(row.meta),
     )
+
+
+def _labels_in(meta: str) -> Labels:
+    """What an entry says of labels; mostly nothing, and then it need not be read."""
+    return Labels.model_validate(json.loads(meta).get("labels", {})) if '"labels":' in meta else CLEAN
 
 
 def read_ended(connection: Connection, run_id: str, operation_ids: Sequence[str]) -> tuple[ToldResult, ...]:
@@ -167,19 +176,29 @@ def record_said(connection: Connection, run_id: str, said_id: str, text: str) ->
     return Said(ref=anchor[0])
 
 
-def read_said(connection: Connection, run_id: str, said: Sequence[Said]) -> tuple[str, ...]:
-    """The texts behind references; text that came through Temporal is taken as it is."""
+class Heard(NamedTuple):
+    """What was said since the last turn, and what that brings into the run."""
+
+    texts: tuple[str, ...]
+    labels: Labels
+
+
+def read_said(connection: Connection, run_id: str, said: Sequence[Said]) -> Heard:
+    """The texts behind references; text that came through Temporal is taken as it is, as nobody's whose words count."""
     texts: list[str] = []
+    labels = CLEAN
     for one in said:
         if not one.ref:
             texts.append(one.text)
+            labels |= UNSIGNED
             continue
         where = (entries.c.run_id == run_id, entries.c.seq == one.ref, entries.c.kind == "said")
         row = connection.execute(select(*COLUMNS).where(*where)).one_or_none()
         entry = None if row is None else entry_of(row)
         if entry is not None and entry.content is not None:
             texts.append(_told_by(entry))
-    return tuple(texts)
+            labels |= Labels.model_validate(entry.meta.get("labels", {}))
+    return Heard(tuple(texts), labels)
 
 
 def _told_by(entry: Entry) -> str:
@@ -202,7 +221,7 @@ class TurnContext:
     """Settled turns behind `known`."""
     results: tuple[ToldResult, ...]
     """The outcomes of the last turn's calls."""
-    said: tuple[str, ...]
+    said: Heard
     intents: set[str]
     ended: tuple[ToldResult, ...] = ()
     """Background work that has ended since."""

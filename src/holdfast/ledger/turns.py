@@ -1,6 +1,6 @@
 """Turns: settling what a model answered, together with the operations it asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,10 +8,12 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from holdfast.contracts.effects import Outcome, Tier, Verdict
 from holdfast.contracts.messages import Message
+from holdfast.contracts.provenance import CLEAN, Labels
 from holdfast.contracts.wire import Head, TurnResult
 from holdfast.contracts.wire_model import Anchor
 from holdfast.ledger.entries import NEW_HEAD, NewEntry, append, find, now_ms
 from holdfast.ledger.lineage import turn_ref
+from holdfast.ledger.runs import labels_text
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import operations, runs
 
@@ -30,6 +32,8 @@ class AskedCall:
     """What decided on it: of a policy, a rule and why."""
     changed: dict[str, Any] | None = None
     """The arguments that a hook has put in the place of the model's."""
+    origins: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Where its arguments came from, as far as that was asked: by path, in words."""
     error: dict[str, Any] | None = None
     """For a denied call: what the model is told."""
     undo: str = ""
@@ -64,6 +68,8 @@ class NewTurn:
     """The final answer as data, if the agent declares its type."""
     branches: tuple[int, ...] = ()
     """The run's branches when the model was asked."""
+    labels: Labels = CLEAN
+    """What was in the run when the model answered."""
 
 
 ADD_TURN = Statement(
@@ -72,6 +78,7 @@ ADD_TURN = Statement(
         calls=runs.c.calls + bindparam("more_calls"),
         tokens=runs.c.tokens + bindparam("more_tokens"),
         cost_micros=runs.c.cost_micros + bindparam("more_cost"),
+        labels=bindparam("labels"),
     )
 )
 ADD_TOKENS = Statement(NEW_HEAD.values(tokens=runs.c.tokens + bindparam("more_tokens")))
@@ -133,15 +140,20 @@ def turn_entry(new: NewTurn) -> NewEntry:
     meta = {**new.meta, "result": new.result.model_dump(mode="json")}
     if rules := {str(index): asked.rule[:300] for index, asked in enumerate(new.calls) if asked.rule}:
         meta["rules"] = rules
+    if new.labels != CLEAN:
+        meta["labels"] = new.labels.model_dump(exclude_defaults=True)
+    if origins := {str(index): dict(asked.origins) for index, asked in enumerate(new.calls) if asked.origins}:
+        meta["origins"] = origins
     return NewEntry(kind="turn", ref=turn_ref(new.branches, new.turn), meta=meta, content=content)
 
 
-def added_by(new: NewTurn) -> dict[str, int]:
-    """The parameters of `ADD_TURN`: what a turn adds to the run's totals."""
+def added_by(new: NewTurn) -> dict[str, Any]:
+    """The parameters of `ADD_TURN`: what a turn adds to the run's totals, and what is in the run by now."""
     return {
         "more_calls": len(new.calls),
         "more_tokens": new.result.tokens,
         "more_cost": round(new.result.cost_usd * 1e6),
+        "labels": labels_text(new.labels),
     }
 
 

@@ -5,7 +5,7 @@ from holdfast.contracts.policy.file import parse_policy, read_policy
 from holdfast.contracts.policy.hooks import Hook, HookWord
 from holdfast.contracts.policy.hours import Hours
 from holdfast.contracts.policy.model import Blocked, Case, CaseCall, Limit, Policy, Rule
-from holdfast.contracts.policy.permit import Permit, permit
+from holdfast.contracts.policy.permit import Permit, Provenance, permit
 from holdfast.contracts.policy.proposed import Caller, ProposedCall, proposed
 from holdfast.contracts.policy.ruling import Ruling, judge, judge_all
 
@@ -22,6 +22,7 @@ __all__ = [
     "Permit",
     "Policy",
     "ProposedCall",
+    "Provenance",
     "Rule",
     "Ruling",
     "judge",

@@ -57,6 +57,8 @@ class Rule(Frozen):
     tiers: tuple[Tier, ...] = tuple(Tier)
     egress: bool | None = None
     """Only tools that send to outside of the organisation, or only those that don't."""
+    untrusted: bool | None = None
+    """Only in runs in which somebody else's words are, or only in others."""
     arguments: dict[str, Condition] = Field(default_factory=dict[str, Condition])
     """By name, or by path: `items.*.price` are the prices of all items. A `run` rule wants all of them to hold; for an `ask`
     or `deny` rule one is enough, and one that can't be compared."""
@@ -163,6 +165,9 @@ class Policy(Frozen):
     """Tools or scopes; every other is refused."""
     deny: Globs = ()
     """Tools or scopes that are refused."""
+    untrusted: Verdict = Verdict.ASK
+    """What becomes of a call that acts, once somebody else's words are in its run and neither the user nor a trusted field has
+    named what it aims at: `ask`, or `deny`. No rule lets it run."""
     permissions: dict[str, Globs] = Field(default_factory=dict[str, Globs])
     """By name: patterns over scopes. `USUAL_PERMISSIONS` are known besides."""
     roles: dict[str, Globs] = Field(default_factory=dict[str, Globs])
@@ -182,6 +187,8 @@ class Policy(Frozen):
         faults: list[str] = []
         if self.gates.get(Tier.PRIVILEGED) is Verdict.RUN:
             faults.append("gates: PRIVILEGED calls always wait for a person; allowed are ask and deny")
+        if self.untrusted not in {Verdict.ASK, Verdict.DENY}:
+            faults.append(f"untrusted is {self.untrusted.value!r}: allowed are ask and deny")
         if Verdict.KEPT in self.gates.values():
             faults.append("gates: allowed are run, ask, deny")
         names = [rule.name for rule in self.rules]

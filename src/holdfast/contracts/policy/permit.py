@@ -1,9 +1,9 @@
 """What becomes of a call by everything that has a say: the policies, and after them the hooks."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
@@ -12,6 +12,7 @@ from holdfast.contracts.policy.hooks import Hook, HookWord
 from holdfast.contracts.policy.model import Policy
 from holdfast.contracts.policy.proposed import Caller, ProposedCall, proposed
 from holdfast.contracts.policy.ruling import STRICTNESS, Ruling, judge, judge_all
+from holdfast.contracts.provenance import UNTRUSTED, Labels, Sources, hold, is_held
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.validation import validate
 
@@ -24,6 +25,15 @@ class Permit(Ruling):
     """What a hook said, if one decided."""
     changed: dict[str, Any] | None = None
     """The arguments that hooks have put in the place of the model's."""
+    origins: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Where its arguments came from, by path, as far as that was looked up."""
+
+
+class Provenance(NamedTuple):
+    """What is in the run that asks for a call, and where its values come from."""
+
+    labels: Labels
+    sources: Sources
 
 
 def permit(
@@ -35,6 +45,7 @@ def permit(
     *,
     may_change: bool = True,
     settled: Verdict | None = None,
+    provenance: Provenance | None = None,
 ) -> Permit:
     """Decide on a call whose arguments fit its contract.
 
@@ -47,6 +58,7 @@ def permit(
         may_change: Whether a hook may still change the arguments: only before the call is written down.
         settled: What was said when the call was written down, by somebody who knew more; what the policies say now may only be
             stricter.
+        provenance: What the call is held against once somebody else's words are in its run. That no policy loosens.
     """
     now = datetime.now(UTC)
     call = proposed(tool, arguments, caller)
@@ -77,7 +89,22 @@ def permit(
             # What an earlier hook has said of the call still holds.
             stands = found.action in {"ask", "skip", "deny"} and STRICTNESS[found.verdict] > STRICTNESS[ruled.verdict]
             found = replace(found, changed=ruled.changed) if stands else ruled
-    return found
+            arguments = checked
+    return found if provenance is None else _held(policies, found, tool, arguments, provenance)
+
+
+def _held(
+    policies: Sequence[Policy], found: Permit, tool: Tool, arguments: BaseModel, provenance: Provenance
+) -> Permit:
+    """What becomes of it if nobody trusted has named what it aims at: a person decides, or a policy refuses it."""
+    if found.verdict is Verdict.DENY or not is_held(tool, provenance.labels):
+        return found
+    held = hold(tool, arguments, *provenance)
+    if not held.fault:
+        return replace(found, origins=held.origins)
+    verdict = max((policy.untrusted for policy in policies), key=STRICTNESS.__getitem__, default=Verdict.ASK)
+    besides = f"; {found.told}" if found.verdict is Verdict.ASK else ""
+    return replace(found, verdict=verdict, rule=UNTRUSTED, reason=f"{held.fault}{besides}", origins=held.origins)
 
 
 def _permit(ruling: Ruling) -> Permit:

@@ -28,6 +28,8 @@ class ProposedCall:
     tenant: str = "default"
     run: str = ""
     """The run's id."""
+    untrusted: bool = False
+    """Somebody else's words are in the run."""
     builtin: bool = field(default=False)
     """One of the engine's own tools, which do nothing that a role could permit."""
 
@@ -40,6 +42,8 @@ class Caller:
     user: str = ""
     tenant: str = "default"
     run: str = ""
+    untrusted: bool = False
+    """Somebody else's words are in it."""
 
 
 def proposed(tool: Tool, arguments: BaseModel, caller: Caller) -> ProposedCall:
@@ -57,4 +61,5 @@ def proposed(tool: Tool, arguments: BaseModel, caller: Caller) -> ProposedCall:
         user=caller.user,
         tenant=caller.tenant,
         run=caller.run,
+        untrusted=caller.untrusted,
     )

@@ -84,6 +84,9 @@ def _looks(policy: Policy, rule: Rule) -> Iterator[Look]:
         yield lambda _, now: "" if during.contain(now) else f"it is not {during}"
     if (outside := rule.outside) is not None:
         yield lambda _, now: f"it is {outside}" if outside.contain(now) else ""
+    if (untrusted := rule.untrusted) is not None:
+        found = "are" if not untrusted else "are not"
+        yield lambda call, _: "" if call.untrusted is untrusted else f"words of others {found} in the run"
     for path, condition in rule.arguments.items():
         yield partial(_look_at_argument, rule.verdict, path, condition)
 

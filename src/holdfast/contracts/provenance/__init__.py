@@ -1,0 +1,33 @@
+"""Where values come from, and what may be done with them once somebody else's words are in a run."""
+
+from holdfast.contracts.provenance.labels import (
+    CLEAN,
+    UNSIGNED,
+    Labels,
+    Untrusted,
+    acts,
+    labels_of,
+    marks_of,
+    untrusted_of,
+)
+from holdfast.contracts.provenance.sources import AUTHOR, USER, Sources, family_of
+from holdfast.contracts.provenance.tracing import UNTRUSTED, Held, hold, is_held
+
+__all__ = [
+    "AUTHOR",
+    "CLEAN",
+    "UNSIGNED",
+    "UNTRUSTED",
+    "USER",
+    "Held",
+    "Labels",
+    "Sources",
+    "Untrusted",
+    "acts",
+    "family_of",
+    "hold",
+    "is_held",
+    "labels_of",
+    "marks_of",
+    "untrusted_of",
+]
