@@ -231,6 +231,12 @@ async def test_a_child_that_a_stranger_starts_in_temporal_is_the_same_run(shop: 
     assert travel.log == []
 
 
+async def waits(desk: Shop, run_id: str) -> None:
+    """Until a call of a run waits for a person."""
+    while not await desk.client.inbox(run_id=run_id):
+        await asyncio.sleep(0.05)
+
+
 async def test_a_workflow_that_claims_a_childs_id_before_it_is_begun_gets_nothing_done(
     shop: OpenShop, travel: Travel
 ) -> None:
@@ -247,9 +253,11 @@ async def test_a_workflow_that_claims_a_childs_id_before_it_is_begun_gets_nothin
     handle = await desk.client.temporal.start_workflow(
         "AgentRun", RunRequest(agent="clerk", text="rob"), id=stolen, task_queue=desk.settings.task_queue
     )
-    await handle.result()
+    await waits(desk, stolen)
     result = await ended(run)
     assert outcomes(result.operations) == [("car", "SUCCEEDED"), ("clerk", "FAILED")]
+    assert [one.tool for one in await desk.client.inbox(run_id=stolen)] == ["flight"], "nobody whose words count"
+    await handle.cancel()
     assert result.operations[1].result["code"] == "run_id_reused"
 
 

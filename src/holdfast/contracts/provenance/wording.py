@@ -2,6 +2,7 @@
 
 import re
 import string
+import unicodedata
 from collections.abc import Iterator
 
 SHORTEST = 3
@@ -20,14 +21,13 @@ FILE_ENDINGS = (
     "toml", "txt", "xls", "xlsx", "xml", "yaml", "yml",
 )  # fmt: skip
 """Endings of file names that are no top-level domains."""
-ADDRESS = re.compile(
-    r"""
-    [a-z][a-z0-9+.-]*://[^\s<>"'()\[\]{}|\\^`]+                      # a URL
-    | [^\s<>"'()\[\]{},;:@]+ @ [^\s<>"'()\[\]{},;:@]+\.[^\s<>"'()\[\]{},;:@]+   # a mail address
-    | (?<![\w.@/-]) (?: [\w-]+ \. )+ [^\W\d_]{2,} (?: [:/?\#] [^\s<>"'()\[\]{}|\\^`]* )? (?![\w-])    # a host, with what follows it
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
+HOST = re.compile(r"(?:[\w-]{1,63}\.){1,10}[^\W\d_]{2,63}")
+LONGEST_HOST = 253
+DELIMITERS = re.compile(r"[\s<>\"'()\[\]{},;|\\^`=]+")
+DOTS = str.maketrans("\u3002\uff0e\uff61", "...")
+"""What browsers take for a dot in a host."""
+HOST_END = re.compile(r"[:/?#]")
+ENDS = ".,;:!?\u2026"
 
 
 def normal(text: str) -> str:
@@ -57,12 +57,16 @@ def says_enough(wanted: str) -> bool:
 
 def addresses_in(text: str) -> Iterator[str]:
     """The URLs, mail addresses and hosts in a text: each says where somebody is sent."""
-    for found in ADDRESS.finditer(text):
-        address = found.group().rstrip(".,;:!?")
-        host, _, rest = address.partition("/")
-        is_file = "@" not in address and "://" not in address and not rest
-        if not (is_file and host.rpartition(".")[2].lower() in FILE_ENDINGS):
+    seen = "".join(sign for sign in text.translate(DOTS) if unicodedata.category(sign) != "Cf")
+    for word in DELIMITERS.split(seen):
+        address = word.strip(ENDS).removeprefix("mailto:")
+        host, rest = HOST_END.split(address, maxsplit=1)[0], HOST_END.search(address)
+        if "://" in address or ("@" in address and "." in address.rpartition("@")[2]):
             yield address
+        elif len(host) <= LONGEST_HOST and HOST.fullmatch(host):
+            is_file = rest is None and host.rpartition(".")[2].lower() in FILE_ENDINGS
+            if not is_file:
+                yield address
 
 
 def _spellings(wanted: str) -> Iterator[str]:
@@ -89,4 +93,6 @@ def _goes_on(beside: str) -> bool:
     near = beside[0]
     if near.isalnum() or near == "_":
         return True
-    return near in JOINERS and len(beside) > 1 and (beside[1].isalnum() or beside[1] == "_")
+    if len(beside) == 1:
+        return False
+    return (near in JOINERS and (beside[1].isalnum() or beside[1] == "_")) or (near == "," and beside[1].isdigit())
