@@ -403,6 +403,15 @@ async def test_no_policy_lets_a_held_call_go_and_one_may_refuse_it(shop: OpenSho
     assert outcomes((await ended(refused)).operations) == [("read_web", "SUCCEEDED"), ("send", "DENIED")]
 
 
+async def test_a_policy_that_refuses_what_is_held_reaches_what_waits(shop: OpenShop) -> None:
+    sent: list[str] = []
+    desk = await shop(agent([ask("read_web", page="news"), ask("send", to=EVIL), "done"], read_web, mailer(sent)))
+    run = await desk.client.start("tester", "Go", id="refused-later")
+    await waiting(run)
+    await desk.client.set_policy('untrusted = "deny"\n', by="ann")
+    assert outcomes((await ended(run)).operations)[-1] == ("send", "DENIED")
+
+
 async def test_a_call_that_waits_for_two_reasons_is_not_released_when_one_of_them_goes(shop: OpenShop) -> None:
     sent: list[str] = []
     steps = [ask("read_web", page="news"), ask("send", to=EVIL), "done"]

@@ -14,7 +14,10 @@ from holdfast.contracts.effects import Tier, Verdict
 from holdfast.contracts.errors import ContractError, SettingsError, SignatureRefused
 from holdfast.contracts.grants import Approver
 from holdfast.contracts.policy import Caller, Permit, Policy, parse_policy, permit
+from holdfast.contracts.policy.permit import verdict_on_held
 from holdfast.contracts.policy.quotas import Quota, quotas_for
+from holdfast.contracts.policy.ruling import STRICTNESS
+from holdfast.contracts.provenance import UNTRUSTED
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.validation import validate
@@ -81,8 +84,9 @@ class Permission:
             agent=looked.agent, user=looked.user, tenant=looked.tenant, run=run_id, untrusted=looked.untrusted
         )
         if agent is None:
-            return permit(policies, (), tool, arguments, caller, settled=looked.verdict)
-        return permit((*policies, agent.policy), agent.hooks, tool, arguments, caller, may_change=False)
+            return _still_held(policies, looked, permit(policies, (), tool, arguments, caller, settled=looked.verdict))
+        said = permit((*policies, agent.policy), agent.hooks, tool, arguments, caller, may_change=False)
+        return _still_held((*policies, agent.policy), looked, said)
 
     async def quotas(self, agent: Agent | None, tool: Tool, looked: Looked, run_id: str) -> list[Quota]:
         """The limits that a call counts for. Where a person has agreed, those that would ask one don't hold it."""
@@ -119,3 +123,11 @@ class Permission:
     def _own(self, name: str) -> list[Policy]:
         """The policies of the agents that have a tool."""
         return [agent.policy for agent in self._registry.agents.values() if agent.tool(name) is not None]
+
+
+def _still_held(policies: Sequence[Policy], looked: Looked, said: Permit) -> Permit:
+    """What is said of a call that was held when it was asked for, because nobody trusted had aimed it: that stays so."""
+    if not looked.reason.startswith(UNTRUSTED):
+        return said
+    held = Permit(verdict=verdict_on_held(policies), rule=UNTRUSTED, reason=looked.reason.partition(": ")[2])
+    return held if STRICTNESS[held.verdict] > STRICTNESS[said.verdict] else said

@@ -9,7 +9,6 @@ from holdfast.activities.remembered import remembered_for
 from holdfast.contracts.effects import Verdict
 from holdfast.contracts.errors import ErrorCode
 from holdfast.contracts.policy.quotas import LIMIT
-from holdfast.contracts.provenance import UNTRUSTED
 from holdfast.contracts.versions import version_numbers
 from holdfast.contracts.wire import CallInput, CallResult
 from holdfast.ledger import NotAskedFor, State
@@ -28,7 +27,7 @@ async def review(boundary: Boundary, call: CallInput) -> CallResult:
         return CallResult()
     agent, versions = boundary.registry.agents.get(looked.agent), boundary.registry.tools.get(looked.tool)
     tool = None if versions is None else versions.of_major(version_numbers(looked.version)[0])
-    if agent is None or tool is None or looked.reason.startswith((ErrorCode.DUPLICATE_SUSPECTED, LIMIT, UNTRUSTED)):
+    if agent is None or tool is None or looked.reason.startswith((ErrorCode.DUPLICATE_SUSPECTED, LIMIT)):
         return CallResult(waiting=True)
     said = await boundary.permission.now(agent, tool, looked, run_id, fresh=True)
     match said.verdict:

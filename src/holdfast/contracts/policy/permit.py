@@ -102,9 +102,14 @@ def _held(
     held = hold(tool, arguments, *provenance)
     if not held.fault:
         return replace(found, origins=held.origins)
-    verdict = max((policy.untrusted for policy in policies), key=STRICTNESS.__getitem__, default=Verdict.ASK)
+    verdict = verdict_on_held(policies)
     besides = f"; {found.told}" if found.verdict is Verdict.ASK else ""
     return replace(found, verdict=verdict, rule=UNTRUSTED, reason=f"{held.fault}{besides}", origins=held.origins)
+
+
+def verdict_on_held(policies: Sequence[Policy]) -> Verdict:
+    """What becomes of a call that nobody trusted has aimed: the strictest that any policy says."""
+    return max((policy.untrusted for policy in policies), key=STRICTNESS.__getitem__, default=Verdict.ASK)
 
 
 def _permit(ruling: Ruling) -> Permit:
