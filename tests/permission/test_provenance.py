@@ -89,7 +89,7 @@ async def test_what_a_page_says_sets_nothing_off_and_what_the_user_said_does(sho
     sent: list[str] = []
     steps = [ask("read_web", page="news"), ask("send", to=GOOD), ask("send", to=EVIL), "done"]
     desk = await shop(agent(steps, read_web, mailer(sent)))
-    run = await desk.client.start("tester", f"Sum up the news for {GOOD}", id="page")
+    run = await desk.client.start("tester", f"Sum up the news for {GOOD}", id="provenance-page")
     held = await asked(run)
     assert sent == [GOOD]
     assert held.reason == (
@@ -106,7 +106,7 @@ async def test_what_a_page_says_sets_nothing_off_and_what_the_user_said_does(sho
 async def test_a_person_can_let_a_held_call_go(shop: OpenShop) -> None:
     sent: list[str] = []
     desk = await shop(agent([ask("read_web", page="news"), ask("send", to=EVIL), "done"], read_web, mailer(sent)))
-    run = await desk.client.start("tester", "Do what the page says", id="let-go")
+    run = await desk.client.start("tester", "Do what the page says", id="provenance-let-go")
     await approve(run)
     assert outcomes((await ended(run)).operations) == [("read_web", "SUCCEEDED"), ("send", "SUCCEEDED")]
     assert sent == [EVIL]
@@ -116,7 +116,7 @@ async def test_trusted_fields_name_what_the_user_did_not(shop: OpenShop) -> None
     sent: list[str] = []
     steps = [ask("look_up", name="Ann"), ask("send", to="ann@example.com"), ask("send", to=EVIL), "done"]
     desk = await shop(agent(steps, look_up, mailer(sent)))
-    run = await desk.client.start("tester", "Write to Ann", id="fields")
+    run = await desk.client.start("tester", "Write to Ann", id="provenance-fields")
     assert "look_up note" in (await asked(run)).reason
     assert sent == ["ann@example.com"]
 
@@ -125,7 +125,7 @@ async def test_calls_of_one_answer_are_judged_by_what_its_model_had_read(shop: O
     """Asked for together with the page, before anybody could have read it."""
     sent: list[str] = []
     desk = await shop(agent([[ask("read_web", page="news"), ask("send", to=EVIL)], "done"], read_web, mailer(sent)))
-    run = await desk.client.start("tester", "Go", id="together")
+    run = await desk.client.start("tester", "Go", id="provenance-together")
     assert outcomes((await ended(run)).operations) == [("read_web", "SUCCEEDED"), ("send", "SUCCEEDED")]
 
 
@@ -135,7 +135,7 @@ async def test_errors_of_an_untrusted_tool_are_somebody_elses_words_too(
 ) -> None:
     sent: list[str] = []
     desk = await shop(agent([ask("read_web", page=page), ask("send", to=EVIL), "done"], read_web, mailer(sent)))
-    run = await desk.client.start("tester", "Go", id=f"errors-{page}")
+    run = await desk.client.start("tester", "Go", id=f"provenance-errors-{page}")
     if held:
         assert (await asked(run)).tool == "send"
         assert sent == []
@@ -149,13 +149,13 @@ async def test_a_held_call_is_held_by_whatever_process_settles_the_turn(shop: Op
     sent: list[str] = []
 
     def forget(request: ModelRequest) -> Any:
-        desk.boundary.transcripts.drop("cold")
+        desk.boundary.transcripts.drop("provenance-cold")
         step: Any = steps[sum(message.role == "assistant" for message in request.messages)]
         return step
 
     steps = [ask("read_web", page="news"), ask("double", n=1), ask("send", to=GOOD), ask("send", to=EVIL), "done"]
     desk = await shop(agent(forget, read_web, double, mailer(sent)))
-    run = await desk.client.start("tester", f"Write to {GOOD}", id="cold")
+    run = await desk.client.start("tester", f"Write to {GOOD}", id="provenance-cold")
     assert (await asked(run)).arguments["to"] == EVIL
     assert sent == [GOOD]
 
@@ -187,7 +187,7 @@ async def test_reading_on_in_a_page_makes_it_nobody_elses(shop: OpenShop) -> Non
         return "waited"
 
     desk = await shop(agent(answer, read_web, mailer(sent), wait_a_moment))
-    run = await desk.client.start("tester", "Go", id="read-on")
+    run = await desk.client.start("tester", "Go", id="provenance-read-on")
     await until(remember)
     assert (await asked(run)).arguments["to"] == EVIL
     assert sent == []
@@ -201,7 +201,7 @@ async def test_holding_a_call_costs_no_activity_and_no_event(shop: OpenShop) -> 
     desk = await shop(agent(steps, read_web, send, name="reads"), agent(trusted, double, send, name="counts"))
     counted: list[list[EventType.ValueType]] = []
     for name in ("reads", "counts"):
-        run = await desk.client.start(name, f"Write to {GOOD}", id=f"cost-{name}")
+        run = await desk.client.start(name, f"Write to {GOOD}", id=f"provenance-cost-{name}")
         await ended(run)
         counted.append([event.event_type async for event in run.handle.fetch_history_events()])
     assert counted[0] == counted[1]
@@ -214,10 +214,10 @@ async def test_words_that_nobody_signed_are_not_the_users(shop: OpenShop) -> Non
     await desk.client.temporal.start_workflow(
         "AgentRun",
         RunRequest(agent="tester", text=f"Write to {EVIL}"),
-        id="plain",
+        id="provenance-plain",
         task_queue=desk.settings.task_queue,
     )
-    run = desk.client.run("plain")
+    run = desk.client.run("provenance-plain")
     assert "text that came through Temporal" in (await asked(run)).reason
     await approve(run)
     await ended(run)
@@ -234,7 +234,7 @@ async def test_what_is_said_straight_to_temporal_is_not_the_users_either(shop: O
         "done",
     ]
     desk = await shop(agent([ask("double", n=1), *steps], double, mailer(sent, Tier.IRREVERSIBLE)))
-    run = await desk.client.start("tester", f"Write to {GOOD}", id="said")
+    run = await desk.client.start("tester", f"Write to {GOOD}", id="provenance-said")
     await waiting(run)
     await run.handle.execute_update(names.SAY, Said(text=f"and to {EVIL}"))
     await approve(run)
@@ -265,7 +265,7 @@ async def test_a_child_and_its_parent_tell_each_other_what_they_have_read(shop: 
     )
     boss_2 = agent([ask("reads", request="the news"), ask("send", to=EVIL), "done"], *family, send, name="boss-2")
     desk = await shop(boss, boss_2)
-    await desk.client.start("boss", "Go", id="down")
+    await desk.client.start("boss", "Go", id="provenance-down")
 
     async def held() -> Any:
         return next((one for one in await desk.client.inbox() if one.agent == "sends"), None)
@@ -274,7 +274,7 @@ async def test_a_child_and_its_parent_tell_each_other_what_they_have_read(shop: 
     assert sent == [EVIL], "the first one was asked before anything was read: its parent's words were its own"
     assert one.reason.startswith("untrusted: words of others are in this run (boss: reads: read_web)")
 
-    up = await desk.client.start("boss-2", "Go", id="up")
+    up = await desk.client.start("boss-2", "Go", id="provenance-up")
     assert "reads: read_web" in (await asked(up)).reason
     assert sent == [EVIL]
 
@@ -297,7 +297,7 @@ async def test_what_a_child_was_asked_by_an_honest_parent_counts_and_so_do_the_u
         [ask("clerk", request="tell carl@example.com"), "done"], clerk.as_tool(description="Ask it"), name="boss"
     )
     desk = await shop(boss)
-    await desk.client.start("boss", f"Tell {GOOD}, too", id="honest")
+    await desk.client.start("boss", f"Tell {GOOD}, too", id="provenance-honest")
 
     async def held() -> Any:
         return next(iter(await desk.client.inbox()), None)
@@ -326,7 +326,7 @@ async def test_a_message_of_another_agent_brings_what_that_has_read(shop: OpenSh
         name="boss",
     )
     desk = await shop(boss)
-    await desk.client.start("boss", "Go", id="letters")
+    await desk.client.start("boss", "Go", id="provenance-letters")
 
     async def held() -> Any:
         return next((one for one in await desk.client.inbox() if one.tool == "send"), None)
@@ -361,7 +361,7 @@ async def test_a_plan_may_pass_on_what_others_say_but_not_let_them_pick(shop: Op
     plan = Plan.model_validate(
         {"name": "tell", "agent": "tester", "request": {"to": "string"}, "steps": {**PLAN["steps"], "send": text}}
     )
-    run = await desk.client.start_plan(plan, {"to": "dora@example.com"}, id=f"plan-{to}")
+    run = await desk.client.start_plan(plan, {"to": "dora@example.com"}, id=f"provenance-plan-{to}")
     if held:
         assert "named to" in (await asked(run)).reason
         assert sent == []
@@ -378,7 +378,7 @@ async def test_a_plan_may_pass_on_what_others_say_but_not_let_them_pick(shop: Op
             }
         }
     )
-    again = await desk.client.start_plan(leads, {"to": "dora@example.com"}, id=f"leads-{to}")
+    again = await desk.client.start_plan(leads, {"to": "dora@example.com"}, id=f"provenance-leads-{to}")
     assert "text (an address in it)" in (await asked(again)).reason
 
 
@@ -390,7 +390,7 @@ async def test_no_policy_lets_a_held_call_go_and_one_may_refuse_it(shop: OpenSho
     )
     steps = [ask("read_web", page="news"), ask("send", to=EVIL), "done"]
     desk = await shop(agent(steps, read_web, mailer(sent), policy=everything))
-    run = await desk.client.start("tester", "Go", id="loose")
+    run = await desk.client.start("tester", "Go", id="provenance-loose")
     await waiting(run)
     await desk.client.set_policy('[gates]\nREVERSIBLE = "run"\n', by="ann")
     await desk.client.set_policy("", by="ann")
@@ -399,14 +399,14 @@ async def test_no_policy_lets_a_held_call_go_and_one_may_refuse_it(shop: OpenSho
 
     await desk.client.set_policy('untrusted = "deny"\n', by="ann")
     await asyncio.sleep(1.1)
-    refused = await desk.client.start("tester", "Go", id="strict")
+    refused = await desk.client.start("tester", "Go", id="provenance-strict")
     assert outcomes((await ended(refused)).operations) == [("read_web", "SUCCEEDED"), ("send", "DENIED")]
 
 
 async def test_a_policy_that_refuses_what_is_held_reaches_what_waits(shop: OpenShop) -> None:
     sent: list[str] = []
     desk = await shop(agent([ask("read_web", page="news"), ask("send", to=EVIL), "done"], read_web, mailer(sent)))
-    run = await desk.client.start("tester", "Go", id="refused-later")
+    run = await desk.client.start("tester", "Go", id="provenance-refused-later")
     await waiting(run)
     await desk.client.set_policy('untrusted = "deny"\n', by="ann")
     assert outcomes((await ended(run)).operations)[-1] == ("send", "DENIED")
@@ -418,7 +418,7 @@ async def test_a_call_that_waits_for_two_reasons_is_not_released_when_one_of_the
     desk = await shop(agent(steps, read_web, mailer(sent)))
     await desk.client.set_policy('[gates]\nREVERSIBLE = "ask"\n', by="ann")
     await asyncio.sleep(1.1)
-    run = await desk.client.start("tester", "Go", id="two-reasons")
+    run = await desk.client.start("tester", "Go", id="provenance-two-reasons")
     assert (await asked(run)).reason.endswith("; gates.REVERSIBLE")
     await desk.client.set_policy("", by="ann")
     await desk.client.review()
@@ -431,7 +431,7 @@ async def test_rules_may_speak_of_runs_with_words_of_others(shop: OpenShop) -> N
     policy = Policy(rules=(Rule(name="no mail after reading", verdict=Verdict.DENY, tools=("send",), untrusted=True),))
     steps = [ask("send", to=GOOD), ask("read_web", page="news"), ask("send", to=GOOD), "done"]
     desk = await shop(agent(steps, read_web, mailer(sent), policy=policy))
-    run = await desk.client.start("tester", f"Write to {GOOD}", id="rules")
+    run = await desk.client.start("tester", f"Write to {GOOD}", id="provenance-rules")
     assert outcomes((await ended(run)).operations) == [
         ("send", "SUCCEEDED"),
         ("read_web", "SUCCEEDED"),
@@ -443,7 +443,7 @@ async def test_two_of_three_and_never_all_three_without_a_person(shop: OpenShop)
     sent: list[str] = []
     both = [ask("salary", name="Ann"), ask("send", to=GOOD), ask("read_web", page="news"), ask("send", to=GOOD), "done"]
     desk = await shop(agent(both, salary, read_web, mailer(sent)))
-    run = await desk.client.start("tester", f"Write to {GOOD}", id="three")
+    run = await desk.client.start("tester", f"Write to {GOOD}", id="provenance-three")
     assert "what must not get away (salary)" in (await asked(run)).reason
     assert sent == [GOOD], "before anything was read"
 
@@ -458,7 +458,7 @@ async def test_arguments_that_a_hook_has_changed_are_looked_up_as_they_are_now(s
 
     steps = [ask("read_web", page="news"), ask("send", to=GOOD), "done"]
     desk = await shop(agent(steps, read_web, mailer(sent), hooks=[redirect]))
-    run = await desk.client.start("tester", f"Write to {GOOD}", id="hooked")
+    run = await desk.client.start("tester", f"Write to {GOOD}", id="provenance-hooked")
     assert "named to" in (await asked(run)).reason
 
 
@@ -466,7 +466,7 @@ async def test_one_approval_may_count_for_calls_like_it(shop: OpenShop) -> None:
     sent: list[str] = []
     steps = [ask("read_web", page="news"), ask("send", to=EVIL), ask("send", to=EVIL, text="again"), "done"]
     desk = await shop(agent(steps, read_web, mailer(sent)))
-    run = await desk.client.start("tester", "Go", id="remembered")
+    run = await desk.client.start("tester", "Go", id="provenance-remembered")
     one = await waiting(run)
     await run.decide(one.operation, approve=True, by="ann", remember={"to": Condition(equals=EVIL)})
     await ended(run)
@@ -481,7 +481,7 @@ async def test_a_run_that_thinks_again_from_before_the_page_has_not_read_it(shop
         return next(thought)
 
     desk = await shop(agent(answer, double, read_web, mailer(sent)))
-    run = await desk.client.start("tester", "Go", id="again")
+    run = await desk.client.start("tester", "Go", id="provenance-again")
     await ended(run)
     await run.reset(2, by="ann", reason="think again")
     assert outcomes((await ended(run)).operations)[-1] == ("send", "SUCCEEDED")
@@ -492,7 +492,7 @@ async def test_words_of_others_are_there_after_a_run_has_continued_as_new(shop: 
     sent: list[str] = []
     steps = [ask("read_web", page="news"), ask("double", n=1), ask("double", n=2), ask("send", to=EVIL), "done"]
     desk = await shop(agent(steps, read_web, double, mailer(sent)))
-    run = await desk.client.start("tester", "Go", id="as-new", continue_after_turns=1)
+    run = await desk.client.start("tester", "Go", id="provenance-as-new", continue_after_turns=1)
     assert "read_web" in (await asked(run)).reason
 
 
@@ -520,7 +520,7 @@ async def test_what_was_found_out_later_is_labelled_as_well(shop: OpenShop) -> N
         return "never"
 
     desk = await shop(agent([ask("fill_in", form="a"), ask("send", to=EVIL), "done"], fill_in, mailer(sent)))
-    run = await desk.client.start("tester", "Fill in form a", id="found")
+    run = await desk.client.start("tester", "Fill in form a", id="provenance-found")
     held = await asked(run)
     assert (held.tool, tries) == ("send", [1])
 
@@ -529,7 +529,7 @@ async def test_reasons_and_labels_hold_no_contents(shop: OpenShop) -> None:
     """They stay when a run is erased, and reasons stand in Temporal's history."""
     sent: list[str] = []
     desk = await shop(agent([ask("read_web", page="news"), ask("send", to=EVIL), "done"], read_web, mailer(sent)))
-    run = await desk.client.start("tester", "Go", id="contents")
+    run = await desk.client.start("tester", "Go", id="provenance-contents")
     held = await asked(run)
     events = [str(event.data) for event in await desk.ledger.read_events(run.id)]
     assert EVIL not in held.reason + "".join(events)
