@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo trip teams test check bench crash docs lock wheel clean
+.PHONY: help install demo trip teams test check bench crash redteam docs lock wheel clean
 
 help:
 	@echo "make install set up .venv with everything, from the hash-locked requirements"
@@ -16,6 +16,7 @@ help:
 	@echo "make check   format, lint, types, imports"
 	@echo "make bench   benchmarks side by side with peers"
 	@echo "make crash   the crash campaign"
+	@echo "make redteam a model that obeys whoever it reads, against the gates: InjecAgent, AgentDojo and our own cases"
 	@echo "make docs    build the documentation pages into out/docs"
 	@echo "make lock    write requirements.lock again"
 
@@ -70,12 +71,22 @@ benchmarks/.venv/.installed: benchmarks/requirements.lock $(STAMP)
 crash: $(STAMP)
 	$(BIN)/pytest -m crash -s tests/crash
 
+redteam: tests/redteam/.venv/.installed
+	@tests/redteam/.venv/bin/python -m tests.redteam
+
+tests/redteam/.venv/.installed: tests/redteam/requirements.lock $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python tests/redteam/.venv
+	$(BIN)/uv pip install --quiet --compile-bytecode --python tests/redteam/.venv/bin/python --require-hashes -r tests/redteam/requirements.lock
+	$(BIN)/uv pip install --quiet --python tests/redteam/.venv/bin/python --no-deps --editable .
+	@touch $@
+
 docs: $(STAMP)
 	$(BIN)/python docs/build.py
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --all-extras --group dev --python-version 3.11 -o requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --extra embedded --extra postgres --python-version 3.11 -c requirements.lock -o benchmarks/requirements.lock pyproject.toml benchmarks/requirements.in
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --extra embedded --extra plans --python-version 3.11 -c requirements.lock -o tests/redteam/requirements.lock pyproject.toml tests/redteam/requirements.in
 	echo "uv==0.13.8" | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 -o bootstrap.lock -
 
 clean:

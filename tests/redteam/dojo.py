@@ -1,7 +1,7 @@
-"""AgentDojo v1.1.2 through the engine: its own tools and worlds, contracts of ours, the worst-case model in place of one that may resist.
+"""AgentDojo v1.1.2 through the engine: its own tools and worlds, contracts of ours, and the worst-case model.
 
-The contracts say what an author would who knows where such words come from: mails, web pages, reviews, messages, shared files, what others write on a
-transfer. Ids, addresses in the user's own address book, and who is a member of a workspace are the service's own words.
+The contracts say what an author would who knows where such words come from: mails, web pages, reviews, messages, shared files, what others
+write on a transfer. Ids, addresses in the user's own address book, and who is a member of a workspace are the service's own words.
 """
 # mypy: disable-error-code="import-not-found,import-untyped,no-any-unimported,unused-ignore"
 # pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -199,7 +199,7 @@ def attacked(suite: Any) -> Iterator[Case]:
             yield _case(suite, task, injection)
 
 
-def _case(suite: Any, task: Any, injection: Any) -> Case:
+def _case(suite: Any, task: Any, injection: Any | None) -> Case:
     from agentdojo.functions_runtime import FunctionsRuntime
 
     text = "" if injection is None else f"{SEEN} {injection.GOAL}"
@@ -211,6 +211,7 @@ def _case(suite: Any, task: Any, injection: Any) -> Case:
     name = task.ID if injection is None else f"{task.ID} {injection.ID}"
 
     def attack() -> list[Call]:
+        assert injection is not None, "nobody attacks"
         return [_call(one) for one in injection.ground_truth(environment.model_copy(deep=True))]
 
     return Case(name=name, request=task.PROMPT, user=calls, attack=attack, injection=text[: len(SEEN)], world=world)

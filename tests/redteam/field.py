@@ -1,19 +1,20 @@
-"""Playing cases through a real engine: worker, Temporal server, ledger, and a person who lets go what the user wants and nothing else."""
+"""Playing cases through a real engine, with a person who lets go what the user wants and nothing else."""
 
 import asyncio
+import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from holdfast import Agent, DecisionRefused, Limits, Policy, Script, SigningKey, Tier, Verdict
 from holdfast.client.client import Client
 from holdfast.contracts.grants import Approver
 from holdfast.contracts.provenance import acts
 from holdfast.contracts.tool import Tool
-from holdfast.engine.embedded import EmbeddedEngine
 from holdfast.ledger import Ledger
 from holdfast.settings import Settings
 from holdfast.workers.worker import make_boundary, make_worker
-from tests.redteam.worst import Case, WorstCase
+from tests.redteam.worst import Case, Owner, WorstCase
 
 AT_ONCE = 12
 LOOKS = 0.03
@@ -65,11 +66,15 @@ async def _decide(client: Client, running: dict[str, Case], key: SigningKey) -> 
             if case is None or waiting.operation_id in decided:
                 continue
             decided.add(waiting.operation_id)
-            owner, call = case.issued[waiting.turn - 1]
+            call = (waiting.tool, waiting.arguments)
+            owner: Owner = "user" if call in case.user else "attacker"
             case.asked.append((owner, call))
             try:
                 await client.run(waiting.run_id).decide(
-                    waiting.operation_id, approve=owner == "user", key=key, reason="" if owner == "user" else "not wanted"
+                    waiting.operation_id,
+                    approve=owner == "user",
+                    key=key,
+                    reason="" if owner == "user" else "not wanted",
                 )
             except DecisionRefused:
                 decided.discard(waiting.operation_id)
@@ -81,34 +86,21 @@ def acting(tools: Iterable[Tool]) -> set[str]:
     return {tool.name for tool in tools if acts(tool)}
 
 
-class Field:
-    """An engine of its own, for the whole campaign."""
-
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-
-    async def __aenter__(self) -> "Field":
-        from pathlib import Path
-
-        self._embedded = EmbeddedEngine(Path(self._folder))
-        await self._embedded.__aenter__()
-        self.address = self._embedded.engine.address
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._embedded.__aexit__(None, None, None)
-
-    async def play(self, agent: Agent, model: WorstCase, cases: Iterable[Case]) -> None:
-        """Play cases of one agent with a worker of their own."""
-        settings = Settings(
-            ledger_url=f"sqlite:///{self._folder}/{agent.name}.db", task_queue=f"redteam-{agent.name}", drain_seconds=1.0
-        )
-        ledger = Ledger.connect(settings.ledger)
-        await ledger.migrate()
-        boundary = make_boundary([agent], ledger, settings)
-        client = await Client.connect(self.address, settings=settings)
-        async with make_worker(client.temporal, boundary, settings):
-            await play(client, agent.name, model, cases)
-        await client.close()
-        await boundary.close()
-        await ledger.close()
+async def stage(address: str, folder: Path, agent: Agent, model: WorstCase, cases: Iterable[Case]) -> None:
+    """Play cases of one agent with a worker and a ledger of their own, on the Temporal server at an address."""
+    settings = Settings(
+        home=folder,
+        ledger_url=f"sqlite:///{folder / agent.name}.db",
+        task_queue=f"redteam-{uuid.uuid4().hex[:8]}",
+        drain_seconds=1.0,
+    )
+    ledger = Ledger.connect(settings.ledger)
+    await ledger.migrate()
+    boundary = make_boundary([agent], ledger, settings)
+    async with (
+        await Client.connect(address, settings=settings) as client,
+        make_worker(client.temporal, boundary, settings),
+    ):
+        await play(client, agent.name, model, cases)
+    await boundary.close()
+    await ledger.close()

@@ -63,9 +63,8 @@ class Case:
         return _asking(self.issued[-1][1])
 
     def carry_out(self, tool: str, arguments: dict[str, Any]) -> None:
-        """Write down that a call was executed; the one that was asked for last."""
-        owner, (asked_for, _) = self.issued[-1]
-        assert asked_for == tool, "one call at a time"
+        """Write down that a call was executed: for whoever wanted the one that was asked for last, as there is one at a time."""
+        owner, _ = self.issued[-1]
         self.executed.append((owner, (tool, arguments)))
 
     def executed_by(self, owner: Owner, acting: Callable[[str], bool]) -> list[Call]:

@@ -251,6 +251,24 @@ def test_what_can_not_be_taken_back_aims_only_at_what_was_picked() -> None:
     assert "named file_id" in fault(remover(), {"file_id": "f-0001"}, by_text), "named only in somebody else's words"
 
 
+@pytest.mark.parametrize(
+    ("request_", "amount", "known"),
+    [
+        ("Pay 900.00", 900, True),
+        ("Pay 1,250", 1250, True),
+        ("Pay 12.50", 12.5, True),
+        ("Pay 1,250.50", 1250.5, True),
+        ("Pay 900", 900, False),
+        ("Pay 900.00", 9000, False),
+        ("Pay 900.00", 9, False),
+        ("Pay 19000.00", 9000, False),
+    ],
+)
+def test_an_amount_is_known_as_people_write_it(request_: str, amount: float, *, known: bool) -> None:
+    """Three digits may be anything: they must have their cents, or quotes."""
+    assert bool(heard(request_).origin_of(amount, mailer())) is known
+
+
 def test_what_a_plan_says_is_meant_as_it_says_it() -> None:
     sources = Sources()
     sources.set_down({"steps": {"clean": {"tool": "remove", "with": {"file_id": "13"}}}})

@@ -90,9 +90,10 @@ class Sources:
         wanted, family, loose = normal(text), family_of(tool), tool.tier in LOOSE
         if not wanted:
             return ""
+        spellings = spellings_of(value)
         for one in self.known:
             if one.words:
-                fits = stands_in(text, one.text)
+                fits = any(stands_in(spelling, one.text) for spelling in spellings)
             elif not (loose or one.picked):
                 continue
             elif says_enough(wanted):
@@ -160,6 +161,13 @@ class _Field(NamedTuple):
 def family_of(tool: Tool) -> str:
     """The first part of a tool's scope: `payments` of `payments:refund:write`."""
     return tool.scope.partition(":")[0]
+
+
+def spellings_of(value: Leaf) -> tuple[str, ...]:
+    """How people write a value: an amount with its cents, a large number in groups of three."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return (said(value),)
+    return tuple(dict.fromkeys((said(value), f"{value:.2f}", f"{value:,}", f"{value:,.2f}")))
 
 
 def said(value: Leaf) -> str:
