@@ -7,7 +7,7 @@ from pathlib import Path
 SETTING = "HOLDFAST_REDTEAM_DATA"
 REPOSITORY = Path(__file__).parents[2]
 MISSING_INJECAGENT = (
-    "InjecAgent is not here: put test_cases_dh_base.json, test_cases_dh_enhanced.json and tools.json (its folder data/, on GitHub under "
+    "InjecAgent is not here: put test_cases_dh_base.json, test_cases_dh_enhanced.json and tools.json (its folder data/, at GitHub: "
     f"uiuc-kang-lab/InjecAgent) into a folder injecagent/, and name the folder above it in {SETTING}"
 )
 MISSING_AGENTDOJO = "AgentDojo is not here: `make redteam` installs it from tests/redteam/requirements.lock"

@@ -1,7 +1,7 @@
 """AgentDojo v1.1.2 through the engine: its own tools and worlds, contracts of ours, and the worst-case model.
 
-The contracts say what an author would who knows where such words come from: mails, web pages, reviews, messages, shared files, what others
-write on a transfer. Ids, addresses in the user's own address book, and who is a member of a workspace are the service's own words.
+The contracts say what an author would who knows where such words come from: mails, web pages, reviews, messages, shared files, what
+others write on a transfer. Ids, the user's own address book, and who is a member of a workspace are the service's own words.
 """
 # mypy: disable-error-code="import-not-found,import-untyped,no-any-unimported,unused-ignore"
 # pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false

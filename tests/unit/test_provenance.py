@@ -3,7 +3,6 @@
 import json
 import re
 import string
-import time
 from typing import Any
 
 import pytest
@@ -151,12 +150,12 @@ def test_addresses_are_found_in_what_is_written(text: str, found: list[str]) -> 
     assert list(addresses_in(text)) == found
 
 
-@pytest.mark.parametrize("text", ["a" * 400_000, "a." * 200_000, "a@" * 200_000, "http://" * 50_000])
-def test_looking_for_addresses_takes_no_longer_for_a_hostile_text(text: str) -> None:
-    began = time.process_time()
+@pytest.mark.parametrize("piece", ["a", "a.", "a@", "http://", "\u3002", "a-"])
+def test_a_hostile_text_is_looked_through_once(piece: str) -> None:
+    """Anything that took longer for it would take hours for a million characters, and end by the test's own limit."""
+    text = piece * (1_000_000 // len(piece))
     list(addresses_in(text))
-    stands_in(text, normal(text + "b"))
-    assert time.process_time() - began < 5, "linear: it takes some hundred milliseconds"
+    assert not stands_in(text, normal(text + "b"))
 
 
 def test_paths_look_through_lists() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from holdfast import RunStatus
-from holdfast.activities.transcripts import Transcripts
+from holdfast.activities.transcripts import Telling, Transcripts
 from holdfast.contracts.messages import Message, Text
 from holdfast.contracts.wire import TurnResult
 from holdfast.ledger import NewTurn, RunRow
@@ -25,6 +25,6 @@ def test_a_conversation_is_known_for_the_next_turn_of_the_execution_that_held_it
     """Another execution may have another past: the run was reset, and has thought again elsewhere."""
     transcripts = Transcripts()
     new = NewTurn(turn=2, heard=(), message=SAID, calls=(), result=TurnResult(answered=True))
-    transcripts.put(RUN, "here", new, (SAID,), lambda _: 100)
+    transcripts.put(RUN, "here", new, (SAID,), lambda _: Telling(100))
     kept = transcripts.get("r1", turn, execution)
     assert (kept is not None and kept.messages == (SAID,)) is known

@@ -21,11 +21,12 @@ from holdfast.activities.savepoints import roll_back, savepoint
 from holdfast.activities.sources import brought_by, provenance_for
 from holdfast.activities.transcripts import (
     Kept,
-    ResultLimit,
+    TellingOf,
     characters_of,
     conversation,
     ended_job,
     heard_message,
+    telling_of,
     told_part,
 )
 from holdfast.contracts.agent import Agent
@@ -72,7 +73,7 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         _require_branch(context.run, turn)
         agent = _pinned(_agent_of(boundary, context), context.run.model)
         tools = tools_of(agent, boundary.registry, context.run.contracts)
-        heard = _heard(turn, context, kept, _limits_of(tools))
+        heard = _heard(turn, context, kept, _telling(tools))
         labels = _labels(context, kept)
         messages = _messages(context, kept, heard, tools)
         request = _request(agent, tools, messages, may_call=not turn.answer_now)
@@ -94,7 +95,7 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
             raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE, next_retry_delay=RESET_SOON) from error
     if mine:
         _watch(boundary, tools, new)
-        boundary.transcripts.put(context.run, execution, new, (*messages, response.message), _limits_of(tools))
+        boundary.transcripts.put(context.run, execution, new, (*messages, response.message), _telling(tools))
     return result
 
 
@@ -188,9 +189,9 @@ def _pinned(agent: Agent, model: str) -> Agent:
     raise ApplicationError(message, type=ErrorCode.MODEL_UNKNOWN, next_retry_delay=timedelta(seconds=2))
 
 
-def _heard(turn: TurnInput, context: TurnContext, kept: Kept | None, limit: ResultLimit) -> tuple[str, ...]:
+def _heard(turn: TurnInput, context: TurnContext, kept: Kept | None, telling: TellingOf) -> tuple[str, ...]:
     """What is said to the model in this turn, besides the request and tool results."""
-    ended = (ended_job(one, limit(one.tool)) for one in context.ended)
+    ended = (ended_job(one, telling(one.tool)) for one in context.ended)
     note = kept.note if kept else context.past[-1].note if context.past else ""
     engine = ANSWER_NOW.format(limit=turn.answer_now) if turn.answer_now else ""
     return tuple(text for text in (note, *ended, *context.said.texts, engine) if text)
@@ -206,19 +207,16 @@ def _labels(context: TurnContext, kept: Kept | None) -> Labels:
 def _messages(
     context: TurnContext, kept: Kept | None, heard: tuple[str, ...], tools: Mapping[str, Tool]
 ) -> tuple[Message, ...]:
-    limit = _limits_of(tools)
-    results = (kept.results if kept else None) or tuple(told_part(one, limit(one.tool)) for one in context.results)
+    telling = _telling(tools)
+    results = (kept.results if kept else None) or tuple(told_part(one, telling(one.tool)) for one in context.results)
     if kept is not None:
         return (*kept.messages, *heard_message(results, heard))
     said = heard if context.past else (context.request, *heard)
-    return (*conversation(context.request, context.past, limit), *heard_message(results, said))
+    return (*conversation(context.request, context.past, telling), *heard_message(results, said))
 
 
-def _limits_of(tools: Mapping[str, Tool]) -> ResultLimit:
-    def limit(name: str) -> int:
-        return tools[name].result_limit if name in tools else Tool.result_limit
-
-    return limit
+def _telling(tools: Mapping[str, Tool]) -> TellingOf:
+    return lambda name: telling_of(tools.get(name))
 
 
 def _request(agent: Agent, tools: Mapping[str, Tool], messages: tuple[Message, ...], *, may_call: bool) -> ModelRequest:

@@ -17,7 +17,7 @@ from holdfast.activities.doubt import clear_doubt, find, must_look
 from holdfast.activities.gate import invalid_arguments
 from holdfast.activities.patience import patiently, uninterrupted
 from holdfast.activities.result_cache import name_of
-from holdfast.activities.transcripts import told_of
+from holdfast.activities.transcripts import telling_of, told_of
 from holdfast.contracts.effects import Effect, Outcome
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, LedgerUnavailable
 from holdfast.contracts.pending import Pending
@@ -354,7 +354,7 @@ class OperationAttempt:
         told_at_once = not self._looked.receipt and not self._warning
         if outcome in {Outcome.SUCCEEDED, Outcome.FAILED} and told_at_once:
             told = told_of(self._tool, outcome, content)
-            self._boundary.transcripts.tell(self._run_id, self._call.turn, self._call.id, told, self._tool.result_limit)
+            self._boundary.transcripts.tell(self._run_id, self._call.turn, self._call.id, told, telling_of(self._tool))
 
     async def _release(self, end: Failed, *, surely_not: bool) -> None:
         if self._reserved:

@@ -16,6 +16,7 @@ from holdfast.activities.open_run import open_run
 from holdfast.activities.patience import patiently
 from holdfast.activities.plans import Planned
 from holdfast.activities.sources import provenance_for
+from holdfast.activities.transcripts import telling_of
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.board import Board
 from holdfast.contracts.conditions import ConditionFailed, holds
@@ -28,7 +29,6 @@ from holdfast.contracts.plan_steps import PlanStep, PlanTurnInput, StepAsk, Step
 from holdfast.contracts.policy import Policy, Provenance
 from holdfast.contracts.provenance import untrusted_of
 from holdfast.contracts.references import Reference, Unbound, fill_in, follow, steps_in
-from holdfast.contracts.tool import Tool
 from holdfast.contracts.wire import CallResult, OpenedPlan, OpenInput, TurnResult
 from holdfast.ledger import AskedCall, NewTurn, PlanContext, RunRow, StepResults
 from holdfast.ledger.plans import KEPT, AskedPlan, call_id
@@ -103,7 +103,7 @@ async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:
     except LedgerConflict as error:
         raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
     if mine:
-        boundary.transcripts.put(context.run, execution, new, (new.message,), lambda _: Tool.result_limit)
+        boundary.transcripts.put(context.run, execution, new, (new.message,), lambda _: telling_of(None))
     return result
 
 

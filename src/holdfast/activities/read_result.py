@@ -3,7 +3,7 @@
 from pydantic import BaseModel, Field
 
 from holdfast.activities.context import EngineContext
-from holdfast.activities.transcripts import text_of
+from holdfast.activities.transcripts import marked, seen_text
 from holdfast.contracts.context import ToolContext
 from holdfast.contracts.effects import Effect, Tier
 from holdfast.contracts.errors import ErrorCode, RunNotFound, ToolError
@@ -26,13 +26,15 @@ async def _read(args: ReadResultArgs, ctx: ToolContext) -> str:
         msg = f"{READ_RESULT} runs inside the engine only, not with a {type(ctx).__name__}"
         raise TypeError(msg)
     try:
-        text = text_of(await ctx.ledger.read_result(ctx.run_id, args.operation))
+        content, labels = await ctx.ledger.read_labelled(ctx.run_id, args.operation)
     except RunNotFound as error:
         hint = "use the operation id that the marker names"
         raise ToolError(str(error), code=ErrorCode.INVALID_ARGUMENTS, hint=hint) from error
+    text = seen_text(content, foreign=bool(labels.untrusted))
     piece = text[args.offset : args.offset + args.length]
     end = min(args.offset + args.length, len(text))
-    return f"[characters {args.offset} to {end} of {len(text)}]\n{piece}"
+    told = f"[characters {args.offset} to {end} of {len(text)}]\n{piece}"
+    return marked(told, args.operation) if labels.untrusted else told
 
 
 read_result = Tool(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from holdfast.contracts.tool import Tool
 
 NAME = re.compile(r"^[a-zA-Z][a-zA-Z0-9_-]{0,63}$")
+HIDEABLE = ("mail", "phone", "card", "iban")
+"""The personal data that a contract may hide."""
 FAST_LANE_LIMIT = timedelta(seconds=2)
 
 
@@ -91,6 +93,9 @@ def _read_faults(tool: "Tool") -> list[str]:
         faults.append(f"cache= with effect {tool.effect}: only results of READ can be given again")
     if tool.cache is not None and tool.untrusted:
         faults.append("cache= with untrusted=: somebody else's words are not kept for other runs")
+    faults.extend(
+        f"hides names {kind!r}: allowed are {', '.join(HIDEABLE)}" for kind in tool.hides if kind not in HIDEABLE
+    )
     if tool.targets is not None and not tool.targets:
         faults.append("targets=() says that nothing picks what a call aims at: leave it out, and all arguments do")
     if tool.invalidates and reads:

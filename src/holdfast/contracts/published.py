@@ -51,6 +51,7 @@ class PublishedTool(Frozen):
     egress: bool = False
     targets: tuple[str, ...] | None = None
     sensitive: bool = False
+    hides: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     background: bool = False
     undo: str = ""
@@ -121,6 +122,7 @@ def publish(tool: Tool) -> PublishedTool:
         egress=tool.egress,
         targets=tool.targets,
         sensitive=tool.sensitive,
+        hides=tool.hides,
         secrets=tool.secrets,
         background=tool.background,
         undo=tool.undo or "",
@@ -201,7 +203,7 @@ PERMISSION = ("effect", "tier", "scope", "key", "egress")
 TOLD = (
     "description", "owner", "runbook", "deprecated", "timeout_seconds", "attempts", "backoff", "lane", "queue", "conflict",
     "same_intent", "show", "result_limit", "key_lifetime_seconds", "reconciled", "rates", "concurrency", "cache", "invalidates",
-    "fallback", "untrusted", "targets", "sensitive", "secrets", "background", "undo", "most", "agent", "endpoints",
+    "fallback", "untrusted", "targets", "sensitive", "hides", "secrets", "background", "undo", "most", "agent", "endpoints",
 )  # fmt: skip
 """What may differ between compatible versions."""
 

@@ -102,6 +102,8 @@ class Tool:
     words are in a run, they must come from the user's own words or from a trusted field; else a person is asked."""
     sensitive: bool = False
     """Its results must not get away, nor be acted on, without a person once somebody else's words are in the run."""
+    hides: tuple[str, ...] = ()
+    """Personal data that its results are shown to the model without: `mail`, `phone`, `card`, `iban`. The ledger keeps it."""
     secrets: tuple[str, ...] = ()
     """The secrets it may ask for with `ctx.secret`."""
     upstreams: Mapping[str, Upstream] = field(default_factory=dict[str, Upstream])
@@ -273,6 +275,7 @@ def tool(
     egress: bool = False,
     targets: tuple[str, ...] | None = None,
     sensitive: bool = False,
+    hides: tuple[str, ...] = (),
     secrets: tuple[str, ...] = (),
     upstreams: Mapping[str, Upstream] | None = None,
     endpoints: tuple[Endpoint, ...] = (),
@@ -329,6 +332,7 @@ def tool(
             egress=egress,
             targets=targets,
             sensitive=sensitive,
+            hides=hides,
             secrets=secrets,
             upstreams=upstreams or {},
             endpoints=endpoints,

@@ -218,6 +218,10 @@ class Ledger:
         """What is in a run by now; see `provenance.read_labels`."""
         return await self.read(provenance.read_labels, run_id)
 
+    async def read_labelled(self, run_id: str, operation_id: str) -> tuple[Any, Labels]:
+        """The same, and what it brings into a run."""
+        return await self.read(listing.read_labelled, run_id, operation_id)
+
     async def look_up(self, run_id: str, call: CallInput) -> Looked:
         """What stands about a call; see `operations.look_up`."""
         return await self.read(operations.look_up, run_id, call)

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, and_, select
 
 from holdfast.contracts.effects import Effect, Outcome, Tier
 from holdfast.contracts.errors import RunNotFound
+from holdfast.contracts.provenance import Labels
 from holdfast.contracts.results import Operation
 from holdfast.ledger.branches import ORPHANED
 from holdfast.ledger.entries import entry_at, moment
@@ -98,7 +99,12 @@ def _operation(row: Any) -> Operation:
 
 
 def read_result(connection: Connection, run_id: str, operation_id: str) -> Any:
-    """The whole content an operation of this run was settled with.
+    """The whole content an operation of this run was settled with; see `read_labelled`."""
+    return read_labelled(connection, run_id, operation_id)[0]
+
+
+def read_labelled(connection: Connection, run_id: str, operation_id: str) -> tuple[Any, Labels]:
+    """The whole content an operation of this run was settled with, and what it brings into a run.
 
     Raises:
         RunNotFound: This run has no such settled operation.
@@ -107,4 +113,5 @@ def read_result(connection: Connection, run_id: str, operation_id: str) -> Any:
     seq = connection.execute(select(operations.c.settled_seq).where(*where)).scalar_one_or_none()
     if seq is None:
         raise RunNotFound(f"run {run_id!r} has no settled operation {operation_id!r}")
-    return entry_at(connection, run_id, seq).content
+    entry = entry_at(connection, run_id, seq)
+    return entry.content, Labels.model_validate(entry.meta.get("labels", {}))
