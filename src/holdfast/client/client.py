@@ -19,6 +19,7 @@ from temporalio.service import RPCError
 
 from holdfast.client.keyring import KeyRing
 from holdfast.client.run import Run
+from holdfast.client.trace import trace
 from holdfast.contracts import names
 from holdfast.contracts.effects import Outcome, RunStatus
 from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError, SignatureRefused
@@ -27,7 +28,7 @@ from holdfast.contracts.identity import canonical_json
 from holdfast.contracts.names import ROLLBACK_PREFIX
 from holdfast.contracts.plan import Plan, require_request
 from holdfast.contracts.policy import parse_policy
-from holdfast.contracts.results import RunResult, RunSummary, WaitingCall
+from holdfast.contracts.results import Origin, RunResult, RunSummary, WaitingCall
 from holdfast.contracts.wire import PlanRequest, RunRequest
 from holdfast.engine.connect import Engine, connect
 from holdfast.ledger import Ledger, NewRun
@@ -118,6 +119,10 @@ class Client:
     ) -> list[WaitingCall]:
         """The calls that wait for a person's decision, the oldest first, over all runs."""
         return await self.ledger.list_waiting(tenant=tenant, agent=agent, tool=tool, run_id=run_id, limit=limit)
+
+    async def trace(self, call: WaitingCall) -> list[Origin]:
+        """Where the arguments of a waiting call came from: the user's words, a result's field, words of others, or the model."""
+        return await trace(self.ledger, call)
 
     async def deliver(self, grant: str, *, by: str = "", reason: str = "") -> None:
         """Hand in a word that somebody has signed, wherever it came from; see `Run.deliver`.

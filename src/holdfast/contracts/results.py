@@ -58,6 +58,18 @@ class WaitingCall(Frozen):
     """Who has approved it already, where one more must."""
 
 
+class Origin(Frozen):
+    """Where one value among the arguments of a call came from, as far as it stands anywhere."""
+
+    path: str
+    """Of the argument: `to`, or `items.price`."""
+    value: Any
+    where: str
+    """`the user's words`, or a tool and its field; empty if it stands nowhere: the model's own."""
+    trusted: bool
+    """Not among words of others."""
+
+
 class Event(Frozen):
     """One ledger entry, as `run.events()` yields it."""
 

@@ -15,13 +15,15 @@ from holdfast.client.cli.story import Story
 from holdfast.client.client import Client
 from holdfast.client.keyring import login, read_key
 from holdfast.contracts.errors import DecisionRefused
-from holdfast.contracts.results import WaitingCall
+from holdfast.contracts.results import Origin, WaitingCall
 from holdfast.contracts.texts import printable
 
 STORY_LINES = 12
 """Of the run's story, on the card of a call."""
 LONGEST_VALUE = 2000
 """Characters of one argument."""
+MOST_ORIGINS = 20
+"""Values of one argument of which it is shown where they came from."""
 LOOKS = 1.0
 """Seconds between two looks with --watch."""
 
@@ -164,9 +166,11 @@ async def _card(client: Client, one: WaitingCall) -> None:
     console.print(Text(f"  waits because of {printable(one.reason)}"))
     if one.agreed:
         console.print(Text(f"  already agreed: {printable(', '.join(one.agreed))}"))
-    console.print(Text("  arguments, as the model wrote them:", style="bold"))
+    console.print(Text("  arguments, as the model wrote them, and where they stand:", style="bold"))
+    origins = await client.trace(one)
     for name, value in one.arguments.items():
         _value(printable(name), value)
+        _origins([origin for origin in origins if origin.path.partition(".")[0] == name], whole=value)
     if not one.arguments:
         console.print("    none", style="dim")
     console.print(Text("  so far:", style="bold"))
@@ -176,6 +180,21 @@ async def _card(client: Client, one: WaitingCall) -> None:
         console.print(f"    … {len(lines) - STORY_LINES} lines before; holdfast show {one.run_id}", style="dim")
     for line in lines[-STORY_LINES:]:
         console.print(Text.assemble("    ", line))
+
+
+def _origins(origins: list[Origin], *, whole: Any) -> None:
+    """Where each value of an argument came from, below it."""
+    for origin in origins[:MOST_ORIGINS]:
+        what = "" if origin.value is whole else f"{short(origin.value, 40)}: "
+        if not origin.where:
+            told, style = "nowhere else: the model's own", "yellow"
+        elif origin.trusted:
+            told, style = origin.where, "dim"
+        else:
+            told, style = f"words of others: {origin.where}", "bold yellow"
+        console.print(Text.assemble("      from ", (printable(f"{what}{told}"), style)))
+    if len(origins) > MOST_ORIGINS:
+        console.print(Text(f"      and {len(origins) - MOST_ORIGINS} values more", style="dim"))
 
 
 def _value(name: str, value: Any) -> None:

@@ -19,6 +19,7 @@ class Story:
         self._asked: dict[str, tuple[str, str, datetime]] = {}
         self._cost = 0.0
         self._erased = False
+        self._labelled: dict[str, str] = {}
 
     def lines(self, event: Event) -> list[Text]:
         """The lines of one event."""
@@ -49,7 +50,8 @@ class Story:
             Text.assemble(
                 (f"turn {event.reference:<4}", "bold"),
                 f"{len(heads)} calls, {result.get('tokens', 0)} tokens, {self._cost:.4f} USD so far",
-            )
+            ),
+            *self._labels(event.data.get("labels", {})),
         ]
         for index, head in enumerate(heads):
             arguments = short(calls[index].arguments, 70) if index < len(calls) else ""
@@ -60,6 +62,16 @@ class Story:
                     + Text(f"           holdfast approve {event.run_id} {head['id']}", style="dim")
                 )
         return lines
+
+    def _labels(self, labels: dict[str, str]) -> list[Text]:
+        """What has come into the run since the last turn."""
+        new = {kind: what for kind, what in labels.items() if kind not in self._labelled}
+        self._labelled |= new
+        told = {"untrusted": "words of others", "sensitive": "what must not get away"}
+        return [
+            Text.assemble(("  reads  ", "yellow"), printable(f"{told.get(kind, kind)}: {what}"))
+            for kind, what in new.items()
+        ]
 
     def _reserved(self, event: Event) -> list[Text]:
         attempt = event.data["attempt"]

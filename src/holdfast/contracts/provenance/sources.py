@@ -31,6 +31,8 @@ class Known:
     """Said by a person: values stand in it. Else it is a field, whose value it is."""
     family: str = ""
     """Of a field: the first part of the scope of the tool it came from."""
+    foreign: bool = False
+    """Somebody else's."""
     picked: bool = True
     """Of a field: it is of the only thing that was found, or of the one that the user's words name."""
 
@@ -53,7 +55,7 @@ class Sources:
     def overhear(self, text: str, where: str) -> None:
         """Take words of somebody else."""
         if self.keeps_foreign and text.strip():
-            self.foreign.append(Known(where=where, text=normal(text), words=True))
+            self.foreign.append(Known(where=where, text=normal(text), words=True, foreign=True))
 
     def set_down(self, plan: Any) -> None:
         """Take a plan of somebody whose words count: what it says is meant just so, short as it may be."""
@@ -78,7 +80,7 @@ class Sources:
             if not is_untrusted(untrusted, found.path):
                 self._know(Known(where=where, text=text, family=family, picked=found.picked))
             elif self.keeps_foreign:
-                self.foreign.append(Known(where=where, text=text, words=True))
+                self.foreign.append(Known(where=where, text=text, foreign=True))
 
     def origin_of(self, value: Leaf, tool: Tool) -> str:
         """Where an argument's value came from, as far as that is to be trusted; empty if it is from nowhere.
@@ -104,10 +106,16 @@ class Sources:
                 return one.where
         return ""
 
-    def foreign_origin_of(self, value: Leaf) -> str:
-        """In whose words a value stands that are not trusted, for people to read; empty if in nobody's."""
-        text = said(value)
-        return next((one.where for one in self.foreign if stands_in(text, one.text)), "") if text else ""
+    def whereabouts(self, value: Leaf) -> tuple[str, bool]:
+        """Where a value stands, for people to read, and whether that is trusted; empty if nowhere.
+
+        Whether a call may go by it is another question: see `origin_of`.
+        """
+        spellings = spellings_of(value)
+        for one in (*self.known, *self.foreign):
+            if normal(said(value)) == one.text or any(stands_in(spelling, one.text) for spelling in spellings):
+                return one.where, not one.foreign
+        return "", False
 
     def _found(self, value: Any, path: Path, untrusted: Untrusted, *, picked: bool) -> Iterator["_Field"]:
         if isinstance(value, dict):
