@@ -80,7 +80,8 @@ class SafePath(Checked):
             raise ValueError(msg)
         with contextlib.suppress(OSError, RuntimeError):
             path = (self._beneath[0] / text).resolve()
-            if any(path != root and path.is_relative_to(root) for root in self._beneath):
+            # Behind a link that leads to itself, links are not followed: such a path has more than one end.
+            if path.resolve() == path and any(path != root and path.is_relative_to(root) for root in self._beneath):
                 self._require_wanted(path)
                 return path
         msg = f"{text!r} is not below {' or '.join(map(str, self._beneath))}"

@@ -1,10 +1,12 @@
 """What the activities of one worker share."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import structlog
 from temporalio import activity
@@ -47,6 +49,10 @@ class Boundary:
     """A file that says who may approve, in the ledger's place."""
     transcripts: Transcripts = field(default_factory=Transcripts)
     plans: Plans = field(default_factory=Plans)
+    waiting_for_budgets: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(
+        default_factory=WeakValueDictionary[tuple[str, ...], asyncio.Lock]
+    )
+    """By the budgets that others use up at the moment: the line of those who wait for what is left."""
 
     @cached_property
     def http(self) -> "Upstreams":

@@ -12,6 +12,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.boundary import Boundary, run_id_of_this_activity
+from holdfast.activities.budgets import allow, let_go
 from holdfast.activities.gate import Gate
 from holdfast.activities.heartbeat import beating
 from holdfast.activities.patience import patiently
@@ -34,6 +35,7 @@ from holdfast.contracts.errors import ErrorCode, LedgerConflict, ModelError, Run
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, ToolCall
 from holdfast.contracts.names import CARRY_OUT, READ_RESULT, ROLL_BACK, SAVEPOINT, SEND_MESSAGE, WAIT_FOR_MESSAGE
 from holdfast.contracts.policy import Policy, Provenance
+from holdfast.contracts.policy.budgets import BUDGET
 from holdfast.contracts.provenance import CLEAN, UNSIGNED, Labels
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.tool import Tool
@@ -73,22 +75,36 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         _require_branch(context.run, turn)
         agent = _pinned(_agent_of(boundary, context), context.run.model)
         tools = tools_of(agent, boundary.registry, context.run.contracts)
-        heard = _heard(turn, context, kept, _telling(tools))
         labels = _labels(context, kept)
+        heard = _heard(turn, context, kept, _telling(tools))
         messages = _messages(context, kept, heard, tools)
-        request = _request(agent, tools, messages, may_call=not turn.answer_now)
+        allowed = await allow(boundary, agent, context.run, turn.turn, messages, seconds=turn.left)
+        if allowed.exhausted:
+            return _without_budget(context, turn, allowed.exhausted)
+        near = f"{BUDGET}{allowed.near}" if allowed.near else ""
+        answer_now = turn.answer_now or near
+        if near and not turn.answer_now:
+            heard = (*heard, ANSWER_NOW.format(limit=near))
+            messages = _messages(context, kept, heard, tools)
+        request = _request(agent, tools, messages, may_call=not answer_now)
         attempt = activity.info().attempt
         if attempt > 1:
             tokens = characters_of(messages) // CHARACTERS_PER_TOKEN
             await patiently(
                 lambda: boundary.ledger.record_repeat(run_id, turn.turn, attempt, tokens, context.run.branches)
             )
-        response = _again(context) or await _respond(boundary, agent, request, turn)
+        try:
+            response = _again(context) or await _respond(boundary, agent, request, turn)
+        except ApplicationError:
+            await let_go(boundary, allowed)
+            raise
         _require_size(response)
         asked = [call.tool for call in response.message.calls]
         provenance = await provenance_for(boundary, run_id, agent, tools, labels, asked)
         policies = await boundary.permission.policies()
-        new = _settlement(agent, tools, context, turn, heard, response, policies, provenance)
+        new = _settlement(agent, tools, context, turn, heard, response, policies, provenance, answer_now=answer_now)
+        result = new.result.model_copy(update={"budget": near})
+        new = replace(new, result=result, budgets=allowed.keys, holder=allowed.holder)
         try:
             result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
         except LedgerConflict as error:
@@ -97,6 +113,11 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         _watch(boundary, tools, new)
         boundary.transcripts.put(context.run, execution, new, (*messages, response.message), _telling(tools))
     return result
+
+
+def _without_budget(context: TurnContext, turn: TurnInput, name: str) -> TurnResult:
+    """Nothing is asked and nothing settled: the run ends with what its model has said so far."""
+    return TurnResult(jobs=turn.jobs, branch=context.run.branch, budget=f"{BUDGET}{name}")
 
 
 def _watch(boundary: Boundary, tools: Mapping[str, Tool], new: NewTurn) -> None:
@@ -279,9 +300,11 @@ def _settlement(
     response: ModelResponse,
     policies: Sequence[Policy],
     provenance: Provenance,
+    *,
+    answer_now: str,
 ) -> NewTurn:
     cut_off = response.stop_reason == "max_tokens"
-    closed = CALLS_CUT_OFF if cut_off else NO_CALLS_NOW if turn.answer_now else ""
+    closed = CALLS_CUT_OFF if cut_off else NO_CALLS_NOW if answer_now else ""
     gate = Gate(
         agent,
         tools,

@@ -145,6 +145,8 @@ class TurnResult(Wire):
     branch: int = 0
     asked: tuple[StepAsked, ...] = ()
     """Of a plan: what became of the steps that were asked for. Their heads are in the same order."""
+    budget: str = ""
+    """The budget of a policy that leaves no room for another turn: the run ends with this one."""
     anchor: Anchor = (0, "")
 
 

@@ -111,8 +111,8 @@ def settle(run_id: str, operation_id: str, owner: str, new: Settlement, tool: st
 
 
 def settle_turn(run_id: str, new: NewTurn) -> DriverCall | None:
-    """`turns.settle_turn`, on the first branch, with no calls that are settled with it."""
-    if new.branches or any(asked.outcome is not None or asked.taken_over for asked in new.calls):
+    """`turns.settle_turn`, on the first branch, with no calls that are settled with it and no budget."""
+    if new.branches or new.budgets or any(asked.outcome is not None or asked.taken_over for asked in new.calls):
         return None
     rows = operation_rows(run_id, new, [(0, "")])
     return SETTLE_TURN.call(run_id, turn_entry(new), {"asked": canonical_json(rows), **added_by(new)})

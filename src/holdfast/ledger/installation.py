@@ -1,10 +1,12 @@
 """What the ledger keeps of the installation as a whole: its policy, who approves, and what they were told."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from holdfast.contracts.grants import Approver
-from holdfast.ledger import keys, notified, policies
+from holdfast.contracts.policy.budgets import Allowance, Spending
+from holdfast.ledger import budgets, keys, notified, policies
+from holdfast.ledger.budgets import Hold
 from holdfast.ledger.notified import Pending
 from holdfast.ledger.policies import PolicyVersion
 
@@ -61,6 +63,20 @@ class Installation:
     async def list_pending(self, step: str) -> list[Pending]:
         """What is to be told; see `notified.list_pending`."""
         return await self._ledger.read(notified.list_pending, step)
+
+    async def hold_budgets(
+        self, holder: str, attempt: int, limits: Sequence[Allowance], most: Spending, lease_ms: int
+    ) -> Hold:
+        """Hold back what a model call may use; see `budgets.hold`."""
+        return await self._ledger.write(budgets.hold, holder, attempt, limits, most, lease_ms)
+
+    async def let_go(self, keys: Sequence[str], holder: str) -> None:
+        """A model call was not made; see `budgets.settle`."""
+        await self._ledger.write(budgets.settle, keys, holder, None)
+
+    async def list_budgets(self) -> list[tuple[str, Spending, Spending, int]]:
+        """What was used of budgets; see `budgets.list_budgets`."""
+        return await self._ledger.read(budgets.list_budgets)
 
     async def approvers(self, *, revoked: bool = False) -> list[Approver]:
         """The keys that count; see `keys.list_keys`."""

@@ -1,8 +1,7 @@
 """The ledger's tables. Entries are the record of runs; runs and operations are what is looked up fast.
 
-Circuits, notices, windows, kept results and drift are shared by all workers and belong to no run. Served calls are those that a tool
-backend has carried out for others. Policies, keys and what people
-were told are the installation's.
+Circuits, notices, windows, budgets, kept results and drift are shared by all workers and belong to no run. Served calls are those that
+a tool backend has carried out for others. Policies, keys and what people were told are the installation's.
 
 Times are milliseconds since 1970 (UTC), money is millionths of a US dollar, both whole numbers, so that the same value
 hashes the same on every database.
@@ -173,6 +172,18 @@ served = Table(
     Column("status", Integer, nullable=False),
     Column("body", Text, nullable=False),
     Column("began_at", BigInteger, nullable=False),
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("name", String(600), primary_key=True),
+    Column("turns", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("cost_micros", BigInteger, nullable=False),
+    Column("holds", Text, nullable=False),
+    Column("ends_at", BigInteger, nullable=False),
+    Index("budgets_ends_at", "ends_at"),
 )
 
 policies = Table(

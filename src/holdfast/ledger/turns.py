@@ -8,9 +8,11 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from holdfast.contracts.effects import Outcome, Tier, Verdict
 from holdfast.contracts.messages import Message
+from holdfast.contracts.policy.budgets import Spending
 from holdfast.contracts.provenance import CLEAN, Labels
 from holdfast.contracts.wire import Head, TurnResult
 from holdfast.contracts.wire_model import Anchor
+from holdfast.ledger.budgets import settle as settle_budgets
 from holdfast.ledger.entries import NEW_HEAD, NewEntry, append, find, now_ms
 from holdfast.ledger.lineage import turn_ref
 from holdfast.ledger.runs import labels_text
@@ -70,6 +72,10 @@ class NewTurn:
     """The run's branches when the model was asked."""
     labels: Labels = CLEAN
     """What was in the run when the model answered."""
+    budgets: tuple[str, ...] = ()
+    """The keys of the budgets of which something was held back for it."""
+    holder: str = ""
+    """By whom."""
 
 
 ADD_TURN = Statement(
@@ -98,6 +104,9 @@ def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> tuple[Turn
     settled = read_turn_result(connection, run_id, new.turn, new.branches)
     if settled is not None:
         return settled, False
+    if new.budgets:
+        spent = Spending(turns=1, tokens=new.result.tokens, cost_micros=round(new.result.cost_usd * 1e6))
+        settle_budgets(connection, new.budgets, new.holder, spent)
     over = [asked for asked in new.calls if asked.error is not None or asked.kept is not None]
     anchors = append(
         connection,

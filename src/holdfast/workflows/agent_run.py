@@ -153,8 +153,8 @@ class AgentRun(Steered):
             return Ending(status=RunStatus.REFUSED, reason="the model declined to answer")
         if turn.full:
             return Ending(status=RunStatus.LIMIT_REACHED, limit="context")
-        if self._near:
-            return Ending(status=RunStatus.LIMIT_REACHED, limit=self._near)
+        if near := self._near or turn.budget:
+            return Ending(status=RunStatus.LIMIT_REACHED, limit=near)
         if turn.answered and not self._news and not self._calls.jobs.open:
             return Ending(status=RunStatus.COMPLETED)
         if by_call := self._calls.handed_over:

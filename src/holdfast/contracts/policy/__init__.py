@@ -4,13 +4,14 @@ from holdfast.contracts.policy.arguments import Condition
 from holdfast.contracts.policy.file import parse_policy, read_policy
 from holdfast.contracts.policy.hooks import Hook, HookWord
 from holdfast.contracts.policy.hours import Hours
-from holdfast.contracts.policy.model import Blocked, Case, CaseCall, Limit, Policy, Rule
+from holdfast.contracts.policy.model import Blocked, Budget, Case, CaseCall, Limit, Policy, Rule
 from holdfast.contracts.policy.permit import Permit, Provenance, permit
 from holdfast.contracts.policy.proposed import Caller, ProposedCall, proposed
 from holdfast.contracts.policy.ruling import Ruling, judge, judge_all
 
 __all__ = [
     "Blocked",
+    "Budget",
     "Caller",
     "Case",
     "CaseCall",

@@ -108,6 +108,41 @@ class Limit(Frozen):
         return self
 
 
+class Budget(Frozen):
+    """What models may use in a span of time, over all runs and workers: held back before one is asked, counted when it has answered.
+
+    Spans follow each other: of 24 hours they are the days of UTC. When nine tenths are used, runs are asked for their answer; when
+    nothing is left, they end.
+    """
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$")
+    """Told to whoever asks why a run has ended."""
+    per: Duration
+    """Such as `1h`, `24h`, `7d`."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Input, output and cached tokens together."""
+    cost_usd: float | None = Field(default=None, gt=0)
+    """US dollars for model calls."""
+    turns: int | None = Field(default=None, ge=1)
+    """Model calls."""
+    each: Literal["all", "agent", "tenant", "user"] = "all"
+    """What is counted together: everything that it is about, or that of one agent, tenant, or user of a tenant."""
+    agents: Globs = ("*",)
+    tenants: Globs = ("*",)
+    users: Globs = ("*",)
+    """By name, or `tenant/name`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.per < timedelta(minutes=1):
+            msg = "per must be at least 1min"
+            raise ValueError(msg)
+        if self.tokens is None and self.cost_usd is None and self.turns is None:
+            msg = "it limits nothing: say tokens, cost_usd or turns"
+            raise ValueError(msg)
+        return self
+
+
 class Blocked(Frozen):
     """Whose calls are all refused."""
 
@@ -178,6 +213,8 @@ class Policy(Frozen):
     rules: tuple[Rule, ...] = Field(default=(), validation_alias=AliasChoices("rules", "rule"))
     limits: tuple[Limit, ...] = Field(default=(), validation_alias=AliasChoices("limits", "limit"))
     """How many calls there may be."""
+    budgets: tuple[Budget, ...] = Field(default=(), validation_alias=AliasChoices("budgets", "budget"))
+    """What models may use."""
     approval: Approval = Approval()
     """How people are told that a call waits for them, by the installation's policy."""
     cases: tuple[Case, ...] = Field(default=(), validation_alias=AliasChoices("cases", "case"))
@@ -193,6 +230,10 @@ class Policy(Frozen):
             faults.append("gates: allowed are run, ask, deny")
         names = [rule.name for rule in self.rules]
         limits = [limit.name for limit in self.limits]
+        budgets = [budget.name for budget in self.budgets]
+        faults.extend(
+            f"two budgets are named {name!r}" for name in sorted({n for n in budgets if budgets.count(n) > 1})
+        )
         faults.extend(f"two limits are named {name!r}" for name in sorted({n for n in limits if limits.count(n) > 1}))
         faults.extend(f"two rules are named {name!r}" for name in sorted({n for n in names if names.count(n) > 1}))
         known = {*USUAL_PERMISSIONS, *self.permissions}
