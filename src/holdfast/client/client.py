@@ -4,6 +4,7 @@ import contextlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from temporalio.client import Client as TemporalClient
@@ -21,6 +22,7 @@ from holdfast.client.keyring import KeyRing
 from holdfast.client.run import Run
 from holdfast.client.trace import trace
 from holdfast.contracts import names
+from holdfast.contracts.audit import Audit
 from holdfast.contracts.effects import Outcome, RunStatus
 from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError, SignatureRefused
 from holdfast.contracts.grants import read_grant
@@ -119,6 +121,19 @@ class Client:
     ) -> list[WaitingCall]:
         """The calls that wait for a person's decision, the oldest first, over all runs."""
         return await self.ledger.list_waiting(tenant=tenant, agent=agent, tool=tool, run_id=run_id, limit=limit)
+
+    async def audit(
+        self, since: datetime, until: datetime | None = None, *, tenant: str = "", verify: bool = True
+    ) -> Audit:
+        """A security report over a period, without contents: who ran what on whose behalf, what decided, who agreed, what was refused.
+
+        Args:
+            since: Its begin, with a time zone.
+            until: Its end; now unless given.
+            tenant: Only this tenant's runs.
+            verify: Recompute the chain of every run of the period.
+        """
+        return await self.ledger.installation.audit(since, until or datetime.now(UTC), tenant, check=verify)
 
     async def trace(self, call: WaitingCall) -> list[Origin]:
         """Where the arguments of a waiting call came from: the user's words, a result's field, words of others, or the model."""

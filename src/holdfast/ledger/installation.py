@@ -1,11 +1,13 @@
 """What the ledger keeps of the installation as a whole: its policy, who approves, and what they were told."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from holdfast.contracts.audit import Audit
 from holdfast.contracts.grants import Approver
 from holdfast.contracts.policy.budgets import Allowance, Spending
-from holdfast.ledger import budgets, keys, notified, policies
+from holdfast.ledger import audit, budgets, keys, notified, policies
 from holdfast.ledger.budgets import Hold
 from holdfast.ledger.notified import Pending
 from holdfast.ledger.policies import PolicyVersion
@@ -77,6 +79,10 @@ class Installation:
     async def list_budgets(self) -> list[tuple[str, Spending, Spending, int]]:
         """What was used of budgets; see `budgets.list_budgets`."""
         return await self._ledger.read(budgets.list_budgets)
+
+    async def audit(self, since: datetime, until: datetime, tenant: str = "", *, check: bool = True) -> Audit:
+        """A security report over a period; see `audit.read_audit`."""
+        return await self._ledger.read(audit.read_audit, since, until, tenant, check=check)
 
     async def approvers(self, *, revoked: bool = False) -> list[Approver]:
         """The keys that count; see `keys.list_keys`."""

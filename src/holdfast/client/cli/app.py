@@ -4,7 +4,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from holdfast.client.cli import follow, inbox, keys, ledger, look, plan, policy, serve, steer, tools
+from holdfast.client.cli import audit, follow, inbox, keys, ledger, look, plan, policy, serve, steer, tools
 from holdfast.client.cli.exits import Exit, exit_of, fail, leave
 from holdfast.contracts.errors import HoldfastError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (serve, follow, look, inbox, steer):
+for module in (serve, follow, look, inbox, steer, audit):
     module.register(app)
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(tools.app, name="tools")
