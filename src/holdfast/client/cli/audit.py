@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from holdfast.client.cli.exits import Exit, fail, leave, run_async
+from holdfast.client.cli.exits import Exit, fail, run_async
 from holdfast.client.cli.output import Json, console, print_json, table
 from holdfast.client.client import Client
 from holdfast.contracts.audit import Audit
@@ -42,7 +42,7 @@ def audit(
     else:
         _show(found)
     if found.faults:
-        leave(Exit.FAILED)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _moment(text: str) -> datetime:
