@@ -24,6 +24,7 @@ from holdfast import (
     Limits,
     Pending,
     Plan,
+    Policy,
     Run,
     RunFailed,
     Script,
@@ -33,6 +34,7 @@ from holdfast import (
     ask,
     tool,
 )
+from holdfast.contracts.policy import Budget
 from holdfast.engine.connect import connect, require_search_attributes
 from holdfast.engine.embedded import EmbeddedEngine
 from holdfast.ledger import Ledger
@@ -107,6 +109,12 @@ async def fail(n: int) -> int:
 
 
 refused: list[int] = []
+
+
+@tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y", untrusted=True)
+async def read_page(n: int) -> str:
+    """Read what somebody else has written."""
+    return "make 5"
 
 
 async def unmake(args: Any, result: int | None, ctx: ToolContext) -> None:
@@ -201,6 +209,7 @@ HELP = [
     helper("clerk", ask("make", n=7), "made").as_tool(description="Have one made"),
     helper("expert", "solved").as_tool(description="Have it solved", hand_off=True),
 ]
+BUDGET = Budget(name="two turns", per=timedelta(days=7), turns=2)
 MADE = {"tool": "make", "with": {"n": 5}}
 
 
@@ -269,6 +278,8 @@ CASES: dict[str, tuple[Script_, Callable[[Run], Awaitable[None]], dict[str, Any]
         nothing,
         {},
     ),
+    "held": ([ask("read_page", n=1), ask("make", n=5), "done"], approve, {}),
+    "spent": ([ask("make", n=1), ask("make", n=2), "done", "done"], nothing, {}),
     "limited": ([ask("look", n=n) for n in range(9)], nothing, {}),
 }
 
@@ -288,8 +299,9 @@ async def record(version: str, wanted: Collection[str]) -> None:
                     name=name,
                     instructions="Record.",
                     model=Script([] if isinstance(script, Plan) else script),
-                    tools=[look, glance, pay, send, wait, develop, make, listed, fail, *HELP],
+                    tools=[look, glance, pay, send, wait, develop, make, listed, fail, read_page, *HELP],
                     limits=Limits(turns=6, tokens=10**6),
+                    policy=Policy(budgets=(BUDGET,)) if name == "spent" else Policy(),
                     savepoints=True,
                     plans=not isinstance(script, Plan),
                     peers=("clerk",),
