@@ -228,9 +228,13 @@ class Steered(Undoable):
         return under_way and not self._calls.jobs.moving and self._people.may_still_take(word)
 
     @workflow.signal(name=names.UNDO)
-    def undo(self, wanted: bool) -> None:
-        """Whether a cancellation that follows undoes what was done."""
-        self._undo_wanted = wanted
+    def undo(self, *given: Any) -> None:
+        """Whether a cancellation that follows undoes what was done: true or false.
+
+        Like every signal it takes whatever is sent: one that it did not take would fail the workflow's task, over and over.
+        """
+        if len(given) == 1 and isinstance(given[0], bool):
+            self._undo_wanted = given[0]
 
     @workflow.update(name=names.PAUSE)
     async def pause(self) -> None:
@@ -246,13 +250,18 @@ class Steered(Undoable):
         """Go on after a pause."""
         self._paused = False
 
+    @resume.validator
+    def _check_resume(self) -> None:
+        """Nothing stands against it, but what it does not take is refused before it is accepted."""
+
     @workflow.signal(name=names.WAKE)
-    def wake(self, operation_id: str) -> None:
-        """Somebody outside has a word on a call whose work goes on elsewhere: look now."""
-        self._calls.wake(operation_id)
+    def wake(self, *given: Any) -> None:
+        """Somebody outside has a word on a call, named by its operation id, whose work goes on elsewhere: look now."""
+        if len(given) == 1 and isinstance(given[0], str):
+            self._calls.wake(given[0])
 
     @workflow.signal(name=names.REVIEW)
-    def review(self) -> None:
+    def review(self, *_: Any) -> None:
         """The policy has changed: look again whether what waits for a person still must."""
         self._calls.review()
 
