@@ -39,7 +39,7 @@ async def hold_or_refuse(
         log.warning("approval no longer counts", reason=fault)
         await patiently(lambda: ledger.permissions.withdraw(run_id, call.id, fault))
         return CallResult(waiting=True)
-    asks = said.verdict is Verdict.ASK and not await remembered_for(boundary, tool, looked, run_id)
+    asks = said.verdict is Verdict.ASK and not await remembered_for(boundary, tool, looked, run_id, call)
     if looked.state is State.WAITING or looked.verdict is not Verdict.RUN or asks:
         why = said.told if looked.state is not State.WAITING and looked.verdict is Verdict.RUN else ""
         await patiently(lambda: ledger.hold(run_id, call.id, why))

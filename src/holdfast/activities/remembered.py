@@ -7,14 +7,18 @@ from holdfast.contracts.effects import Tier
 from holdfast.contracts.policy.ruling import all_fit
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.validation import validate
+from holdfast.contracts.wire import CallInput
 from holdfast.ledger import Looked
 
 
-async def remembered_for(boundary: Boundary, tool: Tool, looked: Looked, run_id: str) -> str:
+async def remembered_for(boundary: Boundary, tool: Tool, looked: Looked, run_id: str, call: CallInput) -> str:
     """By which approval a call need not wait for another one; empty if there is none. Looked up each time, with its signature."""
     if tool.tier is Tier.PRIVILEGED:
         return ""
     judge = await boundary.permission.judge()
+    wanted = await patiently(lambda: boundary.ledger.permissions.find_wanted(run_id, call, tool.name, judge))
+    if wanted is not None:
+        return wanted.rule
     found = [
         one
         for one in await patiently(lambda: boundary.ledger.permissions.list_remembered(run_id, judge))

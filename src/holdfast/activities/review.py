@@ -38,7 +38,7 @@ async def review(boundary: Boundary, call: CallInput) -> CallResult:
                 lambda: ledger.permissions.deny(run_id, call.id, said.told, denied_by(said, tool, call.id))
             )
         case _:
-            rule = await remembered_for(boundary, tool, looked, run_id)
+            rule = await remembered_for(boundary, tool, looked, run_id, call)
             if not rule:
                 return CallResult(waiting=True)
             return await patiently(lambda: ledger.permissions.release_waiting(run_id, call.id, rule))

@@ -167,6 +167,7 @@ class Run:
         key: SigningKey | Path | None = None,
         lasts: timedelta = timedelta(hours=1),
         remember: Mapping[str, Condition] | None = None,
+        changed: Mapping[str, Any] | None = None,
     ) -> None:
         """Approve or reject a call that waits, with a signed grant.
 
@@ -183,14 +184,19 @@ class Run:
             lasts: For how long the grant counts if the call does not begin before.
             remember: Let an approval count for later calls of the tool in this run, too, as long as it lasts: those whose arguments
                 fit these conditions. None at all fit every call. Not for PRIVILEGED calls.
+            changed: Approve the call with these arguments in the place of the model's; those that are not named stay. The call is
+                refused as it is, the model is told which arguments are wanted, and when it asks for just that, the new call runs.
+                Not for PRIVILEGED calls.
 
         Raises:
             DecisionRefused: No such call waits, it waits with another digest, it was decided, or this key's word does not count.
         """
         _require_words(by=by, reason=reason)
         word: Verb = "approve" if approve else "reject"
+        if changed is not None:
+            word = "change"
         grant = await self.grant(
-            operation_id, word, digest=digest, reason=reason, key=key, lasts=lasts, remember=remember
+            operation_id, word, digest=digest, reason=reason, key=key, lasts=lasts, remember=remember, changed=changed
         )
         await self.deliver(grant, by=by, reason=reason)
 
@@ -204,6 +210,7 @@ class Run:
         key: SigningKey | Path | None = None,
         lasts: timedelta = timedelta(hours=1),
         remember: Mapping[str, Condition] | None = None,
+        changed: Mapping[str, Any] | None = None,
     ) -> str:
         """A signed word on a call, to be delivered by anybody and through any channel. Nothing happens yet.
 
@@ -215,6 +222,7 @@ class Run:
             key: As of `decide`.
             lasts: As of `decide`.
             remember: As of `decide`.
+            changed: As of `decide`, with the word `change`.
 
         Raises:
             DecisionRefused: There is no such call.
@@ -226,7 +234,10 @@ class Run:
             key = read_key(key)
         lasts_ms = round(lasts.total_seconds() * 1000)
         told = None if remember is None else remembered_text(remember)
-        return key.grant(self.id, operation_id, digest, word, reason=reason, lasts_ms=lasts_ms, remember=told)
+        wanted = None if changed is None else await self._propose(operation_id, changed)
+        return key.grant(
+            self.id, operation_id, digest, word, reason=reason, lasts_ms=lasts_ms, remember=told, changed=wanted
+        )
 
     async def deliver(self, grant: str, *, by: str = "", reason: str = "") -> None:
         """Hand in a word that somebody has signed.
@@ -245,7 +256,7 @@ class Run:
         except SignatureRefused as error:
             raise DecisionRefused(str(error)) from error
         match said.word:
-            case "approve" | "reject":
+            case "approve" | "reject" | "change":
                 decision = Decision(
                     operation=said.operation,
                     digest=said.digest,
@@ -254,6 +265,7 @@ class Run:
                     reason=reason,
                     grant=grant,
                     remember=said.remember is not None,
+                    changed=said.changed or "",
                 )
                 await self._update(names.DECIDE, decision)
             case "happened" | "did not happen":
@@ -404,6 +416,12 @@ class Run:
     async def _stuck(self, operation_id: str) -> Undo | None:
         """The call of that id if it could not be undone, of this run or of one that it has begun."""
         return next((one for one in await self.undo() if one.operation == operation_id and one.blocked), None)
+
+    async def _propose(self, operation_id: str, changed: Mapping[str, Any]) -> str:
+        """Write down the arguments that are wanted; their digest."""
+        asked = next((one for one in await self.operations() if one.operation_id == operation_id), None)
+        arguments: dict[str, Any] = {**(asked.arguments if asked is not None else {}), **changed}
+        return await self._ledger.permissions.propose_change(self.id, operation_id, arguments)
 
     async def _digest_of(self, operation_id: str) -> str:
         for operation in await self.operations():

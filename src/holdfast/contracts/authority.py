@@ -40,13 +40,16 @@ class Word(Frozen):
     reason: str = ""
     by: str = ""
     """Who it is said to be. The grant says who it is."""
+    changed: str = ""
+    """The digest of the arguments that are approved instead."""
 
 
 def word_of(told: Decision | Resolution | UndoWord) -> Word:
     """What travels over Temporal as a word."""
     match told:
         case Decision():
-            return Word(grant=told.grant, said="approve" if told.approve else "reject", reason=told.reason, by=told.by)
+            wanted: Verb = "change" if told.changed else "approve" if told.approve else "reject"
+            return Word(grant=told.grant, said=wanted, reason=told.reason, by=told.by, changed=told.changed)
         case Resolution():
             said: Verb = "happened" if told.happened else "did not happen"
             return Word(grant=told.grant, said=said, reason=told.note, by=told.by)
@@ -146,6 +149,10 @@ def _misfit(grant: Grant, word: Word, asked: Asked, now_ms: int) -> str:
         return f"the grant is for other arguments: digest {grant.digest}, the call has {asked.digest}"
     if grant.word != word.said:
         return f"the grant says {grant.word!r}, the word with it {word.said!r}"
+    if (grant.changed or "") != word.changed:
+        return "the grant approves other arguments than the word with it"
+    if grant.word == "change" and asked.tier is Tier.PRIVILEGED:
+        return "a PRIVILEGED call is approved as it is asked for: reject it with a reason, and it is asked for anew"
     if grant.remember is not None and (fault := _unrememberable(grant, asked)):
         return fault
     if grant.reason != reason_digest(word.reason):

@@ -29,6 +29,7 @@ class ErrorCode(StrEnum):
     UNKNOWN_TOOL = "unknown_tool"
     INVALID_ARGUMENTS = "invalid_arguments"
     DENIED = "denied"
+    CHANGED = "changed"
     DUPLICATE_SUSPECTED = "duplicate_suspected"
     LIMIT_REACHED = "limit_reached"
     CANCELLED = "cancelled"

@@ -37,7 +37,7 @@ ANYTHING = "approver"
 """The role that may approve whatever a call's scope is."""
 
 
-Verb = Literal["approve", "reject", "happened", "did not happen", "retry", "skip", "done"]
+Verb = Literal["approve", "reject", "change", "happened", "did not happen", "retry", "skip", "done"]
 """What people say of calls: whether one may happen, whether one has, and what becomes of one that could not be undone."""
 
 
@@ -89,6 +89,14 @@ class Grant(Frozen):
     """The SHA-256 of the reason that goes with it; empty if there is none."""
     remember: str | None = None
     """Of an approval that also counts for later calls of the tool in this run: conditions on their arguments by name, as JSON."""
+    changed: str | None = None
+    """Of the word `change`: the digest of the arguments that are approved instead, for one call."""
+
+    @property
+    def payload(self) -> bytes:
+        """What is signed. A field that came later is in it only where it says something: older grants stay as they are."""
+        left_out = {"changed"} if self.changed is None else None
+        return canonical_json(self.model_dump(mode="json", exclude=left_out)).encode()
 
 
 class SigningKey:
@@ -152,6 +160,7 @@ class SigningKey:
         reason: str = "",
         lasts_ms: int = LASTS_MS,
         remember: str | None = None,
+        changed: str | None = None,
     ) -> str:
         """Sign a word on a call.
 
@@ -163,6 +172,7 @@ class SigningKey:
             reason: What goes with it: for a rejection, what the model is told.
             lasts_ms: For how long it counts, in milliseconds.
             remember: For which later calls of the tool in this run an approval counts, too; see `Grant`.
+            changed: With the word `change`: the digest of the arguments that are approved instead.
         """
         now = round(time.time() * 1000)
         grant = Grant(
@@ -175,8 +185,9 @@ class SigningKey:
             expires_at=now + lasts_ms,
             reason=reason_digest(reason),
             remember=remember,
+            changed=changed,
         )
-        payload = canonical_json(grant.model_dump(mode="json")).encode()
+        payload = grant.payload
         return f"{PREFIX}.{_encoded(payload)}.{_encoded(self._private.sign(SIGNED_AS + payload))}"
 
 
@@ -224,7 +235,7 @@ def _parts(text: str) -> tuple[Grant, bytes, bytes]:
         payload = _decoded(encoded)
         grant = Grant.model_validate_json(payload, strict=True)
         # One text for one grant: nothing besides, and no other spelling of the same.
-        if prefix != PREFIX or canonical_json(grant.model_dump(mode="json")).encode() != payload:
+        if prefix != PREFIX or grant.payload != payload:
             raise ValueError(prefix)
         return grant, payload, _decoded(signature)
     except (ValueError, ValidationError, RecursionError) as error:

@@ -261,6 +261,8 @@ class Decision(Wire):
     """The same, signed by whoever decides. What is not signed does not count."""
     remember: bool = False
     """It counts for later calls, too: for which, the grant says."""
+    changed: str = ""
+    """The digest of the arguments that are approved in the place of these. They are in the ledger."""
 
 
 class Resolution(Wire):

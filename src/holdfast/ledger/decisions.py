@@ -43,6 +43,8 @@ class Judged:
     """How many people must agree to the call."""
 
 
+Wanted = Callable[[Connection, str, Any, str], dict[str, Any]]
+"""What the model is told of a call that is wanted with the arguments of that digest."""
 Judge = Callable[[Asked, Word, Sequence[Approver]], Judged]
 """What a word on a call is worth, given the keys that are known. Pure."""
 
@@ -59,7 +61,9 @@ def judge_word(connection: Connection, row: Any, word: Word, judge: Judge) -> Ju
     return judged
 
 
-def record_decision(connection: Connection, run_id: str, decision: Decision, judge: Judge) -> CallResult:
+def record_decision(
+    connection: Connection, run_id: str, decision: Decision, judge: Judge, *, wanted: Wanted
+) -> CallResult:
     """Write down an approval or a rejection, once, if it counts. `waiting` says that somebody else must agree, too.
 
     Raises:
@@ -68,6 +72,7 @@ def record_decision(connection: Connection, run_id: str, decision: Decision, jud
     row = row_of_call(connection, run_id, decision.operation)
     if row.digest != decision.digest:
         raise DecisionRefused(f"operation {decision.operation!r} has digest {row.digest}, not {decision.digest!r}")
+    told = wanted(connection, run_id, row, decision.changed) if decision.changed else None
     ref = decision_ref(connection, run_id, decision.operation)
     found = find(connection, run_id, "decided", ref)
     if found is None and row.state != "waiting":
@@ -89,6 +94,8 @@ def record_decision(connection: Connection, run_id: str, decision: Decision, jud
         meta: dict[str, Any] = {"approve": decision.approve, "by": ", ".join(agreed), "digest": decision.digest}
         if decision.remember and decision.approve:
             meta["remember"] = True
+        if decision.changed:
+            meta["changed"] = decision.changed
         content = {"grants": grants, **({"reason": decision.reason} if decision.reason else {})}
         append(connection, run_id, [NewEntry(kind="decided", ref=ref, meta=meta, content=content)])
         connection.execute(
@@ -98,6 +105,9 @@ def record_decision(connection: Connection, run_id: str, decision: Decision, jud
         )
     if decision.approve:
         return CallResult()
+    if told is not None:
+        new = Settlement(outcome=Outcome.DENIED, content=told, meta={})
+        return settle(connection, run_id, decision.operation, "", new).result
     content = {
         "code": ErrorCode.DENIED,
         "message": f"a person rejected this call{f': {decision.reason}' if decision.reason else ''}",

@@ -33,6 +33,7 @@ from holdfast.ledger import (
     at_once,
     branches,
     cached,
+    changed,
     children,
     circuits,
     decisions,
@@ -319,7 +320,8 @@ class Ledger:
 
     async def record_decision(self, run_id: str, decision: Decision, judge: Judge) -> CallResult:
         """Write down an approval or a rejection; see `decisions.record_decision`."""
-        return await self.write(decisions.record_decision, run_id, decision, judge)
+        wanted = changed.refusal_with_change
+        return await self.write(decisions.record_decision, run_id, decision, judge, wanted=wanted)
 
     async def list_waiting(
         self, *, tenant: str = "", agent: str = "", tool: str = "", run_id: str = "", limit: int = 1000

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from holdfast.contracts.authority import Word
-from holdfast.contracts.wire import CallResult
-from holdfast.ledger import permission
+from holdfast.contracts.wire import CallInput, CallResult
+from holdfast.ledger import changed, permission
+from holdfast.ledger.changed import Wanted
 from holdfast.ledger.decisions import Judge
 from holdfast.ledger.permission import Remembered
 
@@ -25,6 +26,14 @@ class Permissions:
     async def check_granted(self, run_id: str, operation_id: str, judge: Judge) -> str:
         """Why an approval no longer counts; see `permission.check_granted`."""
         return await self._ledger.read(permission.check_granted, run_id, operation_id, judge)
+
+    async def propose_change(self, run_id: str, operation_id: str, arguments: dict[str, Any]) -> str:
+        """Write down with which arguments a call is wanted; see `changed.propose_change`."""
+        return await self._ledger.write(changed.propose_change, run_id, operation_id, arguments)
+
+    async def find_wanted(self, run_id: str, call: CallInput, tool: str, judge: Judge) -> Wanted | None:
+        """Who has approved a call in the place of another one; see `changed.find_wanted`."""
+        return await self._ledger.read(changed.find_wanted, run_id, call, tool, judge)
 
     async def list_remembered(self, run_id: str, judge: Judge) -> list[Remembered]:
         """The approvals that count for later calls; see `permission.list_remembered`."""

@@ -210,7 +210,7 @@ class Steered(Undoable):
         recorded = await self._calls.record(word)
         if not recorded.waiting:
             self._people.claim(word, recorded)
-            if isinstance(word, Decision) and word.remember:
+            if isinstance(word, Decision) and (word.remember or word.changed):
                 # It may count for others that wait, and for later ones.
                 self._calls.review()
 

@@ -59,11 +59,19 @@ def approve(
             'conditions as JSON: \'{"amount": {"most": 50}}\', or {} for all.'
         ),
     ] = "",
+    with_: Annotated[
+        str,
+        typer.Option(
+            "--with",
+            help="Arguments to approve in the place of the model's, as JSON: '{\"amount\": 5}'. The model is told, and asks for that.",
+        ),
+    ] = "",
     print_: Print = False,
     json: Json = False,
 ) -> None:
     """Let a call run that waits for approval."""
-    word = Saying(word="approve", by=by, digest=digest, key=key, lasts=lasts, remember=remember)
+    verb: Verb = "change" if with_ else "approve"
+    word = Saying(word=verb, by=by, digest=digest, key=key, lasts=lasts, remember=remember, changed=with_)
     _decide(run_id, operation, word, only_print=print_, json=json)
 
 
@@ -111,11 +119,13 @@ class Saying:
     reason: str = ""
     lasts: str = "1h"
     remember: str = ""
+    changed: str = ""
 
 
 def _decide(run_id: str, operation: str, word: Saying, *, only_print: bool, json: bool) -> None:
     async def go() -> str:
         lasts, remember = _lasting(word.lasts), _conditions(word.remember)
+        changed = json_object(word.changed, "--with") if word.changed else None
         async with await Client.connect() as client:
             run = client.run(run_id)
             signing = None if word.key is None else read_key(word.key, client.settings.key_password)
@@ -127,6 +137,7 @@ def _decide(run_id: str, operation: str, word: Saying, *, only_print: bool, json
                 key=signing,
                 lasts=lasts,
                 remember=remember,
+                changed=changed,
             )
             if not only_print:
                 await run.deliver(grant, by=word.by or login(), reason=word.reason)
@@ -136,7 +147,8 @@ def _decide(run_id: str, operation: str, word: Saying, *, only_print: bool, json
     if only_print:
         print_json({"grant": grant}) if json else typer.echo(grant)
         return
-    _told(run_id, "approved" if word.word == "approve" else "rejected", json=json)
+    said = {"approve": "approved", "change": "approved with other arguments"}.get(word.word, "rejected")
+    _told(run_id, said, json=json)
 
 
 def _lasting(text: str) -> timedelta:
