@@ -1,11 +1,9 @@
 """Straight to Temporal, with its own command line and a raw client: whatever is sent to a run, nothing acts and nothing is stuck."""
 
 import asyncio
-import gc
 import json
 import subprocess
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -117,54 +115,50 @@ async def test_what_no_handler_understands_is_refused_and_the_run_goes_on(shop: 
     assert (await desk.ledger.verify(run.id)).faults == ()
 
 
-BAD_STARTS = {
-    "nothing at all": [],
-    "null": [b"null"],
-    "no agent": [b"{}"],
-    "an agent that is not there": [b'{"agent": "nobody", "text": "x"}'],
-    "another type": [b'{"agent": 7}'],
-    "by a reference that is not there": [b'{"agent": "tester", "by_reference": true}'],
-    "in the middle": [b'{"agent": "tester", "carried": {"turn": 7, "opened": {"model": "script"}}}'],
-    "in the middle, and about to call": [
-        b'{"agent": "tester", "carried": {"turn": 1, "jobs": [{"head": {"id": "x", "tool": "pay", "digest": "d"}, "turn": 1}]}}'
-    ],
-    "no JSON": [b"\x00"],
-}  # fmt: skip
+STARTS: list[tuple[str, bytes]] = [
+    ("AgentRun", b'{"agent": "nobody", "text": "x"}'),
+    ("AgentRun", b'{"agent": "tester"}'),
+    ("AgentRun", b'{"agent": "tester", "by_reference": true}'),
+    ("AgentRun", b'{"agent": "tester", "carried": {"turn": 7, "opened": {"model": "script"}}}'),
+    ("AgentRun", b'{"agent": "tester", "carried": {"turn": -7, "branch": 99}}'),
+    (
+        "AgentRun",
+        b'{"agent": "tester", "carried": {"turn": 1, "jobs": [{"head": {"id": "x", "tool": "pay", "digest": "d"}, "turn": 1}]}}',
+    ),
+    ("PlanRun", b'{"agent": "tester", "text": "no plan"}'),
+    ("PlanRun", b'{"agent": "tester", "text": "{}"}'),
+    ("PlanRun", b'{"agent": "tester", "text": "[1]"}'),
+    ("PlanRun", b'{"agent": "tester", "text": "{\\"plan\\": 7, \\"request\\": []}"}'),
+    ("PlanRun", b'{"agent": "nobody", "by_reference": true}'),
+    ("RollbackRun", b'{"cause": "x", "to": "y"}'),
+    ("RollbackRun", b'{"ends": true}'),
+]
+"""What can be read as what a workflow is started with; what can't be read never comes to our code."""
 
 
-@pytest.fixture
-def swept() -> Iterator[None]:
-    """What the SDK leaves behind is swept up once its worker is gone, and not in the middle of another test."""
-    yield
-    gc.collect()
-
-
-# The SDK leaves a coroutine behind where it can't read what a workflow is started with.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("workflow_type", ["AgentRun", "PlanRun", "RollbackRun"])
-async def test_what_is_started_with_anything_does_nothing_and_ends(
-    swept: None, shop: OpenShop, workflow_type: str
-) -> None:
+async def test_what_is_started_with_anything_does_nothing_and_ends(shop: OpenShop) -> None:
     paid: list[str] = []
     desk = await shop(agent([ask("pay", to="bob"), "done"], paying(paid)))
 
-    async def start(what: str) -> WorkflowExecutionStatus | None:
+    async def start(workflow_type: str, data: bytes) -> WorkflowExecutionStatus | None:
         handle = await desk.client.temporal.start_workflow(
             workflow_type,
-            args=raw([Payload(metadata=JSON, data=data) for data in BAD_STARTS[what]]),
+            args=raw([Payload(metadata=JSON, data=data)]),
             id=f"straight-start-{uuid.uuid4().hex[:8]}",
             task_queue=desk.settings.task_queue,
-            execution_timeout=timedelta(seconds=6),
+            execution_timeout=timedelta(seconds=8),
         )
         with pytest.raises(Exception, match=r"Workflow execution (failed|timed out)|timed out"):
             await handle.result()
         return (await handle.describe()).status
 
-    ended_as = await asyncio.gather(*(start(what) for what in BAD_STARTS))
+    ended_as = await asyncio.gather(*(start(*one) for one in STARTS))
     assert set(ended_as) <= {WorkflowExecutionStatus.FAILED, WorkflowExecutionStatus.TIMED_OUT}
     assert paid == []
     found = [await desk.client.run(run_id).operations() for run_id in await desk.ledger.run_ids()]
-    assert not any(found)
+    assert all(one.state == "waiting" for operations in found for one in operations), (
+        "a plain start is a run like any other"
+    )
 
 
 async def test_the_command_line_of_temporal_can_start_runs_and_nothing_else_that_acts(shop: OpenShop) -> None:

@@ -79,8 +79,14 @@ def read_plan(connection: Connection, run_id: str) -> AskedPlan:
     if entry is None or entry.content is None or not entry.content.get("plan"):
         msg = f"run {run_id!r} carries out no plan, or its contents were erased"
         raise LedgerConflict(msg)
-    told = json.loads(entry.content["plan"])
-    return AskedPlan(told["plan"], told["request"], told.get("keeps", False))
+    try:
+        told = json.loads(entry.content["plan"])
+        return AskedPlan(told["plan"], told["request"], told.get("keeps", False))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = (
+            f"run {run_id!r} was started with no plan: give JSON with `plan` and `request`, or use `Client.start_plan`"
+        )
+        raise LedgerConflict(msg) from error
 
 
 def read_step_results(connection: Connection, run_id: str, steps: Collection[str]) -> dict[str, StepResults]:
