@@ -62,16 +62,18 @@ def labels_of(tool: Tool, outcome: Outcome, content: Any) -> Labels:
     if outcome is not Outcome.SUCCEEDED:
         # What went wrong may be told in the words of the other side.
         return Labels(untrusted=field_name(tool.name, ("error",)), sensitive=sensitive)
-    found = (
-        field_name(tool.name, path)
-        for path, value in leaves(content)
-        if _tells(value) and is_untrusted(untrusted, path)
-    )
-    first = next(found, "")
-    if not first and untrusted is True and isinstance(content, dict) and content:
-        # Its names may be anybody's.
-        first = tool.name
-    return Labels(untrusted=first, sensitive=sensitive)
+    return Labels(untrusted=_first(tool.name, untrusted, content), sensitive=sensitive)
+
+
+def _first(name: str, untrusted: Untrusted, content: Any) -> str:
+    """The first of what is somebody else's words in a result, named as the contract names it: names in a result may be anybody's."""
+    if untrusted is True:
+        tells = any(_tells(value) for _, value in leaves(content)) or (isinstance(content, dict) and content != {})
+        return name if tells else ""
+    for pattern in untrusted or ():
+        if any(_tells(value) and covers(pattern, path) for path, value in leaves(content)):
+            return field_name(name, (pattern,))
+    return ""
 
 
 def marks_of(tool: Tool, outcome: Outcome, content: Any) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Fields of JSON values by path. Lists are looked through: `items.price` means the price of every item."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+from pydantic import BaseModel
 
 Path = tuple[str, ...]
 Leaf = str | int | float | bool | None
@@ -17,6 +19,34 @@ def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
             yield from leaves(inner, path)
     else:
         yield path, value
+
+
+def given_in(arguments: BaseModel) -> Iterator[tuple[Path, Leaf]]:
+    """Every single value in the arguments of a call, but for what is left at its default.
+
+    Names of fields are the contract's. Names in a mapping are the caller's, and values like any other: `{"eve": "may read"}` says who.
+    """
+    given = arguments.model_dump(mode="json", warnings=False, exclude_defaults=True)
+    yield from _values(arguments, given, ())
+
+
+def _values(said: Any, written: Any, path: Path) -> Iterator[tuple[Path, Leaf]]:
+    """`said` is what the contract has read, `written` the same as JSON."""
+    if isinstance(written, dict):
+        fields = type(said).model_fields if isinstance(said, BaseModel) else {}
+        for name, inner in cast("dict[str, Any]", written).items():
+            if name in fields:
+                yield from _values(getattr(said, name), inner, (*path, name))
+            else:
+                yield (*path, name), name
+                yield from _values(None, inner, (*path, name))
+    elif isinstance(written, list):
+        items = cast("Sequence[Any]", written)
+        told = cast("Sequence[Any]", said) if isinstance(said, (list, tuple)) else ()
+        for place, inner in enumerate(items):
+            yield from _values(told[place] if len(told) == len(items) else None, inner, path)
+    else:
+        yield path, written
 
 
 def covers(pattern: str, path: Path) -> bool:

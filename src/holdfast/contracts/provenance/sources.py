@@ -12,6 +12,7 @@ from holdfast.contracts.tool import Tool
 
 USER = "the user's words"
 ANY = "*"
+PLAN = "the plan"
 AUTHOR = "the agent's instructions"
 LOOSE = frozenset({Tier.READ_ONLY, Tier.REVERSIBLE})
 """The tiers whose calls may aim at anything that a trusted field names. Calls that do more harm only at what was picked."""
@@ -25,6 +26,8 @@ class Known:
 
     where: str
     """In words for people, such as `lookup_order payment_id`."""
+    source: str = ""
+    """The same without names of fields, which may be contents: what is recorded."""
     text: str
     """As `normal`."""
     words: bool = False
@@ -61,7 +64,7 @@ class Sources:
         """Take a plan of somebody whose words count: what it says is meant just so, short as it may be."""
         for path, value in leaves(plan):
             if text := normal(said(value)):
-                self._know(Known(where=field_name("the plan's", path), text=text, family=ANY))
+                self._know(Known(where=field_name("the plan's", path), source=PLAN, text=text, family=ANY))
 
     def learn(self, name: str, content: Any, *, untrusted: Untrusted, family: str) -> None:
         """Take the result of a call.
@@ -78,12 +81,12 @@ class Sources:
                 continue
             where = field_name(name, found.path)
             if not is_untrusted(untrusted, found.path):
-                self._know(Known(where=where, text=text, family=family, picked=found.picked))
+                self._know(Known(where=where, source=name, text=text, family=family, picked=found.picked))
             elif self.keeps_foreign:
                 self.foreign.append(Known(where=where, text=text, foreign=True))
 
     def origin_of(self, value: Leaf, tool: Tool) -> str:
-        """Where an argument's value came from, as far as that is to be trusted; empty if it is from nowhere.
+        """Where an argument's value came from, as far as that is to be trusted: who said it, or which tool; empty if from nowhere.
 
         A value that says little, such as a short number, must be in quotes in what was said, or be a field's of a tool of the same
         family of scopes.
@@ -103,7 +106,7 @@ class Sources:
             else:
                 fits = wanted == one.text and one.family in {family, ANY}
             if fits:
-                return one.where
+                return one.source or one.where
         return ""
 
     def whereabouts(self, value: Leaf) -> tuple[str, bool]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from holdfast.contracts.names import ROLL_BACK, SEND_MESSAGE
 from holdfast.contracts.provenance.labels import Labels, acts
-from holdfast.contracts.provenance.paths import Leaf, Path, covers, leaves
+from holdfast.contracts.provenance.paths import Leaf, Path, covers, given_in
 from holdfast.contracts.provenance.sources import Sources
 from holdfast.contracts.provenance.wording import addresses_in
 from holdfast.contracts.tool import Tool
@@ -25,7 +25,7 @@ class Held:
     fault: str = ""
     """Empty if it may go on."""
     origins: Mapping[str, str]
-    """By path of the argument, as far as somebody trusted has named it: where."""
+    """By argument, as far as somebody trusted has named it: who, or which tool."""
 
 
 def is_held(tool: Tool, labels: Labels) -> bool:
@@ -45,12 +45,12 @@ def hold(tool: Tool, arguments: BaseModel, labels: Labels, sources: Sources) -> 
 
     What is left at its default is the author's. An address in any other argument counts, too: it says where a reader is sent.
     """
-    given = arguments.model_dump(mode="json", warnings=False, exclude_defaults=True)
     origins: dict[str, str] = {}
     missing: dict[str, None] = {}
     aims = False
-    for path, value in leaves(given):
-        name = ".".join(path)
+    for path, value in given_in(arguments):
+        # Only what the contract names: names within an argument may be anybody's.
+        name = path[0]
         if value is None or value == "":
             continue
         if _is_target(tool, path):
