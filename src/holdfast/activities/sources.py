@@ -6,7 +6,16 @@ from holdfast.activities.boundary import Boundary
 from holdfast.activities.patience import patiently
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.policy import Provenance
-from holdfast.contracts.provenance import AUTHOR, Labels, Sources, Untrusted, family_of, is_held, untrusted_of
+from holdfast.contracts.provenance import (
+    AUTHOR,
+    Labels,
+    Sources,
+    Untrusted,
+    family_of,
+    is_held,
+    untrusted_of,
+    was_aimed,
+)
 from holdfast.contracts.tool import Tool
 from holdfast.ledger import Returned, ToldResult
 
@@ -34,7 +43,10 @@ async def _sources(boundary: Boundary, run_id: str, agent: Agent, tools: Mapping
     sources.hear(agent.instructions, AUTHOR)
     for one in material.returned:
         tool = tools.get(one.tool) or _served(boundary, one.tool)
-        if tool is not None and not (tool.builtin and tool.child is None):
+        if tool is None or (tool.builtin and tool.child is None):
+            continue
+        # Asked for by a model that had read words of others, it may only say again what they have put into its arguments.
+        if one.clean or was_aimed(tool, one.arguments, sources):
             sources.learn(one.tool, one.content, untrusted=_stricter(one, tool), family=family_of(tool))
     return sources
 

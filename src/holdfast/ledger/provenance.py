@@ -10,6 +10,7 @@ from holdfast.contracts.effects import Outcome
 from holdfast.contracts.provenance import Labels, Untrusted
 from holdfast.ledger.entries import find, read_entries
 from holdfast.ledger.family import ancestors_of, child_run_id_of
+from holdfast.ledger.operations import arguments_of
 from holdfast.ledger.runs import labels_of_text
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
@@ -23,6 +24,9 @@ class Returned:
     tool: str
     version: str
     content: Any
+    arguments: dict[str, Any]
+    clean: bool
+    """No words of others were in the run when its model asked for it."""
     untrusted: Untrusted
     """The fields that are somebody else's words, as its contract said then."""
 
@@ -40,12 +44,22 @@ class Material:
     returned: tuple[Returned, ...]
 
 
+asked = entries.alias("asked")
 RETURNED = Statement(
-    select(operations.c.operation_id, operations.c.tool, operations.c.version, entries.c.body, entries.c.meta)
+    select(
+        operations.c.operation_id,
+        operations.c.tool,
+        operations.c.version,
+        operations.c.idx,
+        entries.c.body,
+        entries.c.meta,
+        asked.c.body.label("asked"),
+        asked.c.meta.label("asked_meta"),
+    )
     .select_from(
         operations.join(
             entries, and_(entries.c.run_id == operations.c.run_id, entries.c.seq == operations.c.settled_seq)
-        )
+        ).join(asked, and_(asked.c.run_id == operations.c.run_id, asked.c.seq == operations.c.turn_seq))
     )
     .where(
         operations.c.run_id == bindparam("run"),
@@ -96,6 +110,9 @@ def _returned(connection: Connection, run_id: str) -> tuple[Returned, ...]:
                 tool=row.tool,
                 version=row.version,
                 content=json.loads(row.body),
+                arguments=arguments_of(row.asked, row.idx),
+                clean='"untrusted":' not in row.asked_meta
+                or not json.loads(row.asked_meta).get("labels", {}).get("untrusted"),
                 untrusted=untrusted if isinstance(untrusted, bool) else tuple(untrusted),
             )
         )

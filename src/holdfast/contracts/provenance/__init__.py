@@ -11,7 +11,7 @@ from holdfast.contracts.provenance.labels import (
     untrusted_of,
 )
 from holdfast.contracts.provenance.sources import AUTHOR, USER, Sources, family_of
-from holdfast.contracts.provenance.tracing import UNTRUSTED, Held, hold, is_held
+from holdfast.contracts.provenance.tracing import UNTRUSTED, Held, hold, is_held, was_aimed
 
 __all__ = [
     "AUTHOR",
@@ -30,4 +30,5 @@ __all__ = [
     "labels_of",
     "marks_of",
     "untrusted_of",
+    "was_aimed",
 ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -11,6 +12,7 @@ from holdfast.contracts.provenance.paths import Leaf, Path, covers, given_in
 from holdfast.contracts.provenance.sources import Sources
 from holdfast.contracts.provenance.wording import addresses_in
 from holdfast.contracts.tool import Tool
+from holdfast.contracts.validation import validate
 
 UNTRUSTED = "untrusted"
 """Of the reason why a call waits: no policy lets it go, only a person."""
@@ -62,6 +64,17 @@ def hold(tool: Tool, arguments: BaseModel, labels: Labels, sources: Sources) -> 
         elif _leads_away(value, tool, sources):
             missing[f"{name} (an address in it)"] = None
     return Held(fault=_fault(labels, [*missing], aims=aims), origins=origins)
+
+
+def was_aimed(tool: Tool, arguments: Mapping[str, Any], sources: Sources) -> bool:
+    """Whether a call was aimed by somebody trusted. What one returns that was not may be an echo of what others have put into it."""
+    checked = validate(tool, arguments)
+    if isinstance(checked, dict):
+        return False
+    values = (
+        value for path, value in given_in(checked) if _is_target(tool, path) and value is not None and value != ""
+    )
+    return all(sources.origin_of(value, tool) or isinstance(value, bool) for value in values)
 
 
 def _is_target(tool: Tool, path: Path) -> bool:
