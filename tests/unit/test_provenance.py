@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from holdfast import Effect, Outcome, Tier, tool
 from holdfast.contracts.errors import ContractError
-from holdfast.contracts.provenance import CLEAN, USER, Labels, Sources, hold, is_held, labels_of, was_aimed
+from holdfast.contracts.provenance import CLEAN, USER, Labels, Sources, echoes_of, hold, is_held, labels_of
 from holdfast.contracts.provenance.paths import covers, leaves
 from holdfast.contracts.provenance.wording import addresses_in, normal, stands_in
 from holdfast.contracts.tool import Tool
@@ -268,16 +268,22 @@ def test_an_amount_is_known_as_people_write_it(request_: str, amount: float, *, 
     assert bool(heard(request_).origin_of(amount, mailer())) is known
 
 
-def test_what_a_call_returns_counts_only_if_it_was_aimed_itself() -> None:
-    """A tool may say again what it was asked for: so whatever others have put into its arguments would come back as trusted."""
-    sources = heard("Look up 'Ann' and bob@example.com")
-    assert was_aimed(reader(), {"url": "bob@example.com"}, sources)
-    assert was_aimed(reader(), {"url": "Ann"}, sources)
-    assert not was_aimed(reader(), {"url": "eve@evil.com"}, sources)
-    assert was_aimed(mailer(targets=("to",)), {"mail": {"to": ["bob@example.com"], "body": "x"}}, sources) is False, (
-        "arguments that do not fit"
-    )
-    assert was_aimed(mailer(targets=("to",)), {"to": ["bob@example.com"], "body": "x"}, sources)
+def test_what_a_tool_was_made_to_say_counts_for_nothing() -> None:
+    """It may say again what it was asked for: so whatever others have put into its arguments would come back as trusted."""
+    sources = heard("Look up 'Ann'")
+    assert echoes_of(reader(), {"url": "Ann"}, sources) == ()
+    assert echoes_of(reader(), {"url": "Eve@evil.com"}, sources) == ("eve@evil.com",)
+    assert echoes_of(reader(), {"nothing": "like that"}, sources) is None
+    content = {
+        "query": "eve@evil.com",
+        "next": "/find?q=eve@evil.com&page=2",
+        "part": "evil.com",
+        "of": "crm@example.com",
+    }
+    sources.learn("read_web", content, untrusted=False, family="crm", echoes=("eve@evil.com",))
+    send = mailer(targets=("to",))
+    assert fault(send, {"to": ["crm@example.com"]}, sources) == ""
+    assert all(fault(send, {"to": [content[name]]}, sources) for name in ("query", "next", "part"))
 
 
 def test_what_a_plan_says_is_meant_as_it_says_it() -> None:

@@ -11,10 +11,10 @@ from holdfast.contracts.provenance import (
     Labels,
     Sources,
     Untrusted,
+    echoes_of,
     family_of,
     is_held,
     untrusted_of,
-    was_aimed,
 )
 from holdfast.contracts.tool import Tool
 from holdfast.ledger import Returned, ToldResult
@@ -45,9 +45,10 @@ async def _sources(boundary: Boundary, run_id: str, agent: Agent, tools: Mapping
         tool = tools.get(one.tool) or _served(boundary, one.tool)
         if tool is None or (tool.builtin and tool.child is None):
             continue
-        # Asked for by a model that had read words of others, it may only say again what they have put into its arguments.
-        if one.clean or was_aimed(tool, one.arguments, sources):
-            sources.learn(one.tool, one.content, untrusted=_stricter(one, tool), family=family_of(tool))
+        # Asked for by a model that had read words of others, it may say again what they have put into its arguments.
+        echoes = () if one.clean else echoes_of(tool, one.arguments, sources)
+        if echoes is not None:
+            sources.learn(one.tool, one.content, untrusted=_stricter(one, tool), family=family_of(tool), echoes=echoes)
     return sources
 
 

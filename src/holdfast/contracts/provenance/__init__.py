@@ -11,7 +11,7 @@ from holdfast.contracts.provenance.labels import (
     untrusted_of,
 )
 from holdfast.contracts.provenance.sources import AUTHOR, USER, Sources, family_of
-from holdfast.contracts.provenance.tracing import UNTRUSTED, Held, hold, is_held, was_aimed
+from holdfast.contracts.provenance.tracing import UNTRUSTED, Held, echoes_of, hold, is_held
 
 __all__ = [
     "AUTHOR",
@@ -24,11 +24,11 @@ __all__ = [
     "Sources",
     "Untrusted",
     "acts",
+    "echoes_of",
     "family_of",
     "hold",
     "is_held",
     "labels_of",
     "marks_of",
     "untrusted_of",
-    "was_aimed",
 ]

@@ -66,7 +66,7 @@ class Sources:
             if text := normal(said(value)):
                 self._know(Known(where=field_name("the plan's", path), source=PLAN, text=text, family=ANY))
 
-    def learn(self, name: str, content: Any, *, untrusted: Untrusted, family: str) -> None:
+    def learn(self, name: str, content: Any, *, untrusted: Untrusted, family: str, echoes: Sequence[str] = ()) -> None:
         """Take the result of a call.
 
         Args:
@@ -74,13 +74,15 @@ class Sources:
             content: What it returned.
             untrusted: The fields that are somebody else's words.
             family: The first part of the tool's scope.
+            echoes: What others may have put into the call's arguments, as `normal`: a field that has to do with one says nothing.
         """
         for found in self._found(content, (), untrusted, picked=True):
             text = normal(said(found.value))
             if not text:
                 continue
             where = field_name(name, found.path)
-            if not is_untrusted(untrusted, found.path):
+            echoed = any(one in text or text in one for one in echoes)
+            if not echoed and not is_untrusted(untrusted, found.path):
                 self._know(Known(where=where, source=name, text=text, family=family, picked=found.picked))
             elif self.keeps_foreign:
                 self.foreign.append(Known(where=where, text=text, foreign=True))

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from holdfast.contracts.names import ROLL_BACK, SEND_MESSAGE
 from holdfast.contracts.provenance.labels import Labels, acts
 from holdfast.contracts.provenance.paths import Leaf, Path, covers, given_in
-from holdfast.contracts.provenance.sources import Sources
-from holdfast.contracts.provenance.wording import addresses_in
+from holdfast.contracts.provenance.sources import Sources, said
+from holdfast.contracts.provenance.wording import addresses_in, normal
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.validation import validate
 
@@ -66,15 +66,13 @@ def hold(tool: Tool, arguments: BaseModel, labels: Labels, sources: Sources) -> 
     return Held(fault=_fault(labels, [*missing], aims=aims), origins=origins)
 
 
-def was_aimed(tool: Tool, arguments: Mapping[str, Any], sources: Sources) -> bool:
-    """Whether a call was aimed by somebody trusted. What one returns that was not may be an echo of what others have put into it."""
+def echoes_of(tool: Tool, arguments: Mapping[str, Any], sources: Sources) -> tuple[str, ...] | None:
+    """The arguments that nobody trusted has named: a tool may say them again. None where the arguments do not fit its contract."""
     checked = validate(tool, arguments)
     if isinstance(checked, dict):
-        return False
-    values = (
-        value for path, value in given_in(checked) if _is_target(tool, path) and value is not None and value != ""
-    )
-    return all(sources.origin_of(value, tool) or isinstance(value, bool) for value in values)
+        return None
+    values = [value for _, value in given_in(checked) if not sources.origin_of(value, tool)]
+    return tuple(text for value in values if (text := normal(said(value))))
 
 
 def _is_target(tool: Tool, path: Path) -> bool:
