@@ -231,7 +231,7 @@ async def test_a_whole_family_uses_one_budget_and_what_was_done_is_undone_if_the
     )
     desk = await shop(boss)
     await desk.client.set_policy('[[budgets]]\nname = "week"\nper = "7d"\neach = "tenant"\nturns = 7\n', by="ann")
-    await asyncio.sleep(1.1)
+    await desk.boundary.permission.policies(fresh=True)
     run: Run = await desk.client.start("boss", "Go", id="budget-family", tenant="acme")
     result = await ended(run)
     assert (result.status, result.limit) == (RunStatus.LIMIT_REACHED, "budget week")

@@ -398,7 +398,7 @@ async def test_no_policy_lets_a_held_call_go_and_one_may_refuse_it(shop: OpenSho
     assert sent == []
 
     await desk.client.set_policy('untrusted = "deny"\n', by="ann")
-    await asyncio.sleep(1.1)
+    await desk.boundary.permission.policies(fresh=True)
     refused = await desk.client.start("tester", "Go", id="provenance-strict")
     assert outcomes((await ended(refused)).operations) == [("read_web", "SUCCEEDED"), ("send", "DENIED")]
 
@@ -417,7 +417,7 @@ async def test_a_call_that_waits_for_two_reasons_is_not_released_when_one_of_the
     steps = [ask("read_web", page="news"), ask("send", to=EVIL), "done"]
     desk = await shop(agent(steps, read_web, mailer(sent)))
     await desk.client.set_policy('[gates]\nREVERSIBLE = "ask"\n', by="ann")
-    await asyncio.sleep(1.1)
+    await desk.boundary.permission.policies(fresh=True)
     run = await desk.client.start("tester", "Go", id="provenance-two-reasons")
     assert (await asked(run)).reason.endswith("; gates.REVERSIBLE")
     await desk.client.set_policy("", by="ann")

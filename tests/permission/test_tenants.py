@@ -1,6 +1,5 @@
 """Two tenants on one worker and one ledger: what a model of one tries with the other's ids gets nothing."""
 
-import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -105,7 +104,7 @@ async def test_a_person_of_one_tenant_decides_nothing_of_another(shop: OpenShop)
 async def test_what_one_tenant_uses_another_has_still(shop: OpenShop) -> None:
     desk = await shop(agent(["done"]))
     await desk.client.set_policy('[[budgets]]\nname = "t"\nper = "7d"\neach = "tenant"\nturns = 2\n', by="ann")
-    await asyncio.sleep(1.1)
+    await desk.boundary.permission.policies(fresh=True)
     status: dict[str, list[RunStatus]] = {}
     for number, tenant in enumerate(("evil", "evil", "evil", "acme")):
         run = await desk.client.start("tester", "Go", id=f"tenants-budget-{number}", tenant=tenant)

@@ -15,7 +15,7 @@ from holdfast.activities.transcripts import characters_of
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.messages import Message, Usage
 from holdfast.contracts.policy import Caller
-from holdfast.contracts.policy.budgets import Spending, allowances
+from holdfast.contracts.policy.budgets import BUDGET, Spending, allowances
 from holdfast.ledger import RunRow
 from holdfast.ledger.budgets import Hold
 from holdfast.ledger.entries import now_ms
@@ -37,9 +37,9 @@ class Allowed:
     keys: tuple[str, ...] = ()
     holder: str = ""
     exhausted: str = ""
-    """The budget that leaves no room for it."""
+    """The budget that leaves no room for it, as the name of a limit."""
     near: str = ""
-    """The budget that leaves room for an answer and no more."""
+    """The budget that leaves room for an answer and no more, as the name of a limit."""
 
 
 async def allow(
@@ -81,8 +81,9 @@ async def allow(
             held = Hold(exhausted=held.busy)
     if held.exhausted:
         log.warning("budget used up", budget=held.exhausted)
-        return Allowed(exhausted=held.exhausted)
-    return Allowed(keys=tuple(one.key for one in limits), holder=holder, near=held.near)
+        return Allowed(exhausted=f"{BUDGET}{held.exhausted}")
+    near = f"{BUDGET}{held.near}" if held.near else ""
+    return Allowed(keys=tuple(one.key for one in limits), holder=holder, near=near)
 
 
 async def _wait(boundary: Boundary, keys: tuple[str, ...], look: Callable[[], Awaitable[Hold]]) -> Hold:

@@ -12,7 +12,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.boundary import Boundary, run_id_of_this_activity
-from holdfast.activities.budgets import allow, let_go
+from holdfast.activities.budgets import Allowed, allow, let_go
 from holdfast.activities.gate import Gate
 from holdfast.activities.heartbeat import beating
 from holdfast.activities.patience import patiently
@@ -35,7 +35,6 @@ from holdfast.contracts.errors import ErrorCode, LedgerConflict, ModelError, Run
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, ToolCall
 from holdfast.contracts.names import CARRY_OUT, READ_RESULT, ROLL_BACK, SAVEPOINT, SEND_MESSAGE, WAIT_FOR_MESSAGE
 from holdfast.contracts.policy import Policy, Provenance
-from holdfast.contracts.policy.budgets import BUDGET
 from holdfast.contracts.provenance import CLEAN, UNSIGNED, Labels
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.tool import Tool
@@ -81,10 +80,9 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         allowed = await allow(boundary, agent, context.run, turn.turn, messages, seconds=turn.left)
         if allowed.exhausted:
             return _without_budget(context, turn, allowed.exhausted)
-        near = f"{BUDGET}{allowed.near}" if allowed.near else ""
-        answer_now = turn.answer_now or near
-        if near and not turn.answer_now:
-            heard = (*heard, ANSWER_NOW.format(limit=near))
+        answer_now = turn.answer_now or allowed.near
+        if allowed.near and not turn.answer_now:
+            heard = (*heard, ANSWER_NOW.format(limit=allowed.near))
             messages = _messages(context, kept, heard, tools)
         request = _request(agent, tools, messages, may_call=not answer_now)
         attempt = activity.info().attempt
@@ -102,9 +100,8 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         asked = [call.tool for call in response.message.calls]
         provenance = await provenance_for(boundary, run_id, agent, tools, labels, asked)
         policies = await boundary.permission.policies()
-        new = _settlement(agent, tools, context, turn, heard, response, policies, provenance, answer_now=answer_now)
-        result = new.result.model_copy(update={"budget": near})
-        new = replace(new, result=result, budgets=allowed.keys, holder=allowed.holder)
+        closed = NO_CALLS_NOW if answer_now else ""
+        new = _settlement(agent, tools, context, turn, heard, response, policies, provenance, allowed, closed=closed)
         try:
             result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
         except LedgerConflict as error:
@@ -117,7 +114,7 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
 
 def _without_budget(context: TurnContext, turn: TurnInput, name: str) -> TurnResult:
     """Nothing is asked and nothing settled: the run ends with what its model has said so far."""
-    return TurnResult(jobs=turn.jobs, branch=context.run.branch, budget=f"{BUDGET}{name}")
+    return TurnResult(jobs=turn.jobs, branch=context.run.branch, budget=name)
 
 
 def _watch(boundary: Boundary, tools: Mapping[str, Tool], new: NewTurn) -> None:
@@ -300,11 +297,12 @@ def _settlement(
     response: ModelResponse,
     policies: Sequence[Policy],
     provenance: Provenance,
+    allowed: Allowed,
     *,
-    answer_now: str,
+    closed: str,
 ) -> NewTurn:
     cut_off = response.stop_reason == "max_tokens"
-    closed = CALLS_CUT_OFF if cut_off else NO_CALLS_NOW if answer_now else ""
+    closed = CALLS_CUT_OFF if cut_off else closed
     gate = Gate(
         agent,
         tools,
@@ -331,6 +329,7 @@ def _settlement(
         cost_usd=float(round(cost_usd(agent, usage), 6)),
         jobs=turn.jobs,
         branch=context.run.branch,
+        budget=allowed.near,
     )
     meta = {
         "model": response.model,
@@ -349,6 +348,8 @@ def _settlement(
         output=output,
         branches=context.run.branches,
         labels=provenance.labels,
+        budgets=allowed.keys,
+        holder=allowed.holder,
     )
 
 

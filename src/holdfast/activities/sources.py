@@ -36,10 +36,7 @@ async def provenance_for(
 async def _sources(boundary: Boundary, run_id: str, agent: Agent, tools: Mapping[str, Tool]) -> Sources:
     material = await patiently(lambda: boundary.ledger.read_material(run_id))
     sources = Sources()
-    for text in material.words:
-        sources.hear(text)
-    for plan in material.plans:
-        sources.set_down(plan)
+    material.said_into(sources)
     sources.hear(agent.instructions, AUTHOR)
     for one in material.returned:
         tool = tools.get(one.tool) or _served(boundary, one.tool)

@@ -5,8 +5,6 @@ from holdfast.contracts.provenance.paths import leaves
 from holdfast.contracts.results import Origin, WaitingCall
 from holdfast.ledger import Ledger
 
-OTHERS = "a message from elsewhere"
-
 
 async def trace(ledger: Ledger, call: WaitingCall) -> list[Origin]:
     """Look every single argument up in what was said in the run, and in what its calls have returned.
@@ -15,12 +13,7 @@ async def trace(ledger: Ledger, call: WaitingCall) -> list[Origin]:
     """
     material = await ledger.read_material(call.run_id)
     sources = Sources(keeps_foreign=True)
-    for text in material.words:
-        sources.hear(text)
-    for plan in material.plans:
-        sources.set_down(plan)
-    for text in material.foreign:
-        sources.overhear(text, OTHERS)
+    material.said_into(sources)
     for one in material.returned:
         sources.learn(one.tool, one.content, untrusted=one.untrusted, family="")
     found: list[Origin] = []

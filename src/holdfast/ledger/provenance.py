@@ -7,13 +7,16 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, select
 
 from holdfast.contracts.effects import Outcome
-from holdfast.contracts.provenance import Labels, Untrusted
+from holdfast.contracts.provenance import Labels, Sources, Untrusted
 from holdfast.ledger.entries import find, read_entries
 from holdfast.ledger.family import ancestors_of, child_run_id_of
 from holdfast.ledger.operations import arguments_of
 from holdfast.ledger.runs import labels_of_text
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
+
+OTHERS = "a message from elsewhere"
+"""Where words stand that are neither the user's nor a result's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,15 @@ class Material:
     plans: tuple[Any, ...]
     """What it, or one of those, was asked to carry out, with what that was given."""
     returned: tuple[Returned, ...]
+
+    def said_into(self, sources: Sources) -> None:
+        """Let sources know what was said, and by whom; what calls have returned is for whoever knows their contracts."""
+        for text in self.words:
+            sources.hear(text)
+        for plan in self.plans:
+            sources.set_down(plan)
+        for text in self.foreign:
+            sources.overhear(text, OTHERS)
 
 
 asked = entries.alias("asked")

@@ -1,0 +1,92 @@
+"""What a model is not shown of a text: secrets, and personal data that a contract names."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, cast
+
+OWN_SECRETS = (
+    ("Anthropic key", re.compile(r"\bsk-ant-[A-Za-z0-9_-]{16,}")),
+    (
+        "private key",
+        re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
+    ),
+    ("Holdfast grant", re.compile(r"\bhf1\.[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}")),
+)
+OVER_FIRING = frozenset(
+    {"IPPublicDetector", "CloudantDetector", "SoftlayerDetector", "IbmCosHmacDetector", "ArtifactoryDetector"}
+)
+"""Of detect-secrets: what they take for a secret mostly is none."""
+
+
+PARTS = re.compile(r".{1,1000}(?:\s|\Z)|.{1,1000}", re.DOTALL)
+"""Some of their patterns take long for long texts, so they get parts, cut between words where there are any."""
+
+
+@cache
+def _known_secrets() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """The patterns of detect-secrets, where it is installed (extra `scrub`)."""
+    try:
+        from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+        from detect_secrets.plugins.base import RegexBasedDetector
+    except ImportError:
+        return ()
+    detectors: list[Any] = [*get_mapping_from_secret_type_to_class().values()]
+    known = [one for one in detectors if issubclass(one, RegexBasedDetector) and one.__name__ not in OVER_FIRING]
+    return tuple(
+        (str(one.secret_type), pattern) for one in known for pattern in cast("list[re.Pattern[str]]", one.denylist)
+    )
+
+
+def without_secrets(text: str) -> str:
+    """The text with what looks like a secret replaced by what it is."""
+    for name, pattern in OWN_SECRETS:
+        text = pattern.sub(f"[{name}: hidden]", text)
+    known = _known_secrets()
+    return "".join(_without(known, part) for part in PARTS.findall(text)) if known else text
+
+
+def _without(known: tuple[tuple[str, re.Pattern[str]], ...], part: str) -> str:
+    for name, pattern in known:
+        part = pattern.sub(f"[{name}: hidden]", part)
+    return part
+
+
+MAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}")
+DIGITS = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-])")
+IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+PHONE = re.compile(r"(?<![\w+])\+\d{1,3}[ ()/.-]{0,2}(?:\d[ ()/.-]{0,2}){6,12}\d(?!\w)")
+
+
+def without_personal(text: str, kinds: tuple[str, ...]) -> str:
+    """The text with personal data of these kinds replaced; card and account numbers only if their check digits are right."""
+    for kind in kinds:
+        text = PERSONAL[kind].sub(lambda found, kind=kind: _hide(kind, found.group()), text)  # type: ignore[misc]
+    return text
+
+
+PERSONAL = {"mail": MAIL, "card": DIGITS, "iban": IBAN, "phone": PHONE}
+"""By the name that contracts use."""
+
+
+def _hide(kind: str, found: str) -> str:
+    real = _is_card(found) if kind == "card" else _is_iban(found) if kind == "iban" else True
+    return f"[{kind}: hidden]" if real else found
+
+
+def _is_card(text: str) -> bool:
+    """By its check digit (ISO/IEC 7812, Luhn)."""
+    digits = [int(sign) for sign in text if sign.isdigit()]
+    return (sum(digits[-1::-2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])) % 10 == 0
+
+
+def _is_iban(text: str) -> bool:
+    """By its check digits (ISO 13616, mod 97)."""
+    bare = text.replace(" ", "")
+    number = "".join(_as_digits(bare[4:] + bare[:4]))
+    return int(number) % 97 == 1
+
+
+def _as_digits(text: str) -> Iterator[str]:
+    for sign in text:
+        yield sign if sign.isdigit() else str(ord(sign) - ord("A") + 10)
