@@ -178,11 +178,11 @@ async def test_a_held_call_can_be_aimed_by_a_person(shop: OpenShop, monkeypatch:
 
     desk = await shop(agent(answer, read_mail, paying(paid, Tier.REVERSIBLE)))
     run = await desk.client.start("tester", "Do it", id="changing-held")
-    one = await waiting(run)
+    await waiting(run)
     monkeypatch.setenv("HOLDFAST_LEDGER_URL", desk.settings.ledger)
     monkeypatch.setenv("HOLDFAST_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TEMPORAL_ADDRESS", desk.client.engine.address)
-    said = await command("approve", run.id, one.operation, "--with", '{"to": "carl"}')
+    said = await command("decide", run.id, "--with", '{"to": "carl"}')
     assert "approved with other arguments" in said
     result = await ended(run)
     assert (result.status, paid) == (RunStatus.COMPLETED, [("carl", 5)])

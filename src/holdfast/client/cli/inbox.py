@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from holdfast.client.cli.exits import Exit, fail, run_async
+from holdfast.client.cli.given import json_object
 from holdfast.client.cli.output import Json, RunId, ago, console, print_json, short
 from holdfast.client.cli.story import Story
 from holdfast.client.client import Client
@@ -103,6 +104,9 @@ def decide(
         str, typer.Argument(metavar="[OPERATION]", help="The operation's id; the run's only waiting call unless said.")
     ] = "",
     approve: Annotated[bool, typer.Option("--approve", help="Approve without being asked.")] = False,
+    with_: Annotated[
+        str, typer.Option("--with", help="Approve with these arguments in the place of the model's, as JSON.")
+    ] = "",
     reject: Annotated[bool, typer.Option("--reject", help="Reject without being asked.")] = False,
     reason: Annotated[str, typer.Option(help="Of a rejection; recorded, and told to the model.")] = "",
     key: Annotated[Path | None, typer.Option(help="Your private key; HOLDFAST_KEY unless given.")] = None,
@@ -115,17 +119,25 @@ def decide(
             one = _the_one(await client.inbox(run_id=run_id), run_id, operation)
             if not json:
                 await _card(client, one)
-            word, why = _word(approve=approve, reject=reject, reason=reason, json=json)
+            word, why = ("change", with_) if with_ else _word(approve=approve, reject=reject, reason=reason, json=json)
+            changed = json_object(why, "--with") if word == "change" else None
             if not word:
                 return "left"
             signing = None if key is None else read_key(key, client.settings.key_password)
             # Bound to what was shown: if the call is another one by now, this is refused.
             await client.run(run_id).decide(
-                one.operation_id, approve=word == "approve", digest=one.digest, by=login(), reason=why, key=signing
+                one.operation_id,
+                approve=word != "reject",
+                digest=one.digest,
+                by=login(),
+                reason=why if word == "reject" else "",
+                key=signing,
+                changed=changed,
             )
             still = await client.inbox(run_id=run_id)
             waits = any(two.operation_id == one.operation_id for two in still)
-            return "agreed, and another person must" if waits else "approved" if word == "approve" else "rejected"
+            done = {"approve": "approved", "change": "approved with other arguments"}.get(word, "rejected")
+            return "agreed, and another person must" if waits else done
 
     done = run_async(go())
     print_json({"run_id": run_id, "done": done}) if json else console.print(f"{run_id}: {done}")
@@ -143,16 +155,18 @@ def _the_one(waiting: list[WaitingCall], run_id: str, operation: str) -> Waiting
 
 
 def _word(*, approve: bool, reject: bool, reason: str, json: bool) -> tuple[str, str]:
-    """`approve`, `reject` or nothing, and the reason."""
+    """`approve`, `change`, `reject` or nothing, and what goes with it: the arguments that are wanted, or the reason."""
     if approve and reject:
         fail("approve or reject: not both", Exit.USAGE)
     if approve or reject:
         return "approve" if approve else "reject", "" if approve else reason
     if json or not console.is_terminal:
         fail("nobody can be asked here: say --approve or --reject", Exit.USAGE)
-    answer = typer.prompt("approve, reject, or leave it", default="leave").strip().lower()
+    answer = typer.prompt("approve, change, reject, or leave it", default="leave").strip().lower()
     if answer in {"a", "approve", "y", "yes"}:
         return "approve", ""
+    if answer in {"c", "change"}:
+        return "change", typer.prompt("the arguments that are to be others, as JSON")
     if answer in {"r", "reject", "n", "no"}:
         return "reject", reason or typer.prompt("why (the model is told)", default="")
     return "", ""
