@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from temporalio import workflow
@@ -10,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from holdfast import Outcome, Run, RunStatus, ask
+from holdfast import Effect, Outcome, Run, RunStatus, Tier, ask, tool
 from holdfast.contracts.identity import child_run_id, operation_id
 from holdfast.contracts.messages import ModelRequest
 from holdfast.contracts.wire import CallInput, ChildInput, RunRequest
@@ -19,6 +20,7 @@ from holdfast.workers.sweeper import Sweeper
 from holdfast.workers.worker import make_worker
 from tests.conftest import OpenShop, Shop, outcomes, until
 from tests.family.people import agent, child_of, ended, failed, new_id, require_sound, started, sub
+from tests.replay.test_replay import replayer
 from tests.undo.travel import SAFE, TOOLS, Travel
 from tests.workflow.agents import reset
 
@@ -107,7 +109,8 @@ async def test_a_child_that_nobody_asks_for_any_more_is_cancelled_and_shown(shop
     child = await child_of(desk, run, "clerk")
     assert (await ended(run)).text == "Done without."
     assert (await ended(child)).status is RunStatus.CANCELLED
-    assert [operation.child for _, operation in await desk.ledger.list_orphans()] == [child.id]
+    [(_, orphan)] = await desk.ledger.list_orphans()
+    assert (orphan.child, orphan.state, orphan.outcome) == (child.id, "settled", Outcome.FAILED)
     await run.rollback()
     await asyncio.wait_for(desk.client.temporal.get_workflow_handle(f"rollback:{run.id}").result(), 30)
     assert travel.standing == set()
@@ -321,6 +324,92 @@ async def test_a_parent_waits_for_a_child_that_stands_still_and_hears_its_end(sh
     await child.resume()
     await failed(run)
     assert travel.standing == set()
+
+
+async def test_a_child_that_ends_before_the_run_that_has_forgotten_it_is_settled_with_that(
+    shop: OpenShop, travel: Travel
+) -> None:
+    """It was begun by thoughts that a reset has taken back, and has come to its end by itself."""
+    thoughts: list[int] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:r")
+    async def wait() -> str:
+        """Wait."""
+        begun.set()
+        await go_on.wait()
+        return "waited"
+
+    def think(request: ModelRequest) -> object:
+        thoughts.append(1)
+        if len(thoughts) == 1:
+            return ask("clerk", request="go")
+        return "Done without." if request.messages[-1].results else ask("wait")
+
+    travel.slow["book flight"] = 1.0
+    clerk = agent("clerk", [ask("flight", number="oslo"), "booked"])
+    desk = await shop(agent("boss", think, [sub(clerk), wait]), upstreams=travel.upstreams)
+    run = await started(desk)
+    await under_way(travel, "book flight oslo")
+    child = await child_of(desk, run, "clerk")
+    await run.reset(1)
+    await asyncio.wait_for(begun.wait(), 30)
+    assert (await ended(child)).status is RunStatus.COMPLETED
+    go_on.set()
+    assert (await ended(run)).text == "Done without."
+    [(_, orphan)] = await desk.ledger.list_orphans()
+    assert (orphan.child, orphan.state, orphan.outcome) == (child.id, "settled", Outcome.SUCCEEDED)
+    await require_sound(desk)
+
+
+async def test_a_pause_holds_a_whole_family_and_its_end_lets_it_go_on(shop: OpenShop, travel: Travel) -> None:
+    travel.slow["book flight"] = 1.0
+    clerk = agent("clerk", [ask("flight", number="oslo"), ask("hotel", number="grand"), "booked"])
+    head = agent("head", [ask("clerk", request="go"), "Done."], [sub(clerk)])
+    desk = await shop(agent("boss", [ask("head", request="go"), "Done."], [sub(head)]), upstreams=travel.upstreams)
+    run = await started(desk)
+    await under_way(travel, "book flight oslo")
+    between = await child_of(desk, run, "head")
+    below = await child_of(desk, between, "clerk")
+    await run.pause()
+    await until(lambda: _settled(below))
+    assert [(await one.state()).paused for one in (run, between, below)] == [True, True, True]
+    assert len(await below.operations()) == 1
+    await run.resume()
+    assert outcomes((await ended(run)).operations) == [("head", "SUCCEEDED")]
+    assert travel.log == ["book flight oslo", "book hotel grand"]
+    for one in (run, between, below):
+        await replayer().replay_workflow(await one.handle.fetch_history())
+
+
+async def test_a_child_that_begins_while_its_parent_is_being_paused_stands_still_too(
+    shop: OpenShop, travel: Travel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pause comes when the child is written down, and before its workflow is started."""
+    clerk = agent("clerk", [ask("flight", number="oslo"), "booked"])
+    desk = await shop(agent("boss", [ask("clerk", request="go"), "Done."], [sub(clerk)]), upstreams=travel.upstreams)
+    begin = desk.boundary.ledger.begin_child
+    written, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*args: Any) -> Any:
+        result = await begin(*args)
+        written.set()
+        await go_on.wait()
+        return result
+
+    monkeypatch.setattr(desk.boundary.ledger, "begin_child", slowly)
+    run = await started(desk)
+    await asyncio.wait_for(written.wait(), 30)
+    await run.pause()
+    go_on.set()
+    child = await child_of(desk, run, "clerk")
+
+    async def stands_still() -> bool:
+        return (await child.state()).paused
+
+    await until(stands_still)
+    await run.resume()
+    assert outcomes((await ended(run)).operations) == [("clerk", "SUCCEEDED")]
 
 
 async def _settled(run: Run) -> bool:

@@ -36,7 +36,7 @@ HANDLERS = {
         "nothing",
         "__temporal_x",
     ),
-    "signal": (names.UNDO, names.WAKE, names.REVIEW, "nothing", "__temporal_x"),
+    "signal": (names.UNDO, names.WAKE, names.REVIEW, names.HOLD, "nothing", "__temporal_x"),
     "query": (names.STATE, "nothing"),
 }
 """All of a run, and some that are not there."""

@@ -27,6 +27,8 @@ from holdfast.ledger.policies import PolicyVersion
 
 FRESH_SECONDS = 1.0
 """For how long what was read of the installation's policy is gone by."""
+NO_POLICY = Policy()
+"""What holds where the installation says nothing."""
 ASKS_FOR_ALL = Policy(gates=dict.fromkeys(Tier, Verdict.ASK))
 """What holds where this worker can't read the policy."""
 log = structlog.get_logger()
@@ -54,7 +56,7 @@ class Permission:
 
     async def installed(self) -> Policy:
         """The installation's policy; an empty one if there is none."""
-        return next(iter(await self.policies()), Policy())
+        return next(iter(await self.policies()), NO_POLICY)
 
     def _take(self, version: PolicyVersion) -> None:
         self._number = version.number

@@ -12,15 +12,14 @@ from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.boundary import Boundary, run_id_of_this_activity
 from holdfast.activities.gate import Gate
-from holdfast.activities.open_run import open_run
+from holdfast.activities.open_run import close_run, open_run
 from holdfast.activities.patience import patiently
 from holdfast.activities.plans import Planned
 from holdfast.activities.sources import provenance_for
-from holdfast.activities.transcripts import telling_of
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.board import Board
 from holdfast.contracts.conditions import ConditionFailed, holds
-from holdfast.contracts.effects import Effect, Outcome, Verdict
+from holdfast.contracts.effects import Effect, Outcome, RunStatus, Verdict
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunNotFound
 from holdfast.contracts.messages import Message, Text, ToolCall
 from holdfast.contracts.plan import GO_ON, Plan, Step, require_request
@@ -29,7 +28,7 @@ from holdfast.contracts.plan_steps import PlanStep, PlanTurnInput, StepAsk, Step
 from holdfast.contracts.policy import Policy, Provenance
 from holdfast.contracts.provenance import untrusted_of
 from holdfast.contracts.references import Reference, Unbound, fill_in, follow, steps_in
-from holdfast.contracts.wire import CallResult, OpenedPlan, OpenInput, TurnResult
+from holdfast.contracts.wire import CallResult, CloseInput, OpenedPlan, OpenInput, TurnResult
 from holdfast.ledger import AskedCall, NewTurn, PlanContext, RunRow, StepResults
 from holdfast.ledger.plans import KEPT, AskedPlan, call_id
 
@@ -52,6 +51,7 @@ async def open_plan(boundary: Boundary, given: OpenInput) -> OpenedPlan:
         message = f"plan {plan.name!r} has {len(faults)} fault(s), and nothing was done: {'; '.join(faults)}"
         raise ApplicationError(message[:2000], type=ErrorCode.NOT_EXECUTED, non_retryable=True)
     boundary.plans.put(run_id, planned)
+    opened = opened.model_copy(update={"closes": True})
     if planned.keeps:
         opened = opened.model_copy(update={"undo_on": (), "keeps": True})
     owners = plan.owners
@@ -83,7 +83,10 @@ def _seen(plan: Plan, step_id: str, owner: str) -> PlanStep:
 
 
 async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:
-    """Settle the calls of the steps that are ready; without any, what the plan returns. A settled turn returns what it settled."""
+    """Settle the calls of the steps that are ready; without any, what the plan returns. A settled turn returns what it settled.
+
+    One that `closes` closes the run, too, if it says what the plan returns.
+    """
     run_id, execution = run_id_of_this_activity(), activity.info().workflow_run_id or ""
     try:
         planned = await _planned(boundary, run_id)
@@ -102,9 +105,12 @@ async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:
         result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
     except LedgerConflict as error:
         raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
-    if mine:
-        boundary.transcripts.put(context.run, execution, new, (new.message,), lambda _: telling_of(None))
-    return result
+    if mine and turn.closes is None:
+        boundary.transcripts.put(context.run, execution, new, (new.message,), telling=None)
+    if turn.closes is None or not result.answered:
+        return result
+    closed = await close_run(boundary, CloseInput(status=RunStatus.COMPLETED, work_seconds=turn.closes))
+    return result.model_copy(update={"closed": closed})
 
 
 async def _provenance(boundary: Boundary, agent: Agent, plan: Plan, run: RunRow, turn: PlanTurnInput) -> Provenance:

@@ -71,6 +71,8 @@ class Kept:
     """By operation id: the results of those calls that this process has settled, too."""
     labels: dict[str, Labels] = field(default_factory=dict[str, Labels])
     """By operation id: what these results bring into the run."""
+    heard: bool = True
+    """A model hears the results."""
     characters: int
 
     @property
@@ -101,8 +103,13 @@ class Transcripts:
         self._kept.move_to_end(run_id)
         return kept
 
-    def put(self, run: RunRow, execution: str, new: NewTurn, messages: tuple[Message, ...], telling: TellingOf) -> None:
-        """Keep a conversation that was just settled; `run` is as it was before the turn."""
+    def put(
+        self, run: RunRow, execution: str, new: NewTurn, messages: tuple[Message, ...], telling: TellingOf | None
+    ) -> None:
+        """Keep a conversation that was just settled; `run` is as it was before the turn.
+
+        `telling` is None if no model hears the results.
+        """
         before = self.get(run.run_id, new.turn, execution)
         old, counted = (len(before.messages), before.characters) if before else (0, 0)
         characters = counted + characters_of(messages[old:])
@@ -121,10 +128,11 @@ class Transcripts:
             note=new.note,
             messages=messages,
             asked=new.calls,
+            heard=telling is not None,
             characters=characters,
         )
         for asked in new.calls:
-            if asked.error is not None:
+            if telling is not None and asked.error is not None:
                 head = asked.head
                 self.tell(run.run_id, new.turn, head.id, Told(Outcome.DENIED, asked.error, CLEAN), telling(head.tool))
         self._size += characters
@@ -134,7 +142,7 @@ class Transcripts:
     def tell(self, run_id: str, turn: int, operation_id: str, told: Told, telling: Telling) -> None:
         """Add what became of a call of the last turn kept."""
         kept = self._kept.get(run_id)
-        if kept is None or kept.turn != turn:
+        if kept is None or kept.turn != turn or not kept.heard:
             return
         for asked in kept.asked:
             head = asked.head

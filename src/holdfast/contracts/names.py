@@ -69,6 +69,7 @@ RESUME = "resume"
 STATE = "state"
 WAKE = "wake"
 REVIEW = "review"
+HOLD = "hold"
 
 SEARCH_AGENT = "HoldfastAgent"
 SEARCH_STATUS = "HoldfastStatus"

@@ -63,3 +63,5 @@ class PlanTurnInput(Wire):
     asks: tuple[StepAsk, ...] = ()
     """None to write down what the plan returns."""
     branch: int = 0
+    closes: float | None = None
+    """The run ends with this turn, and is closed with it: the seconds it has worked."""

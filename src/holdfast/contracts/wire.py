@@ -79,6 +79,8 @@ class Opened(Wire):
     """The endings after which what the run did is undone."""
     keeps: bool = False
     """Of a plan: if it fails, what it did stands, and whoever had it carried out decides."""
+    closes: bool = False
+    """Of a plan: its last turn closes it, if asked to. Runs of before this was so have it done by itself."""
     model_lane: Lane = Lane.STANDARD
     """Where its turns run. Only a model that answers at once may be asked in a local activity."""
     anchor: Anchor = (0, "")
@@ -147,6 +149,8 @@ class TurnResult(Wire):
     """Of a plan: what became of the steps that were asked for. Their heads are in the same order."""
     budget: str = ""
     """The budget of a policy that leaves no room for another turn: the run ends with this one."""
+    closed: "RunClosed | None" = None
+    """Of a plan: it was closed with this turn."""
     anchor: Anchor = (0, "")
 
 

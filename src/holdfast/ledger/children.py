@@ -10,13 +10,15 @@ from holdfast.contracts.errors import ErrorCode
 from holdfast.contracts.limits import Limits, Used, part_of
 from holdfast.contracts.provenance import CLEAN
 from holdfast.contracts.wire import CallInput, CallResult, CloseInput
+from holdfast.contracts.wire_model import Anchor
+from holdfast.ledger import branches
 from holdfast.ledger.entries import NewEntry, anchor_at, append, read_entries
 from holdfast.ledger.family import find_child, list_children, read_answer
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.operations import NotAskedFor, fence, settle
 from holdfast.ledger.plans import read_steps
 from holdfast.ledger.provenance import read_labels
-from holdfast.ledger.runs import NewRun, close_run, read_run, request_run
+from holdfast.ledger.runs import NewRun, RunRow, close_run, read_run, request_run
 from holdfast.ledger.tables import operations, runs
 from holdfast.ledger.turns import read_turn_result
 from holdfast.ledger.undo import child_owes
@@ -227,6 +229,28 @@ def undo_child(connection: Connection, run_id: str, call: CallInput) -> bool:
     content = {"message": "what its run did is undone, as far as it can be"}
     settle(connection, run_id, call.id, row.owner, Settlement(outcome=Outcome.SUCCEEDED, content=content, meta={}))
     return True
+
+
+def close_with_left(
+    connection: Connection, run_id: str, close: CloseInput, *, execution: str = ""
+) -> tuple[RunRow, Anchor]:
+    """Write down how a run ended; see `branches.close_run`. What a reset has left behind is settled with it.
+
+    That is a call whose run goes on, or has ended, and nobody waits for it: the last of parent and child to close settles it.
+    """
+    run, anchor = branches.close_run(connection, run_id, close, execution=execution)
+    for parent in filter(None, (run_id if run.branches else "", run.parent)):
+        _settle_left(connection, parent)
+    return run, anchor
+
+
+def _settle_left(connection: Connection, run_id: str) -> None:
+    if not read_run(connection, run_id).status.closed:
+        return
+    ended = [child.chain_id for child in list_children(connection, run_id) if child.closed_at is not None]
+    where = (operations.c.operation_id.in_(ended), operations.c.state == "pending")
+    for operation_id in connection.execute(select(operations.c.operation_id).where(*where)).scalars().all():
+        end_child(connection, run_id, CallInput(id=operation_id, turn=0, digest=""), unstarted=False)
 
 
 def list_left(connection: Connection, run_id: str) -> list[str]:

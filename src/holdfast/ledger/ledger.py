@@ -139,8 +139,8 @@ class Ledger:
         return await self.write(runs.open_run, run_id, execution, model, agent_version, trace_id, contracts or {})
 
     async def close_run(self, run_id: str, close: CloseInput, *, execution: str = "") -> tuple[RunRow, Anchor]:
-        """Write down how a run ended; see `branches.close_run`."""
-        return await self.write(branches.close_run, run_id, close, execution=execution)
+        """Write down how a run ended; see `children.close_with_left`."""
+        return await self.write(children.close_with_left, run_id, close, execution=execution)
 
     async def read_run(self, run_id: str) -> RunRow:
         """One run."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, select
 
 from holdfast.contracts.effects import Effect, Outcome, Tier
 from holdfast.contracts.errors import RunNotFound
@@ -14,6 +14,7 @@ from holdfast.ledger.branches import ORPHANED
 from holdfast.ledger.entries import entry_at, moment
 from holdfast.ledger.operations import arguments_of
 from holdfast.ledger.tables import entries, operations, runs
+from holdfast.ledger.undone import RUN, STANDS
 
 ORDER = (operations.c.left_by == 0, operations.c.left_by, operations.c.turn, operations.c.idx)
 """What branches left behind have asked for comes first, as it did."""
@@ -33,8 +34,20 @@ def list_failed(connection: Connection, limit: int) -> list[tuple[str, Operation
 
 
 def list_orphans(connection: Connection, limit: int) -> list[tuple[str, Operation]]:
-    """Effects that only a branch left behind has asked for, the newest first, each with its run."""
-    found = _with_contents(connection, ORPHANED, operations.c.settled_at.desc(), operations.c.operation_id, limit=limit)
+    """Effects that only a branch left behind has asked for, the newest first, each with its run.
+
+    A call that is a run of its own is one of them also if it has failed, as long as something stands of what that run did.
+    """
+    inner = operations.alias("inner")
+    stands = exists().where(
+        runs.c.chain_id == operations.c.operation_id,
+        inner.c.run_id == runs.c.run_id,
+        inner.c.effect.not_in([Effect.READ, ""]),
+        inner.c.outcome.in_(STANDS),
+    )
+    of_run = (operations.c.left_by > 0) & (operations.c.undo == RUN) & (operations.c.outcome == Outcome.FAILED)
+    where = ORPHANED | (of_run & stands)
+    found = _with_contents(connection, where, operations.c.settled_at.desc(), operations.c.operation_id, limit=limit)
     return [(row.run_id, _operation(row)) for row in found]
 
 

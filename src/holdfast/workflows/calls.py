@@ -95,6 +95,10 @@ class Calls:
         for handle in list(self._under_way.values()):
             handle.cancel()
 
+    def hold(self, *, held: bool) -> None:
+        """Pass a pause, or its end, on to the calls that are runs of their own."""
+        self._children.hold(held=held)
+
     def end(self) -> None:
         """Start no further call and wait for nobody; let those under way come to their end, so that what they did is known.
 

@@ -26,6 +26,10 @@ with workflow.unsafe.imports_passed_through():
     )
 
 
+HELD_TOGETHER = "held-together"
+"""Runs with this patch pass a pause on to their children."""
+
+
 class Children:
     """The children of one run."""
 
@@ -37,6 +41,11 @@ class Children:
         """Of those that are under way at once: the seconds that the longest has worked. Time passes for all at once."""
         self.undo: bool | None = None
         """Whether a cancellation undoes what they did; None if nobody said."""
+        self._held = False
+        self._open: set[str] = set()
+        """Those that are begun and whose end is not known."""
+        self._being_told: dict[str, asyncio.Task[None]] = {}
+        """By run: what passes a pause on, or its end."""
 
     async def carry_out(
         self, head: Head, call: CallInput, under_way: dict[str, Any], gives_up: Callable[[], bool]
@@ -50,11 +59,13 @@ class Children:
             self._count(child.result)
             return child.result
         self._under_way += 1
+        self._open.add(child.run_id)
         try:
             started = await self._run(head, child, under_way, gives_up)
             result = await self._ended(child, given.model_copy(update={"unstarted": not started}), gives_up)
         finally:
             self._under_way -= 1
+            self._open.discard(child.run_id)
         self._count(result)
         return result
 
@@ -80,6 +91,8 @@ class Children:
         except (FailureError, asyncio.CancelledError):
             return False
         under_way[head.id] = ChildHandle(handle, lambda: self.undo)
+        if self._held:
+            self._pass_on(child.run_id)
         try:
             if gives_up():
                 under_way[head.id].cancel()
@@ -110,6 +123,26 @@ class Children:
             await workflow.wait_condition(
                 lambda: gives_up is not None and gives_up(), timeout=timedelta(seconds=seconds)
             )
+
+    def hold(self, *, held: bool) -> None:
+        """Let all that go on begin nothing further, or go on again."""
+        self._held = held
+        for run_id in sorted(self._open):
+            self._pass_on(run_id)
+
+    def _pass_on(self, run_id: str) -> None:
+        if run_id not in self._being_told and workflow.patched(HELD_TOGETHER):
+            self._being_told[run_id] = asyncio.create_task(self._tell(run_id))
+
+    async def _tell(self, run_id: str) -> None:
+        """One word after the other, so that the last one stands."""
+        told: bool | None = None
+        while told is not self._held:
+            told = self._held
+            with contextlib.suppress(FailureError):
+                # One that is not started yet is told once it is.
+                await workflow.get_external_workflow_handle(run_id).signal(names.HOLD, told)
+        del self._being_told[run_id]
 
     def _count(self, result: CallResult) -> None:
         """What it has used counts for its parent."""

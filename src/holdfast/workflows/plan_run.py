@@ -118,19 +118,20 @@ class PlanRun(Steered):
             elif asks := self._board.ready():
                 await self._ask(asks)
             elif self._board.over:
-                await self._ask(())
+                await self._ask((), closes=self._opened.closes)
                 if self._board.over:
                     self._end = self._end or Ending(status=RunStatus.COMPLETED)
             else:
                 workflow.set_current_details(self._board.told())
                 await workflow.wait_condition(lambda: self._stirred or self._cancelled or self._end is not None)
 
-    async def _ask(self, asks: tuple[StepAsk, ...]) -> None:
+    async def _ask(self, asks: tuple[StepAsk, ...], *, closes: bool = False) -> None:
         """Settle a turn and carry out what it asks for.
 
         If it was settled before, it stands, and may ask for something else: what was ready then. Whatever is left is asked for next.
         """
-        result = await self._take_turn(asks)
+        result = await self._take_turn(asks, closes=self._clock.seconds if closes else None)
+        self._closed = result.closed
         alone = not self._under_way and len(result.heads) == 1
         places = iter(enumerate(result.heads))
         for told in result.asked:
@@ -143,8 +144,8 @@ class PlanRun(Steered):
                 # What a turn that was settled before has left out is asked for beside it.
                 self._begin(told, heads, alone=alone and not self._board.ready())
 
-    async def _take_turn(self, asks: tuple[StepAsk, ...]) -> TurnResult:
-        """Settle the next turn, unless that was done on the way."""
+    async def _take_turn(self, asks: tuple[StepAsk, ...], closes: float | None) -> TurnResult:
+        """Settle the next turn, and with the last one close the run, unless that was done on the way."""
         self._turn += 1
         self._turns_here += 1
         foreseen, self._foreseen = self._foreseen, None
@@ -156,7 +157,7 @@ class PlanRun(Steered):
                 with self._clock.working():
                     result = await workflow.execute_local_activity(
                         names.PLAN_TURN,
-                        PlanTurnInput(turn=self._turn, asks=asks),
+                        PlanTurnInput(turn=self._turn, asks=asks, closes=closes),
                         result_type=TurnResult,
                         **options.booking(),
                     )

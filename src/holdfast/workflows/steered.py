@@ -67,6 +67,8 @@ class Steered(Undoable):
         self._turns_here: int = 0
         self._cancelled = False
         self._closing = False
+        self._closed: RunClosed | None = None
+        """How it was closed, if its last turn did that."""
         self._asking = False
         """What comes next is being decided."""
         self._undo_wanted: bool | None = None
@@ -95,6 +97,19 @@ class Steered(Undoable):
         await self._calls.end_jobs()
         if self._must_undo(ending):
             await self._saga.undo(UndoInput(cause=ending.status, reason=(ending.reason or ending.limit)[:300]))
+        closed = self._closed or await self._write_down(ending)
+        for child in closed.left:
+            with contextlib.suppress(FailureError):
+                await workflow.get_external_workflow_handle(child).cancel()
+        workflow.upsert_search_attributes([STATUS.value_set(closed.status), COST.value_set(closed.cost_usd)])
+        workflow.set_current_details(f"{closed.status}: {closed.turns} turns, {closed.calls} calls")
+        if ending.status is RunStatus.FAILED:
+            raise ApplicationError(ending.reason, type=ending.code, non_retryable=True)
+        if ending.status is RunStatus.CANCELLED:
+            raise asyncio.CancelledError(ending.reason)
+        return closed
+
+    async def _write_down(self, ending: Ending) -> RunClosed:
         close = CloseInput(
             status=ending.status,
             limit=ending.limit,
@@ -105,15 +120,6 @@ class Steered(Undoable):
         closed: RunClosed = await workflow.execute_local_activity(
             names.CLOSE_RUN, close, result_type=RunClosed, **options.booking()
         )
-        for child in closed.left:
-            with contextlib.suppress(FailureError):
-                await workflow.get_external_workflow_handle(child).cancel()
-        workflow.upsert_search_attributes([STATUS.value_set(closed.status), COST.value_set(closed.cost_usd)])
-        workflow.set_current_details(f"{closed.status}: {closed.turns} turns, {closed.calls} calls")
-        if ending.status is RunStatus.FAILED:
-            raise ApplicationError(ending.reason, type=ending.code, non_retryable=True)
-        if ending.status is RunStatus.CANCELLED:
-            raise asyncio.CancelledError(ending.reason)
         return closed
 
     async def _roll_back(self, head: Head) -> None:
@@ -238,8 +244,8 @@ class Steered(Undoable):
 
     @workflow.update(name=names.PAUSE)
     async def pause(self) -> None:
-        """Start no further turn or call until resumed."""
-        self._paused = True
+        """Start no further turn or call until resumed, in this run and in those it has begun."""
+        self._hold(held=True)
 
     @pause.validator
     def _check_pause(self) -> None:
@@ -248,11 +254,21 @@ class Steered(Undoable):
     @workflow.update(name=names.RESUME)
     async def resume(self) -> None:
         """Go on after a pause."""
-        self._paused = False
+        self._hold(held=False)
 
     @resume.validator
     def _check_resume(self) -> None:
         """Nothing stands against it, but what it does not take is refused before it is accepted."""
+
+    @workflow.signal(name=names.HOLD)
+    def hold(self, *given: Any) -> None:
+        """The run that has begun this one is paused, or goes on: true or false."""
+        if len(given) == 1 and isinstance(given[0], bool):
+            self._hold(held=given[0])
+
+    def _hold(self, *, held: bool) -> None:
+        self._paused = held
+        self._calls.hold(held=held)
 
     @workflow.signal(name=names.WAKE)
     def wake(self, *given: Any) -> None:
