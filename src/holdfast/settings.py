@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from holdfast.contracts.channels import Channel
+from holdfast.contracts.credentials import EnvironmentSecrets, Secrets
 from holdfast.contracts.errors import SettingsError
 from holdfast.contracts.names import DEFAULT_TASK_QUEUE
 from holdfast.contracts.upstream import Upstream
@@ -55,6 +56,8 @@ class Settings(BaseSettings):
     """The private key that this process decides with: a file that `holdfast keys new` has made."""
     key_password: str = Field(default="", repr=False)
     """Of that file, if it is encrypted."""
+    secrets: Secrets = EnvironmentSecrets()
+    """Where the secrets of calls are, as JSON: `{"kind": "files", "folder": "/run/secrets"}`. The environment, unless said."""
     gateway_url: str = ""
     """Where others reach `holdfast gateway`, such as `https://agents.example.com`; tools pass it on for callbacks."""
     upstreams: dict[str, Upstream] = Field(default_factory=dict)

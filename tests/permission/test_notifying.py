@@ -20,6 +20,7 @@ from holdfast.contracts.policy import parse_policy
 from holdfast.contracts.policy.approval import Approval
 from holdfast.contracts.tool import Tool
 from holdfast.engine.embedded import free_port
+from holdfast.tools.credentials import Credentials
 from holdfast.tools.notify import NotTold, Telling, tell
 from holdfast.workers.notifier import Notifier
 from tests.conftest import OpenShop, Shop, outcomes, until
@@ -79,7 +80,7 @@ async def test_a_mail_holds_what_a_person_needs_and_no_header_of_somebody_else()
     controller.start()
     try:
         channel = Mail(host="127.0.0.1", port=port, security="none", sender="bot@example.com", to=("ada@example.com",))
-        await tell(channel, TELLING)
+        await tell(channel, TELLING, Credentials())
     finally:
         controller.stop()
     [(to, mail)] = inbox.mails
@@ -94,12 +95,12 @@ async def test_a_mail_holds_what_a_person_needs_and_no_header_of_somebody_else()
     assert "holdfast decide r1 op1" in text
     assert "\u202e" not in text
     with pytest.raises(NotTold, match="did not take the mail"):
-        await tell(channel, TELLING)
+        await tell(channel, TELLING, Credentials())
 
 
 async def test_a_program_gets_it_as_json_and_must_end_well(tmp_path: Path) -> None:
     file = tmp_path / "told.json"
-    await tell(Command(command=("sh", "-c", f"cat > {file}")), TELLING)
+    await tell(Command(command=("sh", "-c", f"cat > {file}")), TELLING, Credentials())
     told = json.loads(file.read_text())
     assert (told["type"], told["data"]["operation"], told["data"]["tier"]) == ("approval.asked", "op1", "IRREVERSIBLE")
     for command, why in (
@@ -108,7 +109,7 @@ async def test_a_program_gets_it_as_json_and_must_end_well(tmp_path: Path) -> No
         ((sys.executable, "-c", "import time; time.sleep(60)"), "did not end within 0.5 s"),
     ):
         with pytest.raises(NotTold, match=why):
-            await tell(Command(command=command, seconds=0.5), TELLING)
+            await tell(Command(command=command, seconds=0.5), TELLING, Credentials())
 
 
 async def test_an_endpoint_is_told_with_a_signature_and_errors_are_said(hook: tuple[Hook, Webhook]) -> None:
@@ -116,13 +117,13 @@ async def test_an_endpoint_is_told_with_a_signature_and_errors_are_said(hook: tu
     endpoint.answers = [500, 302]
     for status in (500, 302):
         with pytest.raises(NotTold, match=f"answered {status}"):
-            await tell(channel, TELLING)
-    await tell(channel, TELLING)
+            await tell(channel, TELLING, Credentials())
+    await tell(channel, TELLING, Credentials())
     assert endpoint.ids == ["op1:asked"]
     with pytest.raises(NotTold, match="no secret 'other'"):
-        await tell(channel.model_copy(update={"secret": "other"}), TELLING)
+        await tell(channel.model_copy(update={"secret": "other"}), TELLING, Credentials())
     with pytest.raises(NotTold, match="does not answer"):
-        await tell(channel.model_copy(update={"url": "http://127.0.0.1:1"}), TELLING)
+        await tell(channel.model_copy(update={"url": "http://127.0.0.1:1"}), TELLING, Credentials())
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,9 @@ def paying(tier: Tier) -> Tool:
 def notifier() -> Callable[..., Notifier]:
     def made(desk: Shop, **channels: Any) -> Notifier:
         boundary = desk.boundary
-        return Notifier(desk.client.temporal, desk.ledger, boundary.registry, boundary.permission, channels)
+        return Notifier(
+            desk.client.temporal, desk.ledger, boundary.registry, boundary.permission, channels, Credentials()
+        )
 
     return made
 

@@ -1,6 +1,7 @@
 """Signing in: OAuth 2.0 client credentials against a real token endpoint, API keys, and what an owner hears of sunsets."""
 
 import asyncio
+import base64
 import json
 import time
 from collections.abc import Iterator
@@ -207,3 +208,48 @@ async def test_what_an_upstream_says_of_its_end_is_told_to_the_owner_once(tmp_pa
     [twice] = await ledger.list_notices()
     assert (told.count, twice.count, twice.first_at) == (1, 2, told.first_at)
     await ledger.close()
+
+
+async def test_each_tenant_signs_in_as_its_own_client_for_what_the_calls_scope_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, str]] = []
+    called: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        body, signed = parse_qs(body_of(request).decode()), request.headers["Authorization"]
+        if request.path == "/token":
+            asked.append((base64.b64decode(signed.removeprefix("Basic ")).decode(), body["scope"][0]))
+            told = {"access_token": f"{asked[-1][0]}/{asked[-1][1]}", "token_type": "bearer", "expires_in": 3600}
+        else:
+            called.append(signed.removeprefix("Bearer "))
+            told = {}
+        content = json.dumps(told).encode()
+        request.send_response(200)
+        request.send_header("content-type", "application/json")
+        request.send_header("content-length", str(len(content)))
+        request.end_headers()
+        request.wfile.write(content)
+
+    for tenant in ("acme", "globex"):
+        monkeypatch.setenv(f"HOLDFAST_SECRET_CLIENT__TENANT_{tenant.upper()}", tenant)
+        monkeypatch.setenv(f"HOLDFAST_SECRET_PAY__TENANT_{tenant.upper()}", f"{tenant}-secret")
+    with Loopback(answer) as service:
+        scopes = {"pay:read": "read", "pay:*": "write"}
+        auth = OAuth2(token_url=f"{service.url}/token", client_id_secret="client", secret="pay", scopes=scopes)
+        upstreams = Upstreams({"s": Upstream(base_url=service.url, auth=auth)})
+        for _ in range(2):
+            for tenant, scope in (("acme", "pay:read"), ("acme", "pay:refund:write"), ("globex", "pay:read")):
+                await upstreams.client("s", Sends("op"), Caller(tenant=tenant, scope=scope)).get("/")
+        with pytest.raises(ToolError, match="no secret 'client' for tenant 'other'"):
+            await upstreams.client("s", Sends("op"), Caller(tenant="other", scope="pay:read")).get("/")
+        await upstreams.close()
+    clients = [("acme:acme-secret", "read"), ("acme:acme-secret", "write"), ("globex:globex-secret", "read")]
+    assert asked == clients
+    assert called == [f"{client}/{scope}" for client, scope in clients] * 2
+
+
+def test_a_client_is_named_once() -> None:
+    for more in ({}, {"client_id": "a", "client_id_secret": "b"}):
+        with pytest.raises(ValidationError, match="oauth2 takes client_id, or client_id_secret"):
+            OAuth2(token_url="https://x", secret="pay", **more)

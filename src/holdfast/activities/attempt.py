@@ -3,8 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import traceback
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -15,6 +16,7 @@ from holdfast.activities.watchdog import busy_with
 from holdfast.contracts.errors import RETRYABLE, ErrorCode, LedgerError, ToolError
 from holdfast.contracts.pending import Pending
 from holdfast.contracts.tool import Tool
+from holdfast.tools.hiding import without_values
 
 LONGEST_MESSAGE = 500
 
@@ -26,6 +28,10 @@ class Done:
     content: Any
     kept: bool = True
     """The result could be kept; else only the fact that the function returned is known."""
+
+    def without(self, secrets: Collection[str]) -> "Done":
+        """The same, without these."""
+        return replace(self, content=without_values(self.content, secrets)) if secrets else self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,17 @@ class Failed:
     """A request of this attempt may have had an effect, as far as the engine saw it go out; or it saw none at all."""
     retry_after: float | None = None
     cancelled: bool = False
+
+    def without(self, secrets: Collection[str]) -> "Failed":
+        """The same, without these."""
+        if not secrets:
+            return self
+        return replace(
+            self,
+            message=without_values(self.message, secrets),
+            hint=without_values(self.hint, secrets),
+            fields=without_values(self.fields, secrets),
+        )
 
     @property
     def broken(self) -> bool:
@@ -129,7 +146,11 @@ async def _call(tool: Tool, arguments: BaseModel, context: EngineContext) -> Any
 def _bug(tool: Tool, error: BaseException, context: EngineContext) -> Failed:
     if isinstance(error, ValidationError):
         context.misread()
-    context.log.warning("tool raised", error=type(error).__name__, exc_info=error)
+    if context.seen:
+        told = without_values("".join(traceback.format_exception(error)), context.seen)
+        context.log.warning("tool raised", error=type(error).__name__, exception=told)
+    else:
+        context.log.warning("tool raised", error=type(error).__name__, exc_info=error)
     message = f"{tool.name} failed: {type(error).__name__}: {error}"[:LONGEST_MESSAGE]
     return Failed(
         code=ErrorCode.TOOL_FAILED,

@@ -16,6 +16,7 @@ from holdfast.activities.permission import Permission
 from holdfast.activities.plans import Plans
 from holdfast.activities.result_cache import ResultCache
 from holdfast.activities.transcripts import Transcripts
+from holdfast.contracts.credentials import EnvironmentSecrets, Secrets
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.errors import ErrorCode
 from holdfast.contracts.names import ROLLBACK_PREFIX, ROLLBACK_RUN
@@ -26,6 +27,7 @@ from holdfast.ledger import Ledger
 from holdfast.llm.resolve import Models
 
 if TYPE_CHECKING:
+    from holdfast.tools.credentials import Credentials
     from holdfast.tools.drift import DriftWatch
     from holdfast.tools.http import Upstreams
     from holdfast.tools.notices import Notices
@@ -45,6 +47,8 @@ class Boundary:
     """The heartbeat timeout of this deployment's activities."""
     gateway_url: str = ""
     """Where others post callbacks to."""
+    secrets: Secrets = EnvironmentSecrets()
+    """Where the secrets of calls are."""
     approvers: Path | None = None
     """A file that says who may approve, in the ledger's place."""
     transcripts: Transcripts = field(default_factory=Transcripts)
@@ -59,7 +63,14 @@ class Boundary:
         """The clients of the upstreams, on one pool; made when first asked for."""
         from holdfast.tools.http import Upstreams
 
-        return Upstreams(self.upstreams, circuits=self.ledger, notices=self.notices)
+        return Upstreams(self.upstreams, circuits=self.ledger, notices=self.notices, credentials=self.credentials)
+
+    @cached_property
+    def credentials(self) -> "Credentials":
+        """The secrets of calls."""
+        from holdfast.tools.credentials import Credentials
+
+        return Credentials(self.secrets)
 
     @cached_property
     def permission(self) -> Permission:
@@ -91,6 +102,8 @@ class Boundary:
             await self.drift.close()
         if "http" in self.__dict__:
             await self.http.close()
+        if "credentials" in self.__dict__:
+            await self.credentials.close()
         await self.models.close()
 
 

@@ -14,7 +14,6 @@ from holdfast.contracts.errors import ToolError
 from holdfast.contracts.identity import canonical_json, shared_key
 from holdfast.contracts.tool import Tool
 from holdfast.ledger import Ledger, Looked
-from holdfast.tools.auth import read_secret
 from holdfast.tools.lease import Lease
 from holdfast.tools.sends import Sends
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     import httpx
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from holdfast.tools.credentials import Given
     from holdfast.tools.drift import DriftWatch
     from holdfast.tools.http import Upstreams
 
@@ -46,6 +46,8 @@ class EngineContext(ToolContext):
         lease: Lease | None = None,
         connection: "AsyncConnection | None" = None,
         peers: Collection[str] = (),
+        given: "Given | None" = None,
+        seen: set[str] | None = None,
     ) -> None:
         self.ledger = ledger
         self.run_id = run_id
@@ -66,6 +68,9 @@ class EngineContext(ToolContext):
         self._checkpoints = 0
         self._sends = Sends(self.idempotency_key, looked.sent, doubtful=doubtful, lease=lease)
         self._connection = connection
+        self._given = given or {}
+        self.seen = set[str]() if seen is None else seen
+        """Secrets that it was given: they belong in no result, no error and no log."""
         self._cancelled = False
 
     @cached_property
@@ -130,23 +135,30 @@ class EngineContext(ToolContext):
             activity.heartbeat()
 
     def secret(self, name: str) -> str:
-        """A secret of this worker's environment.
+        """A secret of the call's tenant and scope, as it was when the attempt began.
 
         Raises:
-            ToolError: It has none of that name, or the contract does not name it.
+            ToolError: There is none, its place does not answer, or the contract does not name it.
         """
         if name not in self._tool.secrets:
             named = ", ".join(self._tool.secrets) or "none"
             message = f"{self._tool.name} asks for secret {name!r}; its contract names {named}"
             raise ToolError(message, hint="its author must add it to secrets=(...)", happened="no")
-        return read_secret(name)
+        value = self._given[name]
+        if isinstance(value, ToolError):
+            raise value
+        self.seen.add(value)
+        return value
 
     def http(self, name: str) -> "httpx.AsyncClient":
         """A client of the upstream of that name, which puts the idempotency key on every unsafe request."""
         from holdfast.tools.http import Caller
 
         watch = self._drift().of(self._tool) if self._drift else None
-        caller = Caller(tenant=self.tenant, tool=self._tool.name, owner=self._tool.owner, watch=watch)
+        tool = self._tool
+        caller = Caller(
+            tenant=self.tenant, scope=tool.scope, seen=self.seen, tool=tool.name, owner=tool.owner, watch=watch
+        )
         return self._http().client(name, self._sends, caller)
 
     def transaction(self) -> "AbstractAsyncContextManager[AsyncConnection]":

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from pydantic import BaseModel
@@ -31,7 +31,11 @@ from holdfast.ledger.entries import now_ms
 from holdfast.ledger.late import OUTSIDE
 from holdfast.ledger.operations import settle_with_effect
 from holdfast.telemetry import step_span
+from holdfast.tools.hiding import without_values
 from holdfast.tools.lease import Lease
+
+if TYPE_CHECKING:
+    from holdfast.tools.credentials import Given
 
 LEASE_MARGIN = timedelta(seconds=1)
 """Between an attempt's time limit and the end of its lease."""
@@ -67,6 +71,10 @@ class OperationAttempt:
         self._unreserved = tool.effect is Effect.READ and not tool.limited and not quotas
         # A read's first attempt is not written down; if Temporal says that there was one, it counts.
         self._unwritten = int(self._unreserved and activity.info().attempt > 1)
+        self._given: dict[str, Given] = {}
+        """By tool: the secrets that its contract names."""
+        self._seen: set[str] = set()
+        """Those that the call has got, from here or by signing in."""
         self._doubtful = False
         """An earlier attempt may have had an effect, and nothing has cleared that up."""
 
@@ -76,6 +84,7 @@ class OperationAttempt:
         if isinstance(arguments, dict):
             error = {**invalid_arguments(self._tool, arguments), "operation": self._call.id}
             return await self._fence("the arguments don't fit the contract any more", error=error)
+        await self._equip(self._tool)
         kept = await self._boundary.results.look(self._tool, *self._asked) if self._tool.cache else None
         if kept is not None and kept.expires_at:
             return await self._close(Outcome.SUCCEEDED, kept.content, cached=True)
@@ -195,6 +204,7 @@ class OperationAttempt:
         if isinstance(arguments, dict):
             return end
         log.warning("call falls back", code=end.code, fallback=fallback.name)
+        await self._equip(fallback)
         instead = await run_once(fallback, arguments, self._context(attempt, tool=fallback))
         if not isinstance(instead, Done):
             return end
@@ -276,6 +286,11 @@ class OperationAttempt:
             quotas=self._quotas,
         )
 
+    async def _equip(self, tool: Tool) -> None:
+        """Read what the contract names of secrets, right before it may be used."""
+        if tool.secrets:
+            self._given[tool.name] = await self._boundary.credentials.given_to(tool, self._looked.tenant)
+
     def _context(self, attempt: int, connection: Any = None, tool: Tool | None = None) -> EngineContext:
         return EngineContext(
             ledger=self._ledger,
@@ -285,6 +300,8 @@ class OperationAttempt:
             owner=self._owner,
             attempt=attempt,
             tool=tool or self._tool,
+            given=self._given.get((tool or self._tool).name),
+            seen=self._seen,
             looked=self._looked,
             drift=lambda: self._boundary.drift,
             gateway_url=self._boundary.gateway_url,
@@ -295,6 +312,7 @@ class OperationAttempt:
         )
 
     async def _record(self, end: Done | Failed, attempt: int) -> CallResult:
+        end = end.without(self._seen)
         if isinstance(end, Done):
             return await self._close(Outcome.SUCCEEDED, end.content, attempt=attempt, kept=end.kept)
         if end.never and self._tool.effect is Effect.KEYED:
@@ -327,7 +345,7 @@ class OperationAttempt:
         return end.retryable and repeatable and attempt < self._tool.attempts
 
     async def _close(self, outcome: Outcome, content: Any, *, acted: bool = True, **meta: Any) -> CallResult:
-        names = self._invalidated
+        names, content = self._invalidated, without_values(content, self._seen)
         if warning := self._warning:
             meta["warning"] = warning
         meta |= marks_of(self._tool, outcome, content)
@@ -389,6 +407,7 @@ class OperationAttempt:
                     end = Failed(code=ErrorCode.TOOL_FAILED, message=message)
                 if isinstance(end, Failed):
                     raise _RolledBack(end)
+                end = end.without(self._seen)
                 meta |= marks_of(self._tool, Outcome.SUCCEEDED, end.content)
                 new = Settlement(outcome=Outcome.SUCCEEDED, content=end.content, meta=meta, invalidates=names)
                 settled = await connection.run_sync(settle_with_effect, self._run_id, self._call.id, self._owner, new)

@@ -24,6 +24,7 @@ from holdfast.contracts.wire import CallInput, CallResult, UndoInput, Undone, Un
 from holdfast.ledger import Looked, NotAskedFor, OperationMoved, Settlement, ToUndo
 from holdfast.ledger.entries import now_ms
 from holdfast.telemetry import tool_span
+from holdfast.tools.hiding import without_values
 
 ANOTHER_WORKER = timedelta(seconds=5)
 """How long a compensation that this worker can't carry out waits until the next one may try."""
@@ -165,6 +166,7 @@ async def _cleared(boundary: Boundary, run_id: str, looked: Looked, original: To
     """
     if tool.reconcile is None:
         return original
+    given = await boundary.credentials.given_to(tool, looked.tenant) if tool.secrets else None
     context = EngineContext(
         ledger=boundary.ledger,
         http=lambda: boundary.http,
@@ -177,9 +179,10 @@ async def _cleared(boundary: Boundary, run_id: str, looked: Looked, original: To
         drift=lambda: boundary.drift,
         gateway_url=boundary.gateway_url,
         doubtful=True,
+        given=given,
     )
     try:
-        found = await find(tool, looked, context)
+        found = without_values(await find(tool, looked, context), context.seen)
     except ToolError as error:
         log.warning("could not find out whether the call happened", reason=str(error))
         return original

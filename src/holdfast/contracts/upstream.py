@@ -14,7 +14,7 @@ class ApiKey(Frozen):
 
     kind: Literal["api_key"] = "api_key"
     secret: str
-    """The name of a secret of the worker, as for `ctx.secret`; read at each request, so that it can be rotated."""
+    """The name of a secret, as for `ctx.secret`: of the call's tenant and scope, read at each request, so that it can be rotated."""
     header: str = "Authorization"
     prefix: str = "Bearer "
 
@@ -24,14 +24,26 @@ class OAuth2(Frozen):
 
     kind: Literal["oauth2"] = "oauth2"
     token_url: str
-    client_id: str
+    client_id: str = ""
+    client_id_secret: str = ""
+    """Instead: the name of a secret that holds it, where tenants have clients of their own."""
     secret: str
-    """The name of the secret that holds the client's secret."""
+    """The name of the secret that holds the client's secret: of the call's tenant and scope."""
     scope: str = ""
+    """What a token is asked for, such as `refunds:write`."""
+    scopes: dict[str, str] = Field(default_factory=dict)
+    """By glob over the scopes of contracts: what is asked for instead, for a call of such a scope. The first that fits counts."""
     audience: str = ""
     """Sent with the token request, where the service asks for it."""
     renew_before_seconds: float = Field(default=60.0, ge=0)
     """A token is renewed so long before it expires."""
+
+    @model_validator(mode="after")
+    def _one_client(self) -> Self:
+        if bool(self.client_id) == bool(self.client_id_secret):
+            msg = "oauth2 takes client_id, or client_id_secret: give one of them"
+            raise ValueError(msg)
+        return self
 
 
 Auth = Annotated[ApiKey | OAuth2, Field(discriminator="kind")]

@@ -25,7 +25,7 @@ from holdfast.contracts.versions import version_numbers
 from holdfast.ledger import Ledger, Settlement
 from holdfast.ledger.late import OUTSIDE
 from holdfast.ledger.pending import Begun
-from holdfast.tools.auth import read_secret
+from holdfast.tools.credentials import Credentials, Wanted
 
 MOST_BYTES = 5_000_000
 Wake = Callable[[str, str], Awaitable[None]]
@@ -55,12 +55,13 @@ class _Refusal(Exception):
         self.status, self.code, self.message, self.fields = status, code, message, fields
 
 
-def make_app(registry: Registry, ledger: Ledger, wake: Wake) -> FastAPI:
+def make_app(registry: Registry, ledger: Ledger, wake: Wake, credentials: Credentials) -> FastAPI:
     """The gateway's application for the tools of a registry."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
+        await credentials.close()
         await ledger.close()
 
     app = FastAPI(title="holdfast gateway", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
@@ -68,7 +69,7 @@ def make_app(registry: Registry, ledger: Ledger, wake: Wake) -> FastAPI:
     @app.post("/callbacks/{operation_id}")
     async def callback(operation_id: str, request: Request) -> JSONResponse:
         try:
-            return JSONResponse(await _take(registry, ledger, wake, operation_id, request))
+            return JSONResponse(await _take(registry, ledger, wake, credentials, operation_id, request))
         except _Refusal as refusal:
             log.warning("callback refused", operation_id=operation_id, code=refusal.code, reason=refusal.message)
             told: dict[str, Any] = {"code": refusal.code, "message": refusal.message}
@@ -83,7 +84,9 @@ def make_app(registry: Registry, ledger: Ledger, wake: Wake) -> FastAPI:
     return app
 
 
-async def _take(registry: Registry, ledger: Ledger, wake: Wake, operation_id: str, request: Request) -> dict[str, str]:
+async def _take(
+    registry: Registry, ledger: Ledger, wake: Wake, credentials: Credentials, operation_id: str, request: Request
+) -> dict[str, str]:
     body = await _body(request)
     try:
         begun = await ledger.find_operation(operation_id)
@@ -93,7 +96,7 @@ async def _take(registry: Registry, ledger: Ledger, wake: Wake, operation_id: st
             raise _Refusal(
                 status=401, code="refused", message="no callback is expected here, or it is not signed as it must be"
             )
-        _verify(tool, request, body)
+        await _verify(tool, begun.tenant, credentials, request, body)
         new = _settlement(tool, body, operation_id)
         settled = await ledger.settle(begun.run_id, operation_id, OUTSIDE, new)
     except LedgerError as error:
@@ -114,11 +117,11 @@ def _tool_of(registry: Registry, begun: Begun) -> Tool | None:
     return versions.of_major(version_numbers(begun.version)[0]) if versions is not None and begun.version else None
 
 
-def _verify(tool: Tool, request: Request, body: bytes) -> None:
+async def _verify(tool: Tool, tenant: str, credentials: Credentials, request: Request, body: bytes) -> None:
     headers = {name.lower(): value for name, value in request.headers.items()}
     callback = tool.callback
     try:
-        secrets = [read_secret(callback.secret)] if callback else []
+        secrets = [await credentials.read(Wanted(callback.secret, tenant, tool.scope))] if callback else []
         verify = verify_onceonly if isinstance(callback, OnceOnly) else verify_webhook
         verify(headers, body, secrets)
     except SignatureRefused as error:

@@ -13,6 +13,7 @@ from holdfast.engine.connect import connect
 from holdfast.gateway.app import make_app
 from holdfast.ledger import Ledger
 from holdfast.settings import Settings
+from holdfast.tools.credentials import Credentials
 
 log = structlog.get_logger()
 
@@ -37,7 +38,7 @@ async def serve_gateway(
                 return  # the run is over: nobody sleeps
             raise ConnectionError(error.message) from error
 
-    app = make_app(Registry(agents), ledger, wake)
+    app = make_app(Registry(agents), ledger, wake, Credentials(settings.secrets))
     server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False))
     log.info("gateway serves", host=host, port=port)
     await server.serve()

@@ -10,7 +10,7 @@ from holdfast.contracts.errors import LedgerConflict
 from holdfast.contracts.wire import CallResult
 from holdfast.ledger.entries import NewEntry, anchor_at, append, find, now_ms
 from holdfast.ledger.operations import LOCKED
-from holdfast.ledger.tables import operations
+from holdfast.ledger.tables import operations, runs
 
 
 def receipt(operation_id: str, reference: str) -> dict[str, Any]:
@@ -68,12 +68,16 @@ class Begun:
     tool: str
     version: str
     state: str
+    tenant: str
 
 
 def find_operation(connection: Connection, operation_id: str) -> Begun | None:
     """The operation of that id, in whatever run, if an attempt of it was ever begun."""
-    columns = (operations.c.run_id, operations.c.tool, operations.c.version, operations.c.state, operations.c.attempts)
-    row = connection.execute(select(*columns).where(operations.c.operation_id == operation_id)).one_or_none()
+    columns = (
+        operations.c.run_id, operations.c.tool, operations.c.version, operations.c.state, operations.c.attempts, runs.c.tenant,
+    )  # fmt: skip
+    query = select(*columns).join(runs, runs.c.run_id == operations.c.run_id)
+    row = connection.execute(query.where(operations.c.operation_id == operation_id)).one_or_none()
     if row is None or (row.state in {"asked", "waiting"} and not row.attempts):
         return None
-    return Begun(run_id=row.run_id, tool=row.tool, version=row.version, state=row.state)
+    return Begun(run_id=row.run_id, tool=row.tool, version=row.version, state=row.state, tenant=row.tenant)

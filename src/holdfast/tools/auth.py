@@ -1,90 +1,118 @@
-"""Signing in at an upstream: an API key, or OAuth 2.0 client credentials with one refresh for all who wait."""
+"""Signing in with what belongs to a call: an API key, or OAuth 2.0 client credentials with one refresh for all who wait."""
 
 import asyncio
-import os
-from typing import TYPE_CHECKING, Any
+from collections import OrderedDict
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
 
+from holdfast.contracts.credentials import Wanted
 from holdfast.contracts.errors import ErrorCode, ToolError
 from holdfast.contracts.upstream import ApiKey, Auth, OAuth2
+from holdfast.tools.credentials import Credentials
 
-if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+MOST_TOKENS = 500
+"""Kept for one upstream; those not used longest go first."""
 
 
-def read_secret(name: str) -> str:
-    """A secret of this worker's environment, `HOLDFAST_SECRET_<NAME>`.
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Whose credentials a request carries."""
 
-    Raises:
-        ToolError: It has none of that name.
-    """
-    variable = f"HOLDFAST_SECRET_{name.upper()}"
-    value = os.environ.get(variable, "")
-    if not value:
-        hint = f"an operator must set {variable} for the workers that serve this tool"
-        raise ToolError(f"this worker has no secret {name!r}", hint=hint, happened="no")
-    return value
+    tenant: str = ""
+    scope: str = ""
+    seen: set[str] = field(default_factory=set[str])
+    """What it was given is added here, so that it can be kept out of what is written down."""
 
 
 class KeySignIn:
     """An API key."""
 
-    def __init__(self, auth: ApiKey) -> None:
+    def __init__(self, auth: ApiKey, credentials: Credentials) -> None:
         self._auth = auth
+        self._credentials = credentials
 
-    async def sign(self, headers: "MutableMapping[str, str]") -> None:
-        """Add the key, as it stands in the environment now.
+    async def sign(self, headers: MutableMapping[str, str], holder: Holder) -> None:
+        """Add the key, as it is now.
 
         Raises:
             ToolError: There is none; nothing was sent.
         """
-        headers[self._auth.header] = f"{self._auth.prefix}{read_secret(self._auth.secret)}"
+        key = await self._credentials.read(Wanted(self._auth.secret, holder.tenant, holder.scope))
+        holder.seen.add(key)
+        headers[self._auth.header] = f"{self._auth.prefix}{key}"
 
-    def renewable(self, headers: "MutableMapping[str, str]") -> bool:
+    def renewable(self, headers: MutableMapping[str, str]) -> bool:
         """Whether a key that was refused (401) can be replaced by a new one: it can't."""
         del headers
         return False
 
-    async def close(self) -> None:
-        """There is nothing to let go of."""
+
+class _Client(NamedTuple):
+    """For what a token is good."""
+
+    client_id: str
+    secret: str
+    scope: str
+
+
+class _Token:
+    """One token, fetched when needed and shared by all calls of the process that may have it."""
+
+    def __init__(self) -> None:
+        self.one_at_a_time = asyncio.Lock()
+        self.told: Any = None
+
+    def renew_after(self, leeway: float) -> float:
+        """A token that lives for less than two leeways is used for half its life."""
+        return min(leeway, float(self.told.get("expires_in") or 3600) / 2)
 
 
 class TokenSignIn:
-    """A bearer token, fetched when needed and shared by all calls of the process."""
+    """Bearer tokens, one for each client and scope."""
 
-    def __init__(self, name: str, auth: OAuth2) -> None:
+    def __init__(self, name: str, auth: OAuth2, credentials: Credentials) -> None:
         self._name = name
         self._auth = auth
-        self._one_at_a_time = asyncio.Lock()
-        self._token: Any = None
-        self._client: Any = None
+        self._credentials = credentials
+        self._tokens: OrderedDict[_Client, _Token] = OrderedDict()
 
-    async def sign(self, headers: "MutableMapping[str, str]") -> None:
+    async def sign(self, headers: MutableMapping[str, str], holder: Holder) -> None:
         """Add the token; whoever comes while it is being fetched waits for that one.
 
         Raises:
             ToolError: There is none to be had; nothing was sent.
         """
-        async with self._one_at_a_time:
-            if self._token is None or self._token.is_expired(leeway=self._leeway()):
-                self._token = await self._fetch()
-            headers["Authorization"] = f"Bearer {self._token['access_token']}"
+        client = await self._client_of(holder)
+        token = self._tokens.setdefault(client, _Token())
+        self._tokens.move_to_end(client)
+        while len(self._tokens) > MOST_TOKENS:
+            self._tokens.popitem(last=False)
+        async with token.one_at_a_time:
+            leeway = self._auth.renew_before_seconds
+            if token.told is None or token.told.is_expired(leeway=token.renew_after(leeway)):
+                token.told = await self._fetch(client)
+            bearer = str(token.told["access_token"])
+        holder.seen.update({client.secret, bearer})
+        headers["Authorization"] = f"Bearer {bearer}"
 
-    def renewable(self, headers: "MutableMapping[str, str]") -> bool:
+    def renewable(self, headers: MutableMapping[str, str]) -> bool:
         """Forget the token that was refused (401), unless it was renewed since: the next `sign` fetches a new one."""
-        if self._token is not None and headers.get("Authorization") == f"Bearer {self._token['access_token']}":
-            self._token = None
+        sent = headers.get("Authorization", "")
+        for token in self._tokens.values():
+            if token.told is not None and sent == f"Bearer {token.told['access_token']}":
+                token.told = None
         return True
 
-    def _leeway(self) -> float:
-        """A token that lives for less than two leeways is used for half its life."""
-        return min(self._auth.renew_before_seconds, float(self._token.get("expires_in") or 3600) / 2)
+    async def _client_of(self, holder: Holder) -> _Client:
+        auth, whose = self._auth, (holder.tenant, holder.scope)
+        client_id = auth.client_id or await self._credentials.read(Wanted(auth.client_id_secret, *whose))
+        secret = await self._credentials.read(Wanted(auth.secret, *whose))
+        fitting = (asked for glob, asked in auth.scopes.items() if fnmatchcase(holder.scope, glob))
+        return _Client(client_id, secret, next(fitting, auth.scope))
 
-    async def close(self) -> None:
-        """Close the connections to the token endpoint."""
-        if self._client is not None:
-            await self._client.aclose()
-
-    async def _fetch(self) -> Any:
+    async def _fetch(self, client: _Client) -> Any:
         # Half a second to import, which only workers with such an upstream pay.
         try:
             import httpx2
@@ -94,13 +122,11 @@ class TokenSignIn:
             message = f"{self._name} signs in with OAuth 2.0, which this worker lacks"
             hint = "an operator must install holdfast[oauth] on the workers"
             raise ToolError(message, hint=hint, happened="no") from error
-        secret = read_secret(self._auth.secret)
-        if self._client is None or self._client.client_secret != secret:
-            await self.close()
-            self._client = AsyncOAuth2Client(self._auth.client_id, secret, scope=self._auth.scope or None, timeout=10.0)
         more = {"audience": self._auth.audience} if self._auth.audience else {}
         try:
-            return await self._client.fetch_token(self._auth.token_url, grant_type="client_credentials", **more)
+            asking: Any = AsyncOAuth2Client(client.client_id, client.secret, scope=client.scope or None, timeout=10.0)
+            async with asking:
+                return await asking.fetch_token(self._auth.token_url, grant_type="client_credentials", **more)
         except OAuthError as error:
             # Its words may hold what was sent; its code does not.
             message = f"{self._name} refused this worker's client credentials ({error.error or 'no reason given'})"
@@ -115,8 +141,8 @@ class TokenSignIn:
 SignIn = KeySignIn | TokenSignIn
 
 
-def sign_in(name: str, auth: Auth | None) -> SignIn | None:
+def sign_in(name: str, auth: Auth | None, credentials: Credentials) -> SignIn | None:
     """How to sign in, as the settings say."""
     if auth is None:
         return None
-    return KeySignIn(auth) if isinstance(auth, ApiKey) else TokenSignIn(name, auth)
+    return KeySignIn(auth, credentials) if isinstance(auth, ApiKey) else TokenSignIn(name, auth, credentials)

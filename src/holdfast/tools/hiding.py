@@ -1,9 +1,11 @@
 """What a model is not shown of a text: secrets, and personal data that a contract names."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
 
 OWN_SECRETS = (
     ("Anthropic key", re.compile(r"\bsk-ant-[A-Za-z0-9_-]{16,}")),
@@ -50,6 +52,29 @@ def _without(known: tuple[tuple[str, re.Pattern[str]], ...], part: str) -> str:
     for name, pattern in known:
         part = pattern.sub(f"[{name}: hidden]", part)
     return part
+
+
+SHORTEST_SECRET = 8
+"""Shorter ones stand in too many words that have nothing to do with them."""
+
+
+def without_values(value: T, secrets: Collection[str]) -> T:
+    """JSON, or a text, in which nothing of these stands any more, neither in what it says nor in its names."""
+    longest_first = sorted((one for one in secrets if len(one) >= SHORTEST_SECRET), key=len, reverse=True)
+    return cast("T", _without_values(value, longest_first)) if longest_first else value
+
+
+def _without_values(value: object, secrets: Sequence[str]) -> object:
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, "[secret: hidden]")
+        return value
+    if isinstance(value, dict):
+        fields = cast("dict[str, object]", value)
+        return {str(_without_values(name, secrets)): _without_values(inner, secrets) for name, inner in fields.items()}
+    if isinstance(value, list):
+        return [_without_values(inner, secrets) for inner in cast("list[object]", value)]
+    return value
 
 
 MAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}")

@@ -21,9 +21,10 @@ from holdfast.tools.answers import (
     status_error,
     transport_error,
 )
-from holdfast.tools.auth import sign_in
+from holdfast.tools.auth import Holder, sign_in
 from holdfast.tools.body import ENCODINGS, CappedBody
 from holdfast.tools.circuits import Circuits, CircuitStore
+from holdfast.tools.credentials import Credentials
 from holdfast.tools.guard import Guard, GuardedBackend
 from holdfast.tools.lease import Lease
 from holdfast.tools.notices import Notices, sunset_notice
@@ -41,8 +42,8 @@ SENT_ELSEWHERE = frozenset({307, 308})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Caller:
-    """For whom an attempt calls."""
+class Caller(Holder):
+    """For whom an attempt calls, and with whose credentials."""
 
     tenant: str = "default"
     tool: str = ""
@@ -59,6 +60,7 @@ class Upstreams:
         upstreams: By name, from the settings.
         circuits: Where circuits are shared; without it there are none.
         notices: Where what owners should know is written down.
+        credentials: What calls sign in with; the environment's unless given.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class Upstreams:
         *,
         circuits: CircuitStore | None = None,
         notices: Notices | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
+        credentials = credentials or Credentials()
         self._circuits = Circuits(circuits)
         self._notices = notices or Notices(None)
         self._lines: dict[str, _Line] = {}
         for name, upstream in upstreams.items():
-            self._lines[name] = _Line(name, upstream, self._tls, self._circuits, self._notices)
+            self._lines[name] = _Line(name, upstream, self._tls, self._circuits, self._notices, credentials)
 
     def client(self, name: str, sends: Sends, caller: Caller | None = None) -> httpx.AsyncClient:
         """A client for one attempt, on the upstream's pool; `sends` is the attempt's, over all its clients.
@@ -142,14 +146,20 @@ class _Line:
     """One upstream, and what all calls of it share."""
 
     def __init__(
-        self, name: str, upstream: Upstream, tls: ssl.SSLContext, circuits: Circuits, notices: Notices
+        self,
+        name: str,
+        upstream: Upstream,
+        tls: ssl.SSLContext,
+        circuits: Circuits,
+        notices: Notices,
+        credentials: Credentials,
     ) -> None:
         self.name = name
         self.upstream = upstream
         self.guard = Guard(name, upstream)
         self.circuits = circuits
         self.notices = notices
-        self._sign_in = sign_in(name, upstream.auth)
+        self._sign_in = sign_in(name, upstream.auth, credentials)
         self._tls = tls
 
     @cached_property
@@ -165,40 +175,38 @@ class _Line:
         )
         return pool
 
-    async def send(self, request: httpx.Request) -> httpx.Response:
+    async def send(self, request: httpx.Request, holder: Holder) -> httpx.Response:
         """Send a request as it leaves this worker: signed, traced, with the headers of the settings."""
-        sent = await self._outgoing(request)
+        sent = await self._outgoing(request, holder)
         response = await self._pool.handle_async_request(sent)
         refused = response.status_code == UNAUTHORISED and self.guard.own(request.url) and _body_of(request) is not None
         if refused and self._sign_in is not None and self._sign_in.renewable(sent.headers):
             await response.aclose()
-            response = await self._pool.handle_async_request(await self._outgoing(request))
+            response = await self._pool.handle_async_request(await self._outgoing(request, holder))
         return response
 
-    async def _outgoing(self, request: httpx.Request) -> httpx.Request:
+    async def _outgoing(self, request: httpx.Request, holder: Holder) -> httpx.Request:
         """A copy, so that a redirect, which is made from the original, takes no credentials along."""
         sent = httpx.Request(
             request.method, request.url, headers=request.headers, stream=request.stream, extensions=request.extensions
         )
         if self.guard.own(request.url):
-            await self._add_headers(sent.headers)
+            await self._add_headers(sent.headers, holder)
         inject_trace_context(sent.headers)
         return sent
 
-    async def _add_headers(self, headers: httpx.Headers) -> None:
+    async def _add_headers(self, headers: httpx.Headers, holder: Holder) -> None:
         upstream = self.upstream
         for name, value in upstream.headers.items():
             headers.setdefault(name, value)
         if upstream.version:
             headers.setdefault(upstream.version_header, upstream.version)
         if self._sign_in is not None:
-            await self._sign_in.sign(headers)
+            await self._sign_in.sign(headers, holder)
 
     async def close(self) -> None:
         if "_pool" in self.__dict__:
             await self._pool.aclose()
-        if self._sign_in is not None:
-            await self._sign_in.close()
 
 
 class _Carrier(httpx.AsyncBaseTransport):
@@ -262,7 +270,7 @@ class _Carrier(httpx.AsyncBaseTransport):
         counted = (line.name, line.upstream, self._caller.tenant)
         probe = await line.circuits.enter(*counted)
         try:
-            response = await line.send(request)
+            response = await line.send(request, self._caller)
         except httpx.TransportError as error:
             await line.circuits.report(*counted, broken=True, probe=probe)
             raise transport_error(line.name, error) from error

@@ -14,7 +14,7 @@ from holdfast.contracts.errors import HoldfastError
 from holdfast.contracts.messages import Frozen
 from holdfast.contracts.signing import webhook_signature
 from holdfast.contracts.texts import printable
-from holdfast.tools.auth import read_secret
+from holdfast.tools.credentials import Credentials, Wanted
 
 
 class NotTold(HoldfastError):
@@ -77,22 +77,22 @@ class Telling(Frozen):
         return {"type": f"approval.{self.kind.split(' ', maxsplit=1)[0]}", "timestamp": self.asked_at, "data": told}
 
 
-async def tell(channel: Channel, telling: Telling) -> None:
-    """Tell it.
+async def tell(channel: Channel, telling: Telling, credentials: Credentials) -> None:
+    """Tell it, signed or signed in with what the channel names.
 
     Raises:
         NotTold: The channel did not take it; it may be told again.
     """
     match channel:
         case Webhook():
-            await _post(channel, telling)
+            await _post(channel, telling, await _secret(credentials, channel.secret))
         case Mail():
-            await _mail(channel, telling)
+            await _mail(channel, telling, await _secret(credentials, channel.password) if channel.password else "")
         case Command():
             await _run(channel, telling)
 
 
-async def _post(channel: Webhook, telling: Telling) -> None:
+async def _post(channel: Webhook, telling: Telling, secret: str) -> None:
     import httpx
 
     body, now = json.dumps(telling.payload).encode(), int(time.time())
@@ -100,7 +100,7 @@ async def _post(channel: Webhook, telling: Telling) -> None:
         "content-type": "application/json",
         "webhook-id": telling.id,
         "webhook-timestamp": str(now),
-        "webhook-signature": webhook_signature(_secret(channel.secret), telling.id, now, body),
+        "webhook-signature": webhook_signature(secret, telling.id, now, body),
     }
     try:
         async with httpx.AsyncClient(timeout=channel.seconds, follow_redirects=False) as client:
@@ -113,7 +113,7 @@ async def _post(channel: Webhook, telling: Telling) -> None:
         raise NotTold(msg)
 
 
-async def _mail(channel: Mail, telling: Telling) -> None:
+async def _mail(channel: Mail, telling: Telling, password: str) -> None:
     message = EmailMessage()
     message["Subject"] = " ".join(printable(telling.subject).split())[:200]
     message["From"] = channel.sender
@@ -121,7 +121,6 @@ async def _mail(channel: Mail, telling: Telling) -> None:
     message["Date"] = formatdate()
     message["Message-ID"] = f"<{telling.id.replace(':', '.')}@{channel.sender.rpartition('@')[2]}>"
     message.set_content(telling.text)
-    password = _secret(channel.password) if channel.password else ""
     try:
         await asyncio.to_thread(_send, channel, message, password)
     except (OSError, smtplib.SMTPException) as error:
@@ -165,8 +164,8 @@ async def _run(channel: Command, telling: Telling) -> None:
         raise NotTold(msg)
 
 
-def _secret(name: str) -> str:
+async def _secret(credentials: Credentials, name: str) -> str:
     try:
-        return read_secret(name)
+        return await credentials.read(Wanted(name))
     except HoldfastError as error:
         raise NotTold(str(error)) from error

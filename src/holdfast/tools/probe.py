@@ -11,12 +11,16 @@ from holdfast.contracts.lint import Finding
 from holdfast.contracts.openapi import Document, misfits
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.upstream import Upstream
+from holdfast.tools.credentials import Credentials
 from holdfast.tools.http import Upstreams
 from holdfast.tools.sends import Sends
 
 
 async def probe(
-    tools: Iterable[Tool], upstreams: Mapping[str, Upstream], documents: Mapping[str, Document] | None = None
+    tools: Iterable[Tool],
+    upstreams: Mapping[str, Upstream],
+    documents: Mapping[str, Document] | None = None,
+    credentials: Credentials | None = None,
 ) -> list[Finding]:
     """What tools ask that their upstreams' documents don't offer, and what they expect and are not promised.
 
@@ -24,10 +28,11 @@ async def probe(
         tools: Those without `endpoints=` are passed over.
         upstreams: By name, as in the worker's settings; those that a tool brings along count, too.
         documents: OpenAPI 3 documents by upstream. The others are fetched from `Upstream.openapi`.
+        credentials: What upstreams are signed in at with; the environment's unless given.
     """
     chosen = [tool for tool in tools if tool.endpoints]
     known = {**{name: one for tool in chosen for name, one in tool.upstreams.items()}, **upstreams}
-    lines = Upstreams(known)
+    lines = Upstreams(known, credentials=credentials)
     findings: list[Finding] = []
     try:
         for name in sorted({endpoint.upstream for tool in chosen for endpoint in tool.endpoints}):

@@ -22,6 +22,7 @@ from holdfast.contracts.registry import Registry
 from holdfast.contracts.results import Operation, WaitingCall
 from holdfast.ledger import Ledger
 from holdfast.ledger.notified import DONE, Pending
+from holdfast.tools.credentials import Credentials
 from holdfast.tools.notify import NotTold, Telling, tell
 
 LEASE_MS = 120_000
@@ -36,13 +37,20 @@ class Notifier:
     """One of every worker process."""
 
     def __init__(
-        self, temporal: Client, ledger: Ledger, registry: Registry, permission: Permission, channels: Mapping[str, Channel]
-    ) -> None:  # fmt: skip
+        self,
+        temporal: Client,
+        ledger: Ledger,
+        registry: Registry,
+        permission: Permission,
+        channels: Mapping[str, Channel],
+        credentials: Credentials,
+    ) -> None:
         self._temporal = temporal
         self._ledger = ledger
         self._registry = registry
         self._permission = permission
         self._channels = channels
+        self._credentials = credentials
 
     async def watch(self, seconds: float) -> None:
         """Look again and again, about every so many seconds."""
@@ -157,7 +165,7 @@ class Notifier:
             )
         else:
             try:
-                await tell(channel, telling)
+                await tell(channel, telling, self._credentials)
             except NotTold as error:
                 fault = str(error)
             else:

@@ -123,7 +123,9 @@ def _notify(temporal: Client, boundary: Boundary, settings: Settings) -> "asynci
     """Tell people that calls wait for them, beside the work."""
     if not settings.notify_seconds:
         return None
-    notifier = Notifier(temporal, boundary.ledger, boundary.registry, boundary.permission, settings.channels)
+    notifier = Notifier(
+        temporal, boundary.ledger, boundary.registry, boundary.permission, settings.channels, boundary.credentials
+    )
     return asyncio.create_task(notifier.watch(settings.notify_seconds))
 
 

@@ -79,6 +79,7 @@ def make_boundary(agents: Iterable[Agent], ledger: Ledger, settings: Settings) -
         upstreams={**_upstreams_of(registry), **settings.upstreams},
         heartbeat_seconds=settings.heartbeat_seconds,
         gateway_url=settings.gateway_url,
+        secrets=settings.secrets,
         approvers=settings.approvers,
     )
     if boundary.upstreams:

@@ -33,7 +33,7 @@ Agents = Annotated[str, typer.Argument(metavar="MODULE:AGENTS", help="Whose tool
 Contracts = Annotated[str, typer.Argument(help="A lock file, or MODULE:AGENTS.")]
 LockFile = Annotated[Path, typer.Option("--file", help="The lock file.")]
 
-app = typer.Typer(help="Tool contracts: check, compare, lock, list, watch, probe.", no_args_is_help=True)
+app = typer.Typer(help="Tool contracts: check, compare, lock, list, watch, probe, secrets.", no_args_is_help=True)
 
 
 @app.command()
@@ -138,15 +138,53 @@ def probe_(
     """Hold what tools ask of their upstreams (endpoints=) against the upstreams' own OpenAPI documents."""
 
     async def go() -> list[Finding]:
+        from holdfast.tools.credentials import Credentials
         from holdfast.tools.probe import probe
 
         tools = {tool.name: tool for agent in load_agents(agents) for tool in agent.tools}
         if not any(tool.endpoints for tool in tools.values()):
             msg = "no tool declares endpoints=(Endpoint(...),): there is nothing to probe"
             raise SettingsError(msg)
-        return await probe(tools.values(), load_settings().upstreams, dict(map(_document, document or ())))
+        settings = load_settings()
+        credentials = Credentials(settings.secrets)
+        try:
+            return await probe(tools.values(), settings.upstreams, dict(map(_document, document or ())), credentials)
+        finally:
+            await credentials.close()
 
     _print_findings(run_async(go()), json=json)
+
+
+@app.command()
+def secrets(
+    agents: Agents,
+    tenant: Annotated[str, typer.Option(help="Whose calls.")] = "default",
+) -> None:
+    """Whether this machine has the secrets that calls of a tenant would want (HOLDFAST_SECRETS). Exit code 1 if one is missing."""
+
+    async def go() -> tuple[list[str], list[Finding]]:
+        from holdfast.tools.credentials import Credentials
+        from holdfast.tools.credentials.check import check_secrets
+
+        settings = load_settings()
+        tools = {tool.name: tool for agent in load_agents(agents) for tool in agent.tools}
+        credentials = Credentials(settings.secrets)
+        try:
+            return await check_secrets(tools.values(), settings.upstreams, credentials, tenant)
+        finally:
+            await credentials.close()
+
+    there, missing = run_async(go())
+    for line in there:
+        console.print(line, style="green")
+    for finding in missing:
+        console.print(f"{finding.subject}: {finding.message}", style="red")
+    if missing:
+        raise typer.Exit(Exit.FAILED)
+    if not there:
+        console.print(
+            "no tool names a secret, nor an upstream that is signed in at (secrets=, endpoints=)", style="dim"
+        )
 
 
 @app.command()
