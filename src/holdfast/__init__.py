@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.backoff import Backoff, BackoffKind
+from holdfast.contracts.called_from import CalledFrom
 from holdfast.contracts.clauses import Cache, Deprecation, Rate
 from holdfast.contracts.compensation import Compensation, compensation
 from holdfast.contracts.context import ToolContext
@@ -52,6 +53,7 @@ __all__ = [
     "Backoff",
     "BackoffKind",
     "Cache",
+    "CalledFrom",
     "Client",
     "Compensation",
     "Condition",

@@ -202,12 +202,21 @@ async def test_a_policy_is_checked_explained_tested_and_set(
     assert "1 cases, each as it should be" in await type_("policy", "test", str(file), DESK)
     arguments = json.dumps({"payment_id": "pay_00001042", "amount_minor": 2000})
     explained = await type_("policy", "explain", str(file), DESK, "issue_refund", "--arguments", arguments)
-    assert "ask  tier IRREVERSIBLE" in explained
+    assert "run  small refunds: amount_minor most 5000" in explained
     assert "does not apply: amount_minor is above 1000" in explained
     told = json.loads(
         await type_("policy", "explain", str(file), DESK, "issue_refund", "--arguments", arguments, "--json")
     )
-    assert (told["verdict"], told["rules"][0]["applies"]) == ("ask", False)
+    assert (told["verdict"], told["rule"], [one["applies"] for one in told["rules"]]) == (
+        "run",
+        "small refunds",
+        [False, True],
+    )
+    tainted = ("policy", "explain", "installed", DESK, "issue_refund", "--arguments", arguments, "--untrusted")
+    assert "ask  untrusted" in await type_(*tainted)
+    assert "run  small refunds" in await type_(*tainted, "--said", 'Refund "2000" of pay_00001042')
+    wrong = await type_(*tainted, "--address", "localhost", ends=Exit.CONTRACT)
+    assert "address 'localhost' is no IP address: write 203.0.113.9" in wrong
     file.write_text(POLICY.replace("most = 1000", "most = 800").replace("amount_minor = {", "amont = {"))
     assert "none of issue_refund has 'amont'" in await type_("policy", "check", str(file), DESK, ends=Exit.FAILED)
     assert "expected run by 'small'" in await type_("policy", "test", str(file), DESK, ends=Exit.FAILED)

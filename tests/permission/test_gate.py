@@ -7,10 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select, text
 from temporalio.api.enums.v1 import EventType
 
 from holdfast import (
+    Agent,
     Backoff,
+    CalledFrom,
     Condition,
     Effect,
     HookWord,
@@ -21,6 +24,7 @@ from holdfast import (
     Rule,
     Run,
     RunStatus,
+    Script,
     Tier,
     ToolError,
     Verdict,
@@ -32,6 +36,7 @@ from holdfast.contracts.messages import ModelRequest
 from holdfast.contracts.plan import Plan
 from holdfast.contracts.tool import Tool
 from holdfast.engine.connect import connect
+from holdfast.ledger.tables import entries
 from holdfast.llm.script import Step
 from holdfast.workers.worker import make_worker
 from tests.conftest import OpenShop, outcomes, until
@@ -314,6 +319,58 @@ async def test_who_is_blocked_is_refused_from_the_next_call_on(shop: OpenShop) -
     assert (outcomes(result.operations)[-1], paid) == (("pay", Outcome.DENIED), [1])
     assert result.operations[-1].reason == "blocked.users: user 'mallory' is blocked"
     await person(desk, "unused")
+
+
+@pytest.mark.parametrize("blocks", ['addresses = ["203.0.113.0/24"]', 'sessions = ["stolen"]'])
+async def test_a_blocked_address_or_session_stops_runs_that_were_asked_for_from_there(
+    shop: OpenShop, blocks: str
+) -> None:
+    paid: list[int] = []
+    pay = paying(paid, Tier.REVERSIBLE)
+
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="time:read")
+    async def wait() -> str:
+        """Wait until the policy holds."""
+        await desk.client.set_policy(f"[blocked]\n{blocks}")
+        await desk.boundary.permission.policies(fresh=True)
+        return "later"
+
+    clerk = agent([ask("pay", amount=1), ask("wait"), ask("pay", amount=2), "done"], pay, wait)
+    head = Agent(
+        name="head",
+        instructions="Head.",
+        model=Script([ask("tester", request="Go"), "Done."]),
+        tools=[clerk.as_tool(description="Ask the clerk")],
+    )
+    desk = await shop(head, clerk)
+    run = await desk.client.start(
+        "head", "Go", id=f"from-{blocks[:4]}", called_from=CalledFrom(address="203.0.113.9", session="stolen")
+    )
+    await ended(run)
+    [asked] = await run.operations()
+    below = desk.client.run(asked.child)
+    operations = await below.operations()
+    assert (outcomes(operations)[-1], paid) == (("pay", Outcome.DENIED), [1])
+    assert operations[-1].reason == f"blocked.{blocks.split()[0]}: " + (
+        "calls from the caller's address are blocked" if "addresses" in blocks else "the caller's session is blocked"
+    )
+    assert (await below.summary()).called_from.address == "203.0.113.9"
+    for one in (run, below):
+        assert "203.0.113.9" not in json.dumps((await one.handle.fetch_history()).to_json_dict())
+        assert (await desk.ledger.verify(one.id)).faults == ()
+    await desk.ledger.erase(run.id)
+    assert (await below.summary()).called_from == CalledFrom()
+    kept = await desk.ledger.database.read(lambda connection: connection.execute(select(entries)).all())
+    assert "203.0.113.9" not in str(kept)
+    assert (await desk.ledger.verify(run.id)).faults == ()
+
+
+async def test_who_edits_where_a_run_was_asked_for_from_is_found_out(shop: OpenShop) -> None:
+    desk = await shop(agent(["done"], paying([], Tier.REVERSIBLE)))
+    run = await desk.client.start("tester", "Go", id="from-edited", called_from=CalledFrom(session="stolen"))
+    await ended(run)
+    await desk.ledger.database.write(lambda connection: connection.execute(text("UPDATE runs SET called_from = ''")))
+    assert "where it was asked for from" in (await desk.ledger.verify(run.id)).faults[0]
 
 
 async def test_a_call_that_is_held_released_and_held_again_still_finds_people(shop: OpenShop) -> None:

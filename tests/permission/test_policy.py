@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from holdfast import (
     Agent,
+    CalledFrom,
     Condition,
     ContractError,
     Effect,
@@ -27,7 +28,7 @@ from holdfast import (
 )
 from holdfast.contracts.policy import Caller, Case, CaseCall, Hook, Hours, judge_all, parse_policy, permit
 from holdfast.contracts.policy.arguments import host_of
-from holdfast.contracts.policy.check import case_fault, example_call, explain, policy_faults
+from holdfast.contracts.policy.check import case_fault, example, explain, policy_faults
 from holdfast.contracts.policy.ruling import STRICTNESS
 
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -107,6 +108,74 @@ def test_who_is_blocked_gets_nothing() -> None:
     assert decided(policy, call(user="mallory", tenant="beta", **read))[0] == "run"
     assert decided(policy, call(tenant="shady-1", **read)) == ("deny", "blocked.tenants")
     assert decided(policy, call(run="run-7", builtin=True, **read)) == ("deny", "blocked.runs")
+
+
+def test_whoever_calls_from_a_blocked_address_or_session_gets_nothing() -> None:
+    policy = parse_policy(
+        '[blocked]\naddresses = ["203.0.113.0/24", "198.51.100.7", "2001:db8::/32"]\nsessions = ["stolen-*"]'
+    )
+    read = {"tier": Tier.READ_ONLY}
+
+    def by(address: str = "", session: str = "") -> tuple[str, str]:
+        return decided(policy, call(called_from=CalledFrom(address=address, session=session), **read))
+
+    for address in ("203.0.113.9", "198.51.100.7", "2001:db8::17", "::ffff:203.0.113.9", "2001:DB8:0::1%eth0"):
+        assert by(address) == ("deny", "blocked.addresses"), address
+    for address in ("", "203.0.114.1", "198.51.100.8", "2001:db9::1", "::ffff:198.51.100.8"):
+        assert by(address)[0] == "run", address
+    assert by(session="stolen-17") == ("deny", "blocked.sessions")
+    assert by(session="s-17")[0] == "run"
+
+
+@pytest.mark.parametrize("address", ["localhost", "203.0.113", "203.0.113.9:80", "203.0.113.0/24", "x" * 500])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(ValidationError, match="is no IP address"):
+        CalledFrom(address=address)
+
+
+@pytest.mark.parametrize("network", ["203.0.113.9/24", "300.1.1.1", "anywhere"])
+def test_a_network_that_is_none_is_refused(network: str) -> None:
+    with pytest.raises(ContractError, match=r"addresses"):
+        parse_policy(f'[blocked]\naddresses = ["{network}"]')
+
+
+def test_it_is_explained_what_becomes_of_a_call_once_words_of_others_are_in_its_run() -> None:
+    agents = [Agent(name="desk", tools=[issue_refund])]
+    runs_all = parse_policy('[[rules]]\nname = "all"\nverdict = "run"')
+    asked = CaseCall(tool="issue_refund", arguments={"amount": "5", "to": {"mail": "ada@example.com"}})
+
+    def told(**more: Any) -> tuple[Verdict, str]:
+        ruling = explain(runs_all, example(asked.model_copy(update=more), agents), NOON).ruling
+        return ruling.verdict, ruling.rule
+
+    assert told() == (Verdict.RUN, "all")
+    assert told(untrusted=True) == (Verdict.ASK, "untrusted")
+    assert told(untrusted=True, said='Refund "5" to ada@example.com')[0] is Verdict.RUN
+    strict = Agent(name="desk", tools=[issue_refund], policy=parse_policy('deny = ["issue_refund"]'))
+    assert explain(runs_all, example(asked, [strict]), NOON).ruling.verdict is Verdict.DENY
+
+
+def test_cases_may_say_that_words_of_others_are_in_the_run() -> None:
+    policy = parse_policy(
+        """
+        untrusted = "deny"
+        [[rules]]
+        name = "all"
+        verdict = "run"
+        [[cases]]
+        call = { tool = "lookup_order", arguments = {}, untrusted = true }
+        expect = "run"
+        [[cases]]
+        call = { tool = "issue_refund", arguments = { amount = "5", to = { mail = "a@b.c" } }, untrusted = true }
+        expect = "deny"
+        by = "untrusted"
+        [[cases]]
+        call = { tool = "issue_refund", arguments = { amount = "5", to = { mail = "a@b.c" } } }
+        expect = "run"
+        """
+    )
+    agents = [Agent(name="desk", tools=[issue_refund, lookup_order])]
+    assert [case_fault(policy, case, agents) for case in policy.cases] == ["", "", ""]
 
 
 CONDITIONS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
@@ -306,7 +375,7 @@ def test_a_policy_is_held_against_its_cases_and_its_agents() -> None:
         (CaseCall(tool="lookup_order", agent="other"), "no agent named 'other'"),
     ):
         with pytest.raises(SettingsError, match=told):
-            example_call(asked, agents)
+            example(asked, agents)
 
 
 def test_what_a_policy_says_about_nothing_is_found() -> None:
@@ -336,7 +405,7 @@ def test_what_a_policy_says_about_nothing_is_found() -> None:
 def test_it_is_explained_what_every_rule_makes_of_a_call() -> None:
     agents = [Agent(name="desk", tools=[issue_refund])]
     asked = CaseCall(tool="issue_refund", arguments={"amount": "50.01", "to": {"mail": "ada@example.com"}}, user="ada")
-    explained = explain(parse_policy(TOML), example_call(asked, agents), NOON)
+    explained = explain(parse_policy(TOML), example(asked, agents), NOON)
     assert (explained.ruling.verdict, [why for _, why in explained.rules]) == (Verdict.ASK, ["amount is above 50"])
 
 

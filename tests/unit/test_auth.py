@@ -250,6 +250,7 @@ async def test_each_tenant_signs_in_as_its_own_client_for_what_the_calls_scope_n
 
 
 def test_a_client_is_named_once() -> None:
-    for more in ({}, {"client_id": "a", "client_id_secret": "b"}):
+    both: list[dict[str, Any]] = [{}, {"client_id": "a", "client_id_secret": "b"}]
+    for more in both:
         with pytest.raises(ValidationError, match="oauth2 takes client_id, or client_id_secret"):
             OAuth2(token_url="https://x", secret="pay", **more)

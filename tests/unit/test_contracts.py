@@ -220,8 +220,8 @@ def test_the_lint_names_what_would_help_a_model() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert holdfast.__all__ == [
-        "Agent", "Backoff", "BackoffKind", "Cache", "Client", "Compensation", "Condition", "ContractError", "DecisionRefused",
-        "Deprecation", "Effect", "Endpoint", "EngineUnavailable", "Event",
+        "Agent", "Backoff", "BackoffKind", "Cache", "CalledFrom", "Client", "Compensation", "Condition", "ContractError",
+        "DecisionRefused", "Deprecation", "Effect", "Endpoint", "EngineUnavailable", "Event",
         "HoldfastError", "HookWord", "Lane", "LedgerUnavailable", "Limits", "Model", "ModelError",
         "Operation", "Outcome", "Pending", "Plan", "Policy", "Price", "ProposedCall", "Rate", "Rule",
         "Run", "RunFailed", "RunIdTaken", "RunNotFound",

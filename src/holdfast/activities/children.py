@@ -124,6 +124,7 @@ async def _new_run(
         parent=run_id,
         limits=child.limits or child.agent.limits,
         labels=parent.labels.within(parent.agent),
+        called_from=parent.called_from,
     )
 
 

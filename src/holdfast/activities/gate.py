@@ -53,6 +53,7 @@ class Gate:
             user=run.user,
             tenant=run.tenant,
             run=run.run_id,
+            called_from=run.called_from,
             untrusted=provenance is not None and bool(provenance.labels.untrusted),
         )
         self._orphans = list(orphans)

@@ -83,7 +83,12 @@ class Permission:
             # What does not fit is not carried out, whatever a policy says.
             return Permit(verdict=looked.verdict, rule="contract")
         caller = Caller(
-            agent=looked.agent, user=looked.user, tenant=looked.tenant, run=run_id, untrusted=looked.untrusted
+            agent=looked.agent,
+            user=looked.user,
+            tenant=looked.tenant,
+            run=run_id,
+            called_from=looked.called_from,
+            untrusted=looked.untrusted,
         )
         if agent is None:
             return _still_held(policies, looked, permit(policies, (), tool, arguments, caller, settled=looked.verdict))

@@ -185,6 +185,7 @@ class Transcripts:
             tenant=run.tenant,
             parent=run.parent,
             untrusted=bool(run.labels.untrusted),
+            called_from=run.called_from,
             attempts=0,
             lease_until=0,
             checkpoint=None,

@@ -23,6 +23,7 @@ from holdfast.client.run import Run
 from holdfast.client.trace import trace
 from holdfast.contracts import names
 from holdfast.contracts.audit import Audit
+from holdfast.contracts.called_from import NOWHERE, CalledFrom
 from holdfast.contracts.effects import Outcome, RunStatus
 from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError, SignatureRefused
 from holdfast.contracts.grants import read_grant
@@ -171,6 +172,7 @@ class Client:
         user: str = "",
         tenant: str = "default",
         id: str = "",  # noqa: A002 - the public name; a run's id is an id
+        called_from: CalledFrom = NOWHERE,
         continue_after_turns: int = 0,
     ) -> Run:
         """Start a run. The text goes into the ledger; Temporal gets a reference.
@@ -181,6 +183,7 @@ class Client:
             user: Who it is for.
             tenant: The tenant it belongs to.
             id: The run's id. The same id with the same request is the same run, however often it is started.
+            called_from: From where it is asked for, as the service that calls this knows it.
             continue_after_turns: Continue as new after so many turns, for tests; else when Temporal suggests it.
 
         Raises:
@@ -191,7 +194,8 @@ class Client:
         run_id = id or f"{agent}-{uuid.uuid4().hex[:12]}"
         _require_startable(run_id, text, user=user, tenant=tenant)
         return await self._start(
-            NewRun(run_id=run_id, agent=agent, text=text, user=user, tenant=tenant), continue_after_turns
+            NewRun(run_id=run_id, agent=agent, text=text, user=user, tenant=tenant, called_from=called_from),
+            continue_after_turns,
         )
 
     async def start_plan(
@@ -203,6 +207,7 @@ class Client:
         user: str = "",
         tenant: str = "default",
         id: str = "",  # noqa: A002 - as in `start`
+        called_from: CalledFrom = NOWHERE,
         continue_after_turns: int = 0,
     ) -> Run:
         """Start a run that carries out a plan. Plan and request go into the ledger; Temporal gets a reference.
@@ -214,6 +219,7 @@ class Client:
             user: Who it is for.
             tenant: The tenant it belongs to.
             id: The run's id. The same id with the same plan and request is the same run.
+            called_from: As of `start`.
             continue_after_turns: Continue as new after so many turns, for tests; else when Temporal suggests it.
 
         Raises:
@@ -235,7 +241,9 @@ class Client:
         run_id = id or f"{plan.name}-{uuid.uuid4().hex[:12]}"
         text = f"plan {plan.name}"
         _require_startable(run_id, told, user=user, tenant=tenant)
-        new = NewRun(run_id=run_id, agent=agent, text=text, user=user, tenant=tenant, plan=told)
+        new = NewRun(
+            run_id=run_id, agent=agent, text=text, user=user, tenant=tenant, plan=told, called_from=called_from
+        )
         return await self._start(new, continue_after_turns)
 
     async def redrive(self, run_id: str, operation_id: str, *, id: str = "") -> Run:  # noqa: A002 - as in `start`
@@ -269,6 +277,7 @@ class Client:
             user=old.user,
             tenant=old.tenant,
             again=operation_id,
+            called_from=old.called_from,
         )
         return await self._start(new, 0)
 

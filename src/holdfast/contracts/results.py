@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from holdfast.contracts.called_from import NOWHERE, CalledFrom
 from holdfast.contracts.effects import Effect, Outcome, RunStatus, Tier
 from holdfast.contracts.messages import Frozen, Usage
 
@@ -172,3 +173,5 @@ class RunSummary(Frozen):
     """Calls that could not be undone: a person must say `retry`, `skip` or `done`."""
     parent: str = ""
     """The run that has begun it, as a call of its model or its plan."""
+    called_from: CalledFrom = NOWHERE
+    """From where it was asked for."""

@@ -6,7 +6,7 @@ from holdfast.contracts.errors import LedgerConflict
 from holdfast.ledger.entries import NewEntry, append
 from holdfast.ledger.family import list_children
 from holdfast.ledger.runs import read_run
-from holdfast.ledger.tables import entries
+from holdfast.ledger.tables import entries, runs
 
 
 def erase_run(connection: Connection, run_id: str) -> int:
@@ -23,5 +23,6 @@ def erase_run(connection: Connection, run_id: str) -> int:
     count = int(connection.execute(select(func.count()).select_from(entries).where(*holds)).scalar_one())
     if count:
         connection.execute(update(entries).where(*holds).values(body=None, salt=None))
+        connection.execute(update(runs).where(runs.c.run_id == run_id).values(called_from=""))
         append(connection, run_id, [NewEntry(kind="erased", ref=str(run.head_seq), meta={"entries": count})])
     return count + below

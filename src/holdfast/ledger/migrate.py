@@ -11,7 +11,7 @@ SCRIPTS = Path(__file__).parent / "migrations"
 LOCK = 0x486F6C64
 """The advisory lock under which only one process migrates a PostgreSQL database at a time."""
 
-NEWEST = "0008"
+NEWEST = "0009"
 """The revision this version needs: the last script's."""
 ONE_AT_A_TIME = threading.Lock()
 """Alembic keeps what it works on in globals, so a process migrates one database after the other."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, select, update
 
+from holdfast.contracts.called_from import NOWHERE, CalledFrom
 from holdfast.contracts.effects import Effect, Outcome, Verdict
 from holdfast.contracts.errors import ErrorCode, LedgerConflict
 from holdfast.contracts.wire import CallInput, CallResult
@@ -72,6 +73,8 @@ class Looked:
     """The run that has begun the call's run."""
     untrusted: bool = False
     """Somebody else's words are in its run."""
+    called_from: CalledFrom = NOWHERE
+    """From where its run was asked for."""
     settled: CallResult | None = None
 
 
@@ -88,7 +91,16 @@ class OperationMoved(LedgerConflict):
 
 
 LOOK = Statement(
-    select(operations, entries.c.body, runs.c.agent, runs.c.user, runs.c.tenant, runs.c.parent, runs.c.labels)
+    select(
+        operations,
+        entries.c.body,
+        runs.c.agent,
+        runs.c.user,
+        runs.c.tenant,
+        runs.c.parent,
+        runs.c.labels,
+        runs.c.called_from,
+    )
     .select_from(
         operations.join(
             entries, and_(entries.c.run_id == operations.c.run_id, entries.c.seq == operations.c.turn_seq)
@@ -147,6 +159,7 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
         undoes=row.undoes,
         parent=row.parent,
         untrusted=bool(labels_of_text(row.labels).untrusted),
+        called_from=CalledFrom.of_text(row.called_from),
         settled=settled,
     )
 

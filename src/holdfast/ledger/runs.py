@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, func, insert, select
 
+from holdfast.contracts.called_from import NOWHERE, CalledFrom
 from holdfast.contracts.effects import Outcome, RunStatus
 from holdfast.contracts.errors import LedgerConflict, RunIdTaken, RunNotFound
 from holdfast.contracts.identity import canonical_json, digest, new_chain_id
@@ -43,6 +44,7 @@ class NewRun:
     """What it may use of what its parent may; else its agent says."""
     labels: Labels = CLEAN
     """What is in it from the start: then its text is nobody's whose words count."""
+    called_from: CalledFrom = NOWHERE
 
     @property
     def digest(self) -> str:
@@ -83,6 +85,7 @@ class RunRow:
     calls_below: int = 0
     labels: Labels = CLEAN
     """What is in it besides what its user wants, as of its last settled turn."""
+    called_from: CalledFrom = NOWHERE
 
     @property
     def branch(self) -> int:
@@ -118,6 +121,7 @@ def request_run(connection: Connection, new: NewRun) -> RunRow:
             parent=new.parent,
             limits="" if new.limits is None else new.limits.model_dump_json(),
             labels=labels_text(new.labels),
+            called_from=new.called_from.text,
         )
     )
     meta: dict[str, Any] = {"agent": new.agent, "user": new.user, "tenant": new.tenant}
@@ -128,6 +132,8 @@ def request_run(connection: Connection, new: NewRun) -> RunRow:
     if new.labels != CLEAN:
         meta["labels"] = new.labels.model_dump(exclude_defaults=True)
     content = {"text": new.text, **({"plan": new.plan} if new.plan else {})}
+    if new.called_from != NOWHERE:
+        content["called_from"] = new.called_from.text
     append(connection, new.run_id, [NewEntry(kind="requested", ref="", meta=meta, content=content)])
     return read_run(connection, new.run_id)
 
@@ -222,7 +228,7 @@ FIELDS = (
     runs.c.run_id, runs.c.chain_id, runs.c.execution, runs.c.agent, runs.c.agent_version, runs.c.model, runs.c.user,
     runs.c.tenant, runs.c.status, runs.c.trace_id, runs.c.head_seq, runs.c.turns, runs.c.calls, runs.c.tokens,
     runs.c.cost_micros, runs.c.contracts, runs.c.branches, runs.c.parent, runs.c.limits, runs.c.turns_below,
-    runs.c.calls_below, runs.c.labels,
+    runs.c.calls_below, runs.c.labels, runs.c.called_from,
 )  # fmt: skip
 
 
@@ -244,6 +250,7 @@ def read_run(connection: Connection, run_id: str) -> RunRow:
     fields["branches"] = tuple(json.loads(row.branches))
     fields["limits"] = Limits.model_validate_json(row.limits) if row.limits else None
     fields["labels"] = labels_of_text(row.labels)
+    fields["called_from"] = CalledFrom.of_text(row.called_from)
     return RunRow(**fields)
 
 
@@ -308,6 +315,7 @@ def list_runs(
             unknown=int(row.unknown or 0),
             blocked=int(row.blocked or 0),
             parent=row.parent,
+            called_from=CalledFrom.of_text(row.called_from),
         )
         for row in connection.execute(query)
     ]

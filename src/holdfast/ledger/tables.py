@@ -41,6 +41,7 @@ runs = Table(
     Column("turns_below", Integer, nullable=False, server_default="0"),
     Column("calls_below", Integer, nullable=False, server_default="0"),
     Column("labels", Text, nullable=False, server_default=""),
+    Column("called_from", Text, nullable=False, server_default=""),
     Index("runs_requested_at", "requested_at"),
     Index("runs_parent", "parent"),
     Index("runs_chain", "chain_id"),

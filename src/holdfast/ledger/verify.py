@@ -78,6 +78,9 @@ def _head_faults(connection: Connection, run_id: str, rows: list[Row[Any]]) -> I
     if closed is not None and closed != run.status:
         yield f"run row: its status is {run.status!r}, the chain says {closed!r}"
     requested = next((json.loads(row.meta) for row in rows if row.kind == "requested"), None)
+    told = next((row.body for row in rows if row.kind == "requested"), None)
+    if told is not None and json.loads(told).get("called_from", "") != run.called_from:
+        yield "run row: where it was asked for from differs from what the chain says"
     row = {"agent": run.agent, "user": run.user, "tenant": run.tenant}
     if requested is not None and {name: requested.get(name) for name in row} != row:
         yield "run row: agent, user or tenant differ from what the chain says"

@@ -9,6 +9,7 @@ from holdfast.client.cli.exits import run_async
 from holdfast.client.cli.output import Json, RunId, ago, coloured, console, print_json, short, table
 from holdfast.client.cli.story import Story
 from holdfast.client.client import Client
+from holdfast.contracts.called_from import NOWHERE
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.results import Event, Operation, RunSummary, Undo
 from holdfast.contracts.texts import printable
@@ -134,6 +135,9 @@ def show(run_id: RunId, json: Json = False) -> None:
         f" user {printable(summary.user) or '-'}, tenant {printable(summary.tenant)}",
         style="dim",
     )
+    if summary.called_from != NOWHERE:
+        session = f", session {printable(summary.called_from.session)}" if summary.called_from.session else ""
+        console.print(f"asked for from {summary.called_from.address or 'an unknown address'}{session}", style="dim")
     if summary.parent:
         console.print(f"begun by run {printable(summary.parent)}", style="dim")
     if link:

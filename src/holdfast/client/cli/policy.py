@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.text import Text
 
 from holdfast.client.cli.exits import Exit, run_async
@@ -12,15 +13,17 @@ from holdfast.client.cli.given import json_object
 from holdfast.client.cli.output import Json, ago, console, print_json, table
 from holdfast.client.client import Client
 from holdfast.client.keyring import login
+from holdfast.contracts.called_from import CalledFrom
 from holdfast.contracts.effects import Verdict
 from holdfast.contracts.errors import SettingsError
 from holdfast.contracts.loading import load_agents
-from holdfast.contracts.policy import CaseCall, Policy, read_policy
-from holdfast.contracts.policy.check import Explained, case_fault, example_call, explain, policy_faults
+from holdfast.contracts.policy import CaseCall, Policy, parse_policy, read_policy
+from holdfast.contracts.policy.check import Explained, case_fault, example, explain, policy_faults
 from holdfast.contracts.texts import printable
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A policy in TOML.")]
 Agents = Annotated[str, typer.Argument(metavar="MODULE:AGENTS", help="The agents it is for.")]
+INSTALLED = "installed"
 COLOURS = {Verdict.RUN: "green", Verdict.ASK: "yellow", Verdict.DENY: "red"}
 
 app = typer.Typer(help="Policies: check, explain, test, set.", no_args_is_help=True)
@@ -54,27 +57,41 @@ def cases(file: File, agents: Agents, json: Json = False) -> None:
 
 @app.command(name="explain")
 def explain_(
-    file: File,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A policy in TOML; `installed` for the one that holds now (`policy set`)."),
+    ],
     agents: Agents,
     tool: Annotated[str, typer.Argument(help="The tool that is called.")],
     arguments: Annotated[str, typer.Option(help="Its arguments, as a JSON object; @FILE reads it.")] = "{}",
     agent: Annotated[str, typer.Option(help="Whose call it is; the first that has the tool unless said.")] = "",
     user: Annotated[str, typer.Option(help="For whom.")] = "",
     tenant: Annotated[str, typer.Option(help="Of which tenant.")] = "default",
+    address: Annotated[str, typer.Option(help="Asked for from that IP address.")] = "",
+    session: Annotated[str, typer.Option(help="Asked for in that session.")] = "",
+    untrusted: Annotated[bool, typer.Option("--untrusted", help="Words of others are in its run.")] = False,
+    said: Annotated[str, typer.Option(help="What the user has said; with --untrusted the call may aim at that.")] = "",
     at: Annotated[datetime | None, typer.Option(help="When; now unless said. UTC where it names no zone.")] = None,
     json: Json = False,
 ) -> None:
-    """Say what would become of a call, which rule decides, and why every other does not."""
+    """Say what would become of a call by a policy and by its agent's own, which rule decides, and why every other does not."""
 
-    async def go() -> tuple[Policy, Explained]:
-        policy = read_policy(file)
+    async def go() -> Explained:
+        policy = await _installed() if str(file) == INSTALLED else read_policy(file)
         asked = CaseCall(
-            tool=tool, arguments=json_object(arguments, "--arguments"), agent=agent, user=user, tenant=tenant
+            tool=tool,
+            arguments=json_object(arguments, "--arguments"),
+            agent=agent,
+            user=user,
+            tenant=tenant,
+            called_from=_called_from(address, session),
+            untrusted=untrusted,
+            said=said,
         )
         moment = datetime.now(UTC) if at is None else at if at.tzinfo else at.replace(tzinfo=UTC)
-        return policy, explain(policy, example_call(asked, load_agents(agents)), moment)
+        return explain(policy, example(asked, load_agents(agents)), moment)
 
-    _, explained = run_async(go())
+    explained = run_async(go())
     ruling = explained.ruling
     if json:
         rules = [
@@ -87,6 +104,21 @@ def explain_(
     for rule, why in explained.rules:
         told = ("applies", "bold") if not why else (f"does not apply: {printable(why)}", "dim")
         console.print(Text.assemble("  ", (f"{rule.verdict:<5}", COLOURS[rule.verdict]), f"{rule.name}  ", told))
+
+
+async def _installed() -> Policy:
+    """The installation's policy; an empty one if there is none."""
+    async with await Client.connect() as client:
+        version = await client.ledger.installation.policy()
+    return parse_policy(version.text) if version.text else Policy()
+
+
+def _called_from(address: str, session: str) -> CalledFrom:
+    try:
+        return CalledFrom(address=address, session=session)
+    except ValidationError as error:
+        told = "; ".join(fault["msg"].removeprefix("Value error, ") for fault in error.errors())
+        raise SettingsError(told) from error
 
 
 @app.command(name="set")

@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import BaseModel
+
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.effects import Tier, Verdict
 from holdfast.contracts.errors import SettingsError
 from holdfast.contracts.policy.arguments import Condition
 from holdfast.contracts.policy.globs import ANY, matches
 from holdfast.contracts.policy.model import Case, CaseCall, Policy, Rule
+from holdfast.contracts.policy.permit import Provenance, permit
 from holdfast.contracts.policy.proposed import Caller, ProposedCall, proposed
-from holdfast.contracts.policy.ruling import Ruling, judge, judge_all, obstacles
+from holdfast.contracts.policy.ruling import Ruling, obstacles
+from holdfast.contracts.provenance import AUTHOR, Labels, Sources
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.validation import validate
 
@@ -105,22 +109,24 @@ def _inside(schema: Mapping[str, Any], step: str) -> Mapping[str, Any] | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explained:
-    """What becomes of a call, and what each rule says of it."""
+class Example:
+    """A call as the gate would see it, and what it would be held against."""
 
-    ruling: Ruling
-    rules: tuple[tuple[Rule, str], ...]
-    """Each rule, with why it does not apply; empty if it does."""
+    agent: Agent
+    tool: Tool
+    arguments: BaseModel
+    caller: Caller
+    provenance: Provenance | None
+    """None where no words of others are in the run."""
+
+    @property
+    def call(self) -> ProposedCall:
+        """As rules see it."""
+        return proposed(self.tool, self.arguments, self.caller)
 
 
-def explain(policy: Policy, call: ProposedCall, now: datetime) -> Explained:
-    """Decide on a call as the gate does, and say what each rule makes of it."""
-    rules = tuple((rule, next(obstacles(policy, rule, call, now), "")) for rule in policy.rules)
-    return Explained(ruling=judge_all([policy], call, now), rules=rules)
-
-
-def example_call(asked: CaseCall, agents: Collection[Agent]) -> ProposedCall:
-    """A call as the gate would see it.
+def example(asked: CaseCall, agents: Collection[Agent]) -> Example:
+    """The call of a case, or of somebody who asks what would become of it.
 
     Raises:
         SettingsError: No agent has the tool, or its arguments don't fit.
@@ -137,15 +143,56 @@ def example_call(asked: CaseCall, agents: Collection[Agent]) -> ProposedCall:
         told = "; ".join(f"{name}: {fault}" for name, fault in checked.items())
         msg = f"the arguments don't fit {tool.name}: {told}"
         raise SettingsError(msg)
-    return proposed(tool, checked, Caller(agent=agent.name, user=asked.user, tenant=asked.tenant, run=asked.run))
+    caller = Caller(
+        agent=agent.name,
+        user=asked.user,
+        tenant=asked.tenant,
+        run=asked.run,
+        called_from=asked.called_from,
+        untrusted=asked.untrusted,
+    )
+    return Example(
+        agent=agent,
+        tool=tool,
+        arguments=checked,
+        caller=caller,
+        provenance=_provenance(asked, agent) if asked.untrusted else None,
+    )
+
+
+def _provenance(asked: CaseCall, agent: Agent) -> Provenance:
+    """Words of others are in the run; the user has said what the case says, and nothing else has been found."""
+    sources = Sources()
+    sources.hear(agent.instructions, AUTHOR)
+    sources.hear(asked.said)
+    return Provenance(Labels(untrusted="words of others"), sources)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """What becomes of a call, and what each rule says of it."""
+
+    ruling: Ruling
+    rules: tuple[tuple[Rule, str], ...]
+    """Each rule, with why it does not apply; empty if it does."""
+
+
+def explain(policy: Policy, asked: Example, now: datetime) -> Explained:
+    """Decide on a call as the gate does, by a policy and by what its agent says of itself; and say what each rule makes of it."""
+    policies = (policy, asked.agent.policy)
+    rules = tuple((rule, next(obstacles(one, rule, asked.call, now), "")) for one in policies for rule in one.rules)
+    ruling = permit(
+        policies, asked.agent.hooks, asked.tool, asked.arguments, asked.caller, provenance=asked.provenance, now=now
+    )
+    return Explained(ruling=ruling, rules=rules)
 
 
 def case_fault(policy: Policy, case: Case, agents: Collection[Agent]) -> str:
     """How the policy decides otherwise than a case says; empty if it doesn't."""
-    call = example_call(case.call, agents)
+    asked = example(case.call, agents)
     now = case.at or datetime.now(UTC)
-    ruling = judge(policy, call, now) or judge_all([], call, now)
+    ruling = permit((policy,), (), asked.tool, asked.arguments, asked.caller, provenance=asked.provenance, now=now)
     if (ruling.verdict, case.by or ruling.rule) == (case.expect, ruling.rule):
         return ""
     wanted = f"{case.expect}{f' by {case.by!r}' if case.by else ''}"
-    return f"{call.tool} {dict(call.arguments)}: {ruling.verdict} by {ruling.told}, expected {wanted}"
+    return f"{asked.tool.name} {dict(asked.call.arguments)}: {ruling.verdict} by {ruling.told}, expected {wanted}"

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
+from ipaddress import ip_address
 from typing import Any, Literal, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, IPvAnyNetwork, model_validator
 
+from holdfast.contracts.called_from import NOWHERE, CalledFrom
 from holdfast.contracts.clauses import MOST_IN_A_WINDOW
 from holdfast.contracts.effects import Tier, Verdict
 from holdfast.contracts.messages import Frozen
@@ -151,6 +153,15 @@ class Blocked(Frozen):
     tenants: Globs = ()
     runs: Globs = ()
     """Run ids."""
+    addresses: tuple[IPvAnyNetwork, ...] = ()
+    """IP addresses of callers, or networks of them: `203.0.113.9`, `203.0.113.0/24`, `2001:db8::/32`."""
+    sessions: Globs = ()
+    """Sessions of callers."""
+
+    def covers(self, address: str) -> bool:
+        """Whether a caller's address is among them."""
+        found = ip_address(address) if address else None
+        return any(found is not None and found in network for network in self.addresses)
 
 
 class CaseCall(Frozen):
@@ -162,6 +173,12 @@ class CaseCall(Frozen):
     user: str = ""
     tenant: str = "default"
     run: str = ""
+    called_from: CalledFrom = NOWHERE
+    """`{ address = "203.0.113.9", session = "s-17" }`."""
+    untrusted: bool = False
+    """Somebody else's words are in the run."""
+    said: str = ""
+    """What the user has said: then the call may aim at what stands there."""
 
 
 class Case(Frozen):

@@ -46,6 +46,7 @@ def permit(
     may_change: bool = True,
     settled: Verdict | None = None,
     provenance: Provenance | None = None,
+    now: datetime | None = None,
 ) -> Permit:
     """Decide on a call whose arguments fit its contract.
 
@@ -59,8 +60,9 @@ def permit(
         settled: What was said when the call was written down, by somebody who knew more; what the policies say now may only be
             stricter.
         provenance: What the call is held against once somebody else's words are in its run. That no policy loosens.
+        now: When; now unless said.
     """
-    now = datetime.now(UTC)
+    now = now or datetime.now(UTC)
     call = proposed(tool, arguments, caller)
     found = _permit(judge_all(policies, call, now))
     if settled is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from holdfast.contracts.called_from import NOWHERE, CalledFrom
 from holdfast.contracts.effects import Effect, Tier
 from holdfast.contracts.tool import Tool
 
@@ -28,6 +29,8 @@ class ProposedCall:
     tenant: str = "default"
     run: str = ""
     """The run's id."""
+    called_from: CalledFrom = NOWHERE
+    """From where the run was asked for."""
     untrusted: bool = False
     """Somebody else's words are in the run."""
     builtin: bool = field(default=False)
@@ -42,6 +45,7 @@ class Caller:
     user: str = ""
     tenant: str = "default"
     run: str = ""
+    called_from: CalledFrom = NOWHERE
     untrusted: bool = False
     """Somebody else's words are in it."""
 
@@ -61,5 +65,6 @@ def proposed(tool: Tool, arguments: BaseModel, caller: Caller) -> ProposedCall:
         user=caller.user,
         tenant=caller.tenant,
         run=caller.run,
+        called_from=caller.called_from,
         untrusted=caller.untrusted,
     )

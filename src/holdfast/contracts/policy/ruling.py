@@ -106,6 +106,10 @@ def _refusal(policy: Policy, call: ProposedCall) -> Ruling | None:
         return Ruling(verdict=deny, rule="blocked.tenants", reason=f"tenant {call.tenant!r} is blocked")
     if matches(blocked.runs, call.run):
         return Ruling(verdict=deny, rule="blocked.runs", reason="this run is blocked")
+    if blocked.covers(call.called_from.address):
+        return Ruling(verdict=deny, rule="blocked.addresses", reason="calls from the caller's address are blocked")
+    if call.called_from.session and matches(blocked.sessions, call.called_from.session):
+        return Ruling(verdict=deny, rule="blocked.sessions", reason="the caller's session is blocked")
     if matches(policy.deny, call.tool, call.scope):
         return Ruling(verdict=deny, rule="deny", reason=f"{call.tool} ({call.scope}) is not to be called")
     if call.builtin:
