@@ -1,29 +1,34 @@
 """The undo campaign: plans of two to eight steps that fail at every step, under kills at every point, some cancelled at random.
 
-Each plan is done as a whole or undone as a whole: the downstream's own log says so. `CRASH_SEED` (printed) repeats the kills.
+Each plan is done as a whole or undone as a whole: the downstream's own log says so. Where nothing protects a call, a person says of
+each doubt what that log says. And the same with workers that freeze, and wake up when another one has taken over. `CRASH_SEED`
+(printed) repeats the kills.
 """
 
 import asyncio
+import contextlib
 import random
 import signal
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from temporalio.service import RPCError
 
-from holdfast import Client, Effect, Run, RunStatus
-from holdfast.contracts.errors import RunError
+from holdfast import Client, Effect, Outcome, Run, RunStatus
+from holdfast.contracts.errors import EngineUnavailable, RunError
 from holdfast.contracts.plan import Plan
 from holdfast.engine.connect import Engine
 from holdfast.ledger import Ledger
 from holdfast.settings import Settings
 from tests.crash.harness import Process, downstream, worker_env
 from tests.crash.test_campaign import SEED
+from tests.crash.test_freeze import is_stopped
 
 POINTS = (
     "M1 opened", "M2 model answered", "K0 decided", "K1 started", "K2 reserved", "K3 before sending", "K3 sending",
@@ -31,6 +36,10 @@ POINTS = (
     "U2 reserved", "U3 before sending", "U4 committed, no answer", "U5 answered, unwritten", "U6 settled, unreported",
     "M4 before closing", "M5 closed",
 )  # fmt: skip
+FROZEN_POINTS = tuple(point for point in POINTS if point != "K3 sending" and "no answer" not in point)
+"""Where a worker may be frozen and find out, once it wakes up, that its lease is over. Inside the very write nothing can stop it."""
+FROZEN_SECONDS = 9
+"""Longer than a lease, and than another worker takes to be at the same call."""
 LIMIT = 900
 """Seconds until everything must be consistent."""
 
@@ -66,6 +75,52 @@ def every_saga(longest: int) -> list[Saga]:
             sagas += [Saga(steps=steps, serial=serial, fails=step) for step in range(steps + 1)]
             sagas.append(Saga(steps=steps, serial=serial, fails=0, cancelled=True))
     return sagas
+
+
+async def freeze_until(
+    ended: asyncio.Future[Any], env: dict[str, str], folder: Path, points: Sequence[str], *, within: int
+) -> list[tuple[str, float]]:
+    """Workers, each of which freezes at a point; the next one takes over, and the frozen one wakes up beside it.
+
+    Where they froze, and when they woke up.
+    """
+    chance = random.Random(SEED)
+    woken: list[tuple[str, float]] = []
+    workers: list[Process] = []
+
+    async def freezes(worker: Process) -> None:
+        while not await is_stopped(worker):
+            await asyncio.sleep(0.1)
+
+    try:
+        while not ended.done():
+            point = points[len(workers)] if len(workers) < len(points) else "none"
+            crash = {
+                "CRASH_SIGNAL": "STOP",
+                "CRASH_POINT": point,
+                "CRASH_MARK": str(folder / f"mark-{len(workers)}"),
+                "CRASH_COUNT": str(chance.randint(1, within)),
+            }
+            worker = Process("tests.crash.worker", env={**env, **crash}, output=folder / f"worker-{len(workers)}.log")
+            frozen = asyncio.create_task(freezes(worker))
+            if workers:
+                # While the one before it stands still, this one takes over.
+                await asyncio.wait([ended], timeout=FROZEN_SECONDS)
+                workers[-1].signal(signal.SIGCONT)
+            workers.append(worker)
+            await asyncio.wait(
+                [frozen, ended], timeout=20 if point != "none" else LIMIT, return_when=asyncio.FIRST_COMPLETED
+            )
+            if frozen.done() and not ended.done():
+                woken.append((point, time.time() + FROZEN_SECONDS))
+            frozen.cancel()
+            for old in workers[:-1]:
+                # It had its time to do what it was about to do.
+                await old.stop()
+    finally:
+        for worker in workers:
+            await worker.stop()
+    return woken
 
 
 async def kill_until(
@@ -110,12 +165,36 @@ async def cancel_at_some_moment(run: Run, number: int) -> None:
             return
 
 
+async def look_as_a_person_would(run: Run, address: str) -> int:
+    """Say of everything that nobody knows, calls and what undoes them, what the log says, until the run is over; how often."""
+    said: set[str] = set()
+    while not (await run.summary()).status.closed:
+        log = await log_of(address)
+        for operation in await run.operations():
+            identity = operation.operation_id
+            if operation.outcome is Outcome.UNKNOWN and identity not in said:
+                with contextlib.suppress(RunError, EngineUnavailable, RPCError, TimeoutError):
+                    # Refused while the run waits for nobody, or nobody takes it: said again, or its undoing asks.
+                    await asyncio.wait_for(run.resolve(identity, happened=identity in log, by="a person"), 10)
+                    said.add(identity)
+        for one in await run.undo():
+            if one.blocked:
+                happened = f"undo-{one.operation}" in log or one.operation not in log
+                with contextlib.suppress(RunError, EngineUnavailable, RPCError, TimeoutError):
+                    await asyncio.wait_for(
+                        run.unblock(one.operation, "done" if happened else "retry", by="a person"), 10
+                    )
+                    said.add(f"undo-{one.operation}")
+        await asyncio.sleep(0.3)
+    return len(said)
+
+
 async def log_of(address: str) -> list[str]:
     async with httpx.AsyncClient(timeout=60) as http:
         return [str(row["ref"]) for row in (await http.get(f"{address}/charges")).json()]
 
 
-async def faults_of(saga: Saga, run: Run, log: list[str]) -> list[str]:
+async def faults_of(saga: Saga, effect: Effect, run: Run, log: list[str]) -> list[str]:
     """What is not as it must be, by the log."""
     faults: list[str] = []
     status = (await run.summary()).status
@@ -139,6 +218,9 @@ async def faults_of(saga: Saga, run: Run, log: list[str]) -> list[str]:
         if backs != sorted(backs):
             faults.append(f"undone in the wrong order: {place}")
     expected = {RunStatus.FAILED} if saga.fails else {RunStatus.COMPLETED}
+    if effect is Effect.ONCE:
+        # Of a call that was cut off before it was sent the person says that it did not happen: its step has failed.
+        expected |= {RunStatus.FAILED}
     if status not in (expected | {RunStatus.CANCELLED} if saga.cancelled else expected):
         faults.append(f"the run is {status}")
     return faults
@@ -153,9 +235,16 @@ async def seconds_to_consistent(ledger: Ledger, run: Run, kills: Sequence[float]
 
 
 async def campaign(
-    engine: Engine, folder: Path, effect: Effect, sagas: list[Saga], points: Sequence[str], *, within: int
+    engine: Engine,
+    folder: Path,
+    effect: Effect,
+    sagas: list[Saga],
+    points: Sequence[str],
+    *,
+    within: int,
+    injure: Callable[..., Awaitable[list[tuple[str, float]]]] = kill_until,
 ) -> list[str]:
-    queue = f"sagas-{effect}-{SEED}"
+    queue = f"sagas-{effect}-{injure.__name__}-{SEED}"
     settings = Settings(home=folder, task_queue=queue, ledger_url=f"sqlite:///{folder / 'ledger.db'}")
     ledger = Ledger.connect(settings.ledger)
     await ledger.migrate()
@@ -176,13 +265,15 @@ async def campaign(
             for number, (saga, run) in enumerate(zip(sagas, runs, strict=True))
             if saga.cancelled
         ]
-        died = await asyncio.wait_for(kill_until(ended, env, folder, points, within=within), LIMIT)
+        people = [asyncio.create_task(look_as_a_person_would(run, address)) for run in runs]
+        died = await asyncio.wait_for(injure(ended, env, folder, points, within=within), LIMIT)
         await asyncio.gather(*cancels)
+        asked = sum(await asyncio.gather(*people))
         log = await log_of(address)
         faults = [
             f"{saga}: {fault}"
             for saga, run in zip(sagas, runs, strict=True)
-            for fault in await faults_of(saga, run, log)
+            for fault in await faults_of(saga, effect, run, log)
         ]
         for run in runs:
             faults += [f"{run.id}: {fault}" for fault in (await client.ledger.verify(run.id)).faults]
@@ -192,8 +283,9 @@ async def campaign(
         charges = [ref for ref in log if not ref.startswith("undo-")]
         points_hit = len({point for point, _ in died})
         print(
-            f"\n{effect:<11} {len(runs):>3} plans, {len(died):>3} kills at {points_hit} points, {len(charges)} charges, "
-            f"{len(log) - len(charges)} paid back   violations {len(faults)}   from undoing, or the last kill, to consistent: median "
+            f"\n{effect:<11} {len(runs):>3} plans, {len(died):>3} {injure.__name__} at {points_hit} points, {len(charges)} charges, "
+            f"{len(log) - len(charges)} paid back, {asked} doubts shown to a person   "
+            f"violations {len(faults)}   from undoing, or the last kill, to consistent: median "
             f"{statistics.median(took):.1f} s, p99 {took[min(len(took) - 1, int(len(took) * 0.99))]:.1f} s   seed {SEED}"
         )
         return faults
@@ -244,6 +336,14 @@ async def test_a_turn_that_was_settled_stands_although_more_is_ready_after_the_c
 
 @pytest.mark.crash
 @pytest.mark.timeout(LIMIT + 120)
-@pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED])
+@pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED, Effect.ONCE])
 async def test_the_undo_campaign(engine: Engine, tmp_path: Path, effect: Effect) -> None:
     assert await campaign(engine, tmp_path, effect, every_saga(8), POINTS * 3, within=5) == []
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(LIMIT + 120)
+@pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED, Effect.ONCE])
+async def test_the_undo_campaign_with_workers_that_freeze(engine: Engine, tmp_path: Path, effect: Effect) -> None:
+    faults = await campaign(engine, tmp_path, effect, every_saga(6), FROZEN_POINTS, within=3, injure=freeze_until)
+    assert faults == []

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -363,6 +363,36 @@ async def test_a_blocked_address_or_session_stops_runs_that_were_asked_for_from_
     kept = await desk.ledger.database.read(lambda connection: connection.execute(select(entries)).all())
     assert "203.0.113.9" not in str(kept)
     assert (await desk.ledger.verify(run.id)).faults == ()
+
+
+async def test_the_version_of_the_policy_that_decided_is_written_down_with_the_rule(shop: OpenShop) -> None:
+    """When the turn is settled, when a call is held right before its effect, and when it is released."""
+    paid: list[int] = []
+    cap = '[[rules]]\nname = "cap"\nverdict = "ask"\narguments = {{ amount = {{ above = {} }} }}\n'
+    pay = paying(paid, Tier.REVERSIBLE, conflict=("amount",))
+
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope=pay.scope, conflict=("amount",))
+    async def tighten(amount: int) -> str:
+        """Tighten the policy, before the call that comes after it."""
+        await desk.client.set_policy(cap.format(5))
+        await desk.boundary.permission.policies(fresh=True)
+        return "later"
+
+    steps = [ask("pay", amount=1), [ask("tighten", amount=7), ask("pay", amount=7)], "done"]
+    desk = await shop(agent(steps, pay, tighten))
+    await desk.client.set_policy(cap.format(100))
+    await desk.boundary.permission.policies(fresh=True)
+    run = await desk.client.start("tester", "Go", id="policy-version")
+    await waiting(run)
+    await desk.client.set_policy(cap.format(50))
+    await ended(run)
+    turns = [one.get("policy") for one in await events(desk, run, "turn")]
+    [held] = await events(desk, run, "held")
+    [unheld] = await events(desk, run, "unheld")
+    assert (turns, held["policy"], held["rule"]) == ([1, 1, None], 2, "cap: amount above 5")
+    assert (unheld["policy"], paid) == (3, [1, 7])
+    audit = await desk.client.audit(datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC))
+    assert {(one.tool, one.policy) for one in audit.decisions if one.tool == "pay"} == {("pay", 1)}
 
 
 async def test_who_edits_where_a_run_was_asked_for_from_is_found_out(shop: OpenShop) -> None:

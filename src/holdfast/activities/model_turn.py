@@ -99,9 +99,10 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         _require_size(response)
         asked = [call.tool for call in response.message.calls]
         provenance = await provenance_for(boundary, run_id, agent, tools, labels, asked)
-        policies = await boundary.permission.policies()
+        policies, version = await boundary.permission.policies(), boundary.permission.version
         closed = NO_CALLS_NOW if answer_now else ""
         new = _settlement(agent, tools, context, turn, heard, response, policies, provenance, allowed, closed=closed)
+        new = replace(new, policy=version)
         try:
             result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
         except LedgerConflict as error:

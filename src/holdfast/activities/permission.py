@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -54,6 +55,11 @@ class Permission:
             self._read_at = time.monotonic()
         return self._installed
 
+    @property
+    def version(self) -> int:
+        """The number of the installation's policy that was read last; 0 if there is none."""
+        return max(self._number, 0)
+
     async def installed(self) -> Policy:
         """The installation's policy; an empty one if there is none."""
         return next(iter(await self.policies()), NO_POLICY)
@@ -77,7 +83,7 @@ class Permission:
         A worker without the agent (one that serves a tool's own queue) goes by the installation's policy, and by what the gate has
         said when the turn was settled.
         """
-        policies = await self.policies(fresh=fresh)
+        policies, version = await self.policies(fresh=fresh), self.version
         arguments = validate(tool, looked.arguments)
         if isinstance(arguments, dict):
             # What does not fit is not carried out, whatever a policy says.
@@ -91,9 +97,11 @@ class Permission:
             untrusted=looked.untrusted,
         )
         if agent is None:
-            return _still_held(policies, looked, permit(policies, (), tool, arguments, caller, settled=looked.verdict))
-        said = permit((*policies, agent.policy), agent.hooks, tool, arguments, caller, may_change=False)
-        return _still_held((*policies, agent.policy), looked, said)
+            said = permit(policies, (), tool, arguments, caller, settled=looked.verdict)
+        else:
+            policies = (*policies, agent.policy)
+            said = permit(policies, agent.hooks, tool, arguments, caller, may_change=False)
+        return replace(_still_held(policies, looked, said), policy=version)
 
     async def quotas(self, agent: Agent | None, tool: Tool, looked: Looked, run_id: str) -> list[Quota]:
         """The limits that a call counts for. Where a person has agreed, those that would ask one don't hold it."""

@@ -29,7 +29,9 @@ async def hold_or_refuse(
     if said.verdict is Verdict.DENY:
         log.warning("call refused by policy", rule=said.rule)
         return await patiently(
-            lambda: ledger.permissions.deny(run_id, call.id, said.told, denied_by(said, tool, call.id))
+            lambda: ledger.permissions.deny(
+                run_id, call.id, said.told, denied_by(said, tool, call.id), policy=said.policy
+            )
         )
     if looked.approved:
         judge = await boundary.permission.judge()
@@ -42,19 +44,21 @@ async def hold_or_refuse(
     asks = said.verdict is Verdict.ASK and not await remembered_for(boundary, tool, looked, run_id, call)
     if looked.state is State.WAITING or looked.verdict is not Verdict.RUN or asks:
         why = said.told if looked.state is not State.WAITING and looked.verdict is Verdict.RUN else ""
-        await patiently(lambda: ledger.hold(run_id, call.id, why))
+        await patiently(lambda: ledger.hold(run_id, call.id, why, policy=said.policy))
         return CallResult(waiting=True)
     return None
 
 
 async def over_limit(boundary: Boundary, tool: Tool, run_id: str, call: CallInput, error: Throttled) -> CallResult:
     """What becomes of a call that a limit of a policy holds back for good."""
-    why = str(error)
+    why, version = str(error), boundary.permission.version
     log.warning("call over a limit", rule=why)
     if error.then == "ask":
-        await patiently(lambda: boundary.ledger.hold(run_id, call.id, why))
+        await patiently(lambda: boundary.ledger.hold(run_id, call.id, why, policy=version))
         return CallResult(waiting=True)
     refused = Permit(verdict=Verdict.DENY, rule=why)
     return await patiently(
-        lambda: boundary.ledger.permissions.deny(run_id, call.id, why, denied_by(refused, tool, call.id))
+        lambda: boundary.ledger.permissions.deny(
+            run_id, call.id, why, denied_by(refused, tool, call.id), policy=version
+        )
     )

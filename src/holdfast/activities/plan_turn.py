@@ -98,8 +98,8 @@ async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:
         message = f"this worker does not serve agent {context.run.agent!r}: another one must take the turn"
         raise ApplicationError(message, type=ErrorCode.AGENT_UNKNOWN)
     provenance = await _provenance(boundary, agent, planned.plan, context.run, turn)
-    policies = await boundary.permission.policies()
-    new = _Turn(agent, planned, context, policies, provenance).settlement(turn)
+    policies, version = await boundary.permission.policies(), boundary.permission.version
+    new = replace(_Turn(agent, planned, context, policies, provenance).settlement(turn), policy=version)
     try:
         # A turn that was settled before stands: what was made of it here is dropped.
         result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))

@@ -32,10 +32,14 @@ async def review(boundary: Boundary, call: CallInput) -> CallResult:
     said = await boundary.permission.now(agent, tool, looked, run_id, fresh=True)
     match said.verdict:
         case Verdict.RUN:
-            return await patiently(lambda: ledger.permissions.release_waiting(run_id, call.id, said.told))
+            return await patiently(
+                lambda: ledger.permissions.release_waiting(run_id, call.id, said.told, policy=said.policy)
+            )
         case Verdict.DENY:
             return await patiently(
-                lambda: ledger.permissions.deny(run_id, call.id, said.told, denied_by(said, tool, call.id))
+                lambda: ledger.permissions.deny(
+                    run_id, call.id, said.told, denied_by(said, tool, call.id), policy=said.policy
+                )
             )
         case _:
             rule = await remembered_for(boundary, tool, looked, run_id, call)

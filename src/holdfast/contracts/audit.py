@@ -25,6 +25,8 @@ class Decided(Frozen):
     verdict: str
     """`run`, `ask` or `deny`."""
     times: int
+    policy: int = 0
+    """The version of the installation's policy that held; 0 where there was none."""
 
 
 class Word(Frozen):

@@ -103,17 +103,18 @@ def _runs(found: Sequence[_Entry]) -> Iterator[RunsOf]:
 
 
 def _decisions(found: Sequence[_Entry]) -> Iterator[Decided]:
-    counted: Counter[tuple[str, str, str]] = Counter()
+    counted: Counter[tuple[str, str, str, int]] = Counter()
     for one in found:
+        version = int(one.meta.get("policy", 0))
         if one.kind == "turn":
             rules = one.meta.get("rules", {})
             for place, head in enumerate(one.meta["result"].get("heads", [])):
                 told = rules.get(str(place), head.get("reason", ""))
-                counted[_rule(told), head["tool"], head.get("verdict", Verdict.RUN)] += 1
+                counted[_rule(told), head["tool"], head.get("verdict", Verdict.RUN), version] += 1
         elif one.kind == "settled" and one.meta.get("outcome") == Outcome.DENIED and "rule" in one.meta:
-            counted[_rule(one.meta["rule"]), one.meta["tool"], Verdict.DENY] += 1
-    for (rule, tool, verdict), times in sorted(counted.items()):
-        yield Decided(rule=rule, tool=tool, verdict=verdict, times=times)
+            counted[_rule(one.meta["rule"]), one.meta["tool"], Verdict.DENY, version] += 1
+    for (rule, tool, verdict, version), times in sorted(counted.items()):
+        yield Decided(rule=rule, tool=tool, verdict=verdict, times=times, policy=version)
 
 
 def _rule(told: str) -> str:

@@ -18,7 +18,12 @@ from holdfast.ledger.operations import settle
 from holdfast.ledger.tables import entries, operations, runs
 
 
-def hold(connection: Connection, run_id: str, operation_id: str, reason: str = "") -> None:
+def decided_by(rule: str, policy: int) -> dict[str, Any]:
+    """What an entry says of a decision: the rule, its reason, and the version of the installation's policy, if there was one."""
+    return {**({"rule": rule[:300]} if rule else {}), **({"policy": policy} if policy else {})}
+
+
+def hold(connection: Connection, run_id: str, operation_id: str, reason: str = "", *, policy: int = 0) -> None:
     """Make an operation wait for a person that was free to run when its turn was settled, and is not any more."""
     row = row_of_call(connection, run_id, operation_id)
     if row.state != "asked" or row.attempts:
@@ -27,7 +32,7 @@ def hold(connection: Connection, run_id: str, operation_id: str, reason: str = "
     values = {"state": "waiting", **({"reason": reason} if reason else {})}
     connection.execute(update(operations).where(operations.c.operation_id == operation_id).values(**values))
     ref = f"{operation_id}#{before + 1}" if before else operation_id
-    append(connection, run_id, [NewEntry(kind="held", ref=ref, meta={"tool": row.tool})])
+    append(connection, run_id, [NewEntry(kind="held", ref=ref, meta={"tool": row.tool, **decided_by(reason, policy)})])
 
 
 @dataclass(frozen=True, kw_only=True)

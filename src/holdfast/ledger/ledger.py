@@ -314,9 +314,9 @@ class Ledger:
         """Close an operation to late attempts; see `operations.fence`."""
         return await self.write(operations.fence, run_id, operation_id, reason, error=error, absent=absent)
 
-    async def hold(self, run_id: str, operation_id: str, reason: str = "") -> None:
+    async def hold(self, run_id: str, operation_id: str, reason: str = "", *, policy: int = 0) -> None:
         """Make a call wait for a person; see `decisions.hold`."""
-        await self.write(decisions.hold, run_id, operation_id, reason)
+        await self.write(decisions.hold, run_id, operation_id, reason, policy=policy)
 
     async def record_decision(self, run_id: str, decision: Decision, judge: Judge) -> CallResult:
         """Write down an approval or a rejection; see `decisions.record_decision`."""

@@ -10,7 +10,7 @@ from holdfast.contracts.authority import Word
 from holdfast.contracts.effects import Outcome, Tier, Verdict
 from holdfast.contracts.grants import read_grant
 from holdfast.contracts.wire import CallResult
-from holdfast.ledger.decisions import Judge, asked_of, decision_ref, refs_of, row_of_call
+from holdfast.ledger.decisions import Judge, asked_of, decided_by, decision_ref, refs_of, row_of_call
 from holdfast.ledger.entries import NewEntry, append, find
 from holdfast.ledger.keys import list_keys
 from holdfast.ledger.late import Settlement
@@ -72,8 +72,10 @@ def withdraw(connection: Connection, run_id: str, operation_id: str, why: str) -
     )
 
 
-def deny(connection: Connection, run_id: str, operation_id: str, rule: str, content: dict[str, Any]) -> CallResult:
-    """Refuse a call that was asked for and has not begun: by what the policy says now.
+def deny(
+    connection: Connection, run_id: str, operation_id: str, rule: str, content: dict[str, Any], *, policy: int = 0
+) -> CallResult:
+    """Refuse a call that was asked for and has not begun: by what that version of the policy says now.
 
     Raises:
         OperationMoved: It has begun, or has ended.
@@ -82,15 +84,17 @@ def deny(connection: Connection, run_id: str, operation_id: str, rule: str, cont
     if row.state not in {"asked", "waiting"} or row.attempts:
         raise OperationMoved(f"operation {operation_id!r} is {row.state} after {row.attempts} attempts")
     connection.execute(update(operations).where(operations.c.operation_id == operation_id).values(reason=rule[:300]))
-    new = Settlement(outcome=Outcome.DENIED, content=content, meta={"rule": rule[:300]})
+    new = Settlement(outcome=Outcome.DENIED, content=content, meta=decided_by(rule, policy))
     return settle(connection, run_id, operation_id, "", new).result
 
 
-def release_waiting(connection: Connection, run_id: str, operation_id: str, rule: str) -> CallResult:
+def release_waiting(
+    connection: Connection, run_id: str, operation_id: str, rule: str, *, policy: int = 0
+) -> CallResult:
     """Let a call run that waits for a person, because by what the policy says now it need not."""
     row = row_of_call(connection, run_id, operation_id)
     if row.state == "waiting":
-        meta = {"rule": rule[:300], "tool": row.tool}
+        meta = {**decided_by(rule, policy), "tool": row.tool}
         ref = f"{operation_id}#{len(refs_of(connection, run_id, 'unheld', operation_id)) + 1}"
         append(connection, run_id, [NewEntry(kind="unheld", ref=ref, meta=meta)])
         connection.execute(

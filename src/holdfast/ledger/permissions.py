@@ -43,10 +43,12 @@ class Permissions:
         """Let an approved call wait again; see `permission.withdraw`."""
         await self._ledger.write(permission.withdraw, run_id, operation_id, why)
 
-    async def deny(self, run_id: str, operation_id: str, rule: str, content: dict[str, Any]) -> CallResult:
+    async def deny(
+        self, run_id: str, operation_id: str, rule: str, content: dict[str, Any], *, policy: int = 0
+    ) -> CallResult:
         """Refuse a call by what the policy says now; see `permission.deny`."""
-        return await self._ledger.write(permission.deny, run_id, operation_id, rule, content)
+        return await self._ledger.write(permission.deny, run_id, operation_id, rule, content, policy=policy)
 
-    async def release_waiting(self, run_id: str, operation_id: str, rule: str) -> CallResult:
+    async def release_waiting(self, run_id: str, operation_id: str, rule: str, *, policy: int = 0) -> CallResult:
         """Let a waiting call run by what the policy says now; see `permission.release_waiting`."""
-        return await self._ledger.write(permission.release_waiting, run_id, operation_id, rule)
+        return await self._ledger.write(permission.release_waiting, run_id, operation_id, rule, policy=policy)

@@ -72,6 +72,8 @@ class NewTurn:
     """The run's branches when the model was asked."""
     labels: Labels = CLEAN
     """What was in the run when the model answered."""
+    policy: int = 0
+    """The version of the installation's policy that its calls were judged by; 0 where there was none."""
     budgets: tuple[str, ...] = ()
     """The keys of the budgets of which something was held back for it."""
     holder: str = ""
@@ -149,6 +151,8 @@ def turn_entry(new: NewTurn) -> NewEntry:
     meta = {**new.meta, "result": new.result.model_dump(mode="json")}
     if rules := {str(index): asked.rule[:300] for index, asked in enumerate(new.calls) if asked.rule}:
         meta["rules"] = rules
+    if new.policy and new.calls:
+        meta["policy"] = new.policy
     if new.labels != CLEAN:
         meta["labels"] = new.labels.model_dump(exclude_defaults=True)
     if origins := {str(index): dict(asked.origins) for index, asked in enumerate(new.calls) if asked.origins}:

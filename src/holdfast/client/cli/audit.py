@@ -81,8 +81,8 @@ def _tables(found: Audit) -> Iterator[tuple[str, Sequence[str], Rows]]:
     )
     yield (
         "what decided on calls",
-        ("rule", "tool", "verdict", "times"),
-        [(one.rule, one.tool, one.verdict, str(one.times)) for one in found.decisions],
+        ("rule", "tool", "verdict", "policy", "times"),
+        [(one.rule, one.tool, one.verdict, str(one.policy or "-"), str(one.times)) for one in found.decisions],
     )
     yield (
         "who has said what of them",

@@ -27,6 +27,8 @@ class Permit(Ruling):
     """The arguments that hooks have put in the place of the model's."""
     origins: Mapping[str, str] = field(default_factory=dict[str, str])
     """Where its arguments came from, by path, as far as that was looked up."""
+    policy: int = 0
+    """The version of the installation's policy that it was decided by; 0 where there was none."""
 
 
 class Provenance(NamedTuple):
