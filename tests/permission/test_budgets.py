@@ -16,14 +16,21 @@ from holdfast.ledger import Ledger
 from holdfast.ledger.budgets import hold, list_budgets, settle
 from holdfast.ledger.entries import now_ms
 from tests.conftest import OpenShop, Shop, new_database, outcomes
-from tests.permission.people import ended
+from tests.permission.people import ended, waiting
 from tests.workflow.agents import ROOMY, agent, double
 
 MINUTE = 60_000
 
 
 def limit(name: str = "day", **most: int) -> Allowance:
-    fields: dict[str, Any] = {"turns": None, "tokens": None, "cost_micros": None, **most}
+    fields: dict[str, Any] = {
+        "turns": None,
+        "tokens": None,
+        "cost_micros": None,
+        "calls": None,
+        "work_ms": None,
+        **most,
+    }
     return Allowance(key=f"{name}/key", name=name, ends_at=now_ms() + MINUTE, **fields)
 
 
@@ -257,3 +264,72 @@ async def test_money_is_counted_in_what_the_model_costs(shop: OpenShop) -> None:
     assert 0 < spent.cost_micros <= 20_000
     assert spent.cost_micros == round(result.cost_usd * 1e6)
     assert outcomes(result.operations)[0] == ("double", "SUCCEEDED")
+
+
+async def test_calls_are_counted_as_models_ask_for_them(shop: OpenShop) -> None:
+    policy = parse_policy('[[budgets]]\nname = "week"\nper = "7d"\ncalls = 5\n')
+    steps = [[ask("double", n=1), ask("double", n=2)], [ask("double", n=3), ask("none", n=4)], "done"]
+    desk = await shop(agent(steps * 4, double, policy=policy))
+    first = await ended(await desk.client.start("tester", "Go", id="budget-calls-1"))
+    assert first.status is RunStatus.COMPLETED
+    assert (await used(desk))["week"].calls == 3, "the one that no tool takes is refused, and counts for nothing"
+    second = await ended(await desk.client.start("tester", "Go", id="budget-calls-2"))
+    assert (second.status, second.limit, second.calls) == (RunStatus.LIMIT_REACHED, "budget week", 2)
+    third = await ended(await desk.client.start("tester", "Go", id="budget-calls-3"))
+    assert (third.status, third.calls) == (RunStatus.LIMIT_REACHED, 0)
+
+
+@pytest.mark.parametrize("continues", [0, 1])
+async def test_time_at_work_is_that_of_models_and_calls_and_each_second_counts_once(
+    shop: OpenShop, continues: int
+) -> None:
+    """Also what a child works, which its parent waits for; not what a person takes to decide."""
+
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:r")
+    async def work(seconds: float) -> str:
+        """Work."""
+        await asyncio.sleep(seconds)
+        return "worked"
+
+    @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="x:w")
+    async def act() -> str:
+        """Act."""
+        return "acted"
+
+    class Slow(Script):
+        async def respond(self, request: ModelRequest) -> ModelResponse:
+            await asyncio.sleep(0.3)
+            return await super().respond(request)
+
+    child = agent([ask("work", seconds=1.0), "done"], work, name="child")
+    boss = Agent(
+        name="boss",
+        model=Slow([ask("work", seconds=0.5), ask("child", request="go"), ask("act"), "done"], lane=Lane.STANDARD),
+        instructions="Test.",
+        limits=ROOMY,
+        tools=[work, act, child.as_tool(description="Ask it")],
+    )
+    desk = await shop(boss, child)
+    await desk.client.set_policy('[[budgets]]\nname = "week"\nper = "7d"\nwork_time = "1h"\n', by="ann")
+    await desk.boundary.permission.policies(fresh=True)
+    run = await desk.client.start("boss", "Go", id=f"budget-work-{continues}", continue_after_turns=continues)
+    call = await waiting(run)
+    await asyncio.sleep(2)
+    await run.decide(call.operation, approve=True, by="ada")
+    await ended(run)
+    worked = (await used(desk))["week"].work_ms / 1000
+    assert 4 * 0.3 + 0.5 + 1.0 <= worked <= 4 * 0.3 + 0.5 + 1.0 + 1.5, "neither the child twice, nor the person"
+
+
+async def test_runs_end_when_the_time_at_work_is_used_up(shop: OpenShop) -> None:
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:r")
+    async def work() -> str:
+        """Work."""
+        await asyncio.sleep(0.4)
+        return "worked"
+
+    policy = parse_policy('[[budgets]]\nname = "week"\nper = "7d"\nwork_time = "1s"\n')
+    desk = await shop(agent([ask("work")] * 20, work, policy=policy))
+    result = await ended(await desk.client.start("tester", "Go", id="budget-worked"))
+    assert (result.status, result.limit) == (RunStatus.LIMIT_REACHED, "budget week")
+    assert 2 <= result.calls <= 4

@@ -106,4 +106,7 @@ def _most(agent: Agent, messages: Sequence[Message]) -> Spending:
     """What a model call uses at most, as far as that can be said before: its input counted in characters, its output at its limit."""
     asked = characters_of(messages) // CHARACTERS_PER_TOKEN + len(agent.instructions) // CHARACTERS_PER_TOKEN
     usage = Usage(input_tokens=asked, output_tokens=agent.max_output_tokens)
-    return Spending(turns=1, tokens=usage.total, cost_micros=round(float(cost_usd(agent, usage)) * 1e6))
+    # How many calls it will ask for, and how long they take, nobody knows: there must be something left of either.
+    return Spending(
+        turns=1, tokens=usage.total, cost_micros=round(float(cost_usd(agent, usage)) * 1e6), calls=1, work_ms=1
+    )

@@ -1,6 +1,7 @@
 """One turn: read the transcript, ask the model, judge the calls it asks for, settle all of it at once."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -91,6 +92,7 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
             await patiently(
                 lambda: boundary.ledger.record_repeat(run_id, turn.turn, attempt, tokens, context.run.branches)
             )
+        began = time.monotonic()
         try:
             response = _again(context) or await _respond(boundary, agent, request, turn)
         except ApplicationError:
@@ -102,7 +104,8 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
         policies, version = await boundary.permission.policies(), boundary.permission.version
         closed = NO_CALLS_NOW if answer_now else ""
         new = _settlement(agent, tools, context, turn, heard, response, policies, provenance, allowed, closed=closed)
-        new = replace(new, policy=version)
+        worked = turn.worked + time.monotonic() - began
+        new = replace(new, policy=version, work_ms=round(worked * 1000))
         try:
             result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
         except LedgerConflict as error:

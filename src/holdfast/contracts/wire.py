@@ -44,6 +44,8 @@ class Carried(Wire):
     """The references of what was said so far: said again, it is the same."""
     reviews: int = 0
     """How often something has changed for which calls that wait are looked at again."""
+    worked: float = 0.0
+    """Seconds that its calls have taken since the last turn."""
 
 
 class RunRequest(Wire):
@@ -101,6 +103,8 @@ class TurnInput(Wire):
     """Of the turn before: how often the run had been reset to think again, as far as the workflow knows."""
     undone: bool = False
     """Calls were undone since the last turn: what the model was told of them no longer holds."""
+    worked: float = 0.0
+    """Seconds that its calls have taken since the last turn, without those of runs that it has begun."""
 
 
 class Head(Wire):

@@ -6,7 +6,7 @@ nobody has settled in time counts as used: its worker has died, and whether the 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -39,14 +39,14 @@ class Held:
 
     used: Spending
     holds: dict[str, list[int]]
-    """By holder: turns, tokens and cost that it may use, until when, and which attempt holds it."""
+    """By holder: turns, tokens and cost that it may use, until when, which attempt holds it, and the calls it may ask for."""
 
     def of_others(self, holder: str) -> Spending:
         """What others may still use."""
         found = Spending()
-        for name, (turns, tokens, cost, *_) in self.holds.items():
+        for name, kept in self.holds.items():
             if name != holder:
-                found += Spending(turns=turns, tokens=tokens, cost_micros=cost)
+                found += _may_use(kept)
         return found
 
 
@@ -76,7 +76,7 @@ def hold(
             near = one.name
     for one in limits:
         stands = found[one.key]
-        mine = [most.turns, most.tokens, most.cost_micros, now + lease_ms, attempt]
+        mine = [most.turns, most.tokens, most.cost_micros, now + lease_ms, attempt, most.calls, most.work_ms]
         _write(connection, one.key, stands.used, {**stands.holds, holder: mine})
     return Hold(near=near)
 
@@ -107,15 +107,15 @@ def _locked(connection: Connection, limit: Allowance, holder: str, attempt: int,
     row = connection.execute(select(budgets).where(budgets.c.name == limit.key).with_for_update()).one_or_none()
     if row is None:
         connection.execute(delete(budgets).where(budgets.c.ends_at < now - KEPT_MS))
-        new = {"turns": 0, "tokens": 0, "cost_micros": 0, "holds": "{}", "ends_at": limit.ends_at}
-        connection.execute(insert(budgets).values(name=limit.key, **new))
+        values = _values(Spending(), {})
+        connection.execute(insert(budgets).values(name=limit.key, ends_at=limit.ends_at, **values))
         return Held(used=Spending(), holds={})
     stands = _read(row)
     used, holds = stands.used, dict[str, list[int]]()
     for name, kept in stands.holds.items():
         over = kept[3] < now or (name == holder and kept[4] != attempt)
         if over:
-            used += Spending(turns=kept[0], tokens=kept[1], cost_micros=kept[2])
+            used += _may_use(kept)
         else:
             holds[name] = kept
     if used != stands.used:
@@ -123,11 +123,22 @@ def _locked(connection: Connection, limit: Allowance, holder: str, attempt: int,
     return Held(used=used, holds=holds)
 
 
+def _may_use(kept: Sequence[int]) -> Spending:
+    # Those of a version before have no more than five numbers.
+    calls, work_ms = (*kept[5:], 0, 0)[:2]
+    return Spending(turns=kept[0], tokens=kept[1], cost_micros=kept[2], calls=calls, work_ms=work_ms)
+
+
 def _read(row: Any) -> Held:
-    used = Spending(turns=row.turns, tokens=row.tokens, cost_micros=row.cost_micros)
+    used = Spending(
+        turns=row.turns, tokens=row.tokens, cost_micros=row.cost_micros, calls=row.calls, work_ms=row.work_ms
+    )
     return Held(used=used, holds=json.loads(row.holds))
 
 
 def _write(connection: Connection, key: str, used: Spending, holds: dict[str, list[int]]) -> None:
-    values = {"turns": used.turns, "tokens": used.tokens, "cost_micros": used.cost_micros, "holds": json.dumps(holds)}
-    connection.execute(update(budgets).where(budgets.c.name == key).values(**values))
+    connection.execute(update(budgets).where(budgets.c.name == key).values(**_values(used, holds)))
+
+
+def _values(used: Spending, holds: dict[str, list[int]]) -> dict[str, Any]:
+    return {**asdict(used), "holds": json.dumps(holds)}

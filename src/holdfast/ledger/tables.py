@@ -182,6 +182,8 @@ budgets = Table(
     Column("turns", BigInteger, nullable=False),
     Column("tokens", BigInteger, nullable=False),
     Column("cost_micros", BigInteger, nullable=False),
+    Column("calls", BigInteger, nullable=False, server_default="0"),
+    Column("work_ms", BigInteger, nullable=False, server_default="0"),
     Column("holds", Text, nullable=False),
     Column("ends_at", BigInteger, nullable=False),
     Index("budgets_ends_at", "ends_at"),

@@ -76,6 +76,8 @@ class NewTurn:
     """The version of the installation's policy that its calls were judged by; 0 where there was none."""
     budgets: tuple[str, ...] = ()
     """The keys of the budgets of which something was held back for it."""
+    work_ms: int = 0
+    """Time at work that counts for them."""
     holder: str = ""
     """By whom."""
 
@@ -107,7 +109,13 @@ def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> tuple[Turn
     if settled is not None:
         return settled, False
     if new.budgets:
-        spent = Spending(turns=1, tokens=new.result.tokens, cost_micros=round(new.result.cost_usd * 1e6))
+        spent = Spending(
+            turns=1,
+            tokens=new.result.tokens,
+            cost_micros=round(new.result.cost_usd * 1e6),
+            calls=sum(asked.head.verdict is not Verdict.DENY for asked in new.calls),
+            work_ms=new.work_ms,
+        )
         settle_budgets(connection, new.budgets, new.holder, spent)
     over = [asked for asked in new.calls if asked.error is not None or asked.kept is not None]
     anchors = append(

@@ -45,6 +45,8 @@ class AgentRun(Steered):
         self._resting = carried.resting
         """The model has answered, and is asked again when there is news of its jobs."""
         self._thinking: workflow.ActivityHandle[TurnResult] | None = None
+        self._counted = self._clock.own - carried.worked
+        """Seconds of own work that the ledger has heard of."""
         self._near = ""
         """The limit for which the model was asked for its answer in this turn."""
 
@@ -125,6 +127,7 @@ class AgentRun(Steered):
             jobs=self._calls.jobs.news,
             branch=self._branch,
             undone=self._undone,
+            worked=self._worked,
         )
         self._undone = False
         self._thinking, self._asking = self._ask_model(turn), True
@@ -133,10 +136,16 @@ class AgentRun(Steered):
                 result = await self._thinking
         finally:
             self._thinking, self._asking = None, False
+        self._counted = self._clock.own
         self._branch = result.branch
         self._calls.jobs.told(result.jobs)
         self._spent = self._spent + Used(turns=1, calls=result.calls, tokens=result.tokens, cost_usd=result.cost_usd)
         return result
+
+    @property
+    def _worked(self) -> float:
+        """Seconds of own work that the ledger has not heard of."""
+        return round(max(self._clock.own - self._counted, 0.0), 3)
 
     def _ask_model(self, turn: TurnInput) -> workflow.ActivityHandle[TurnResult]:
         if self._opened.model_lane is Lane.FAST:
@@ -187,6 +196,7 @@ class AgentRun(Steered):
             resting=self._resting and not self._news,
             heard=tuple(sorted(self._heard)),
             reviews=self._calls.reviews,
+            worked=self._worked,
         )
         request = self._request.model_copy(update={"text": "", "carried": carried})
         workflow.continue_as_new(request, initial_versioning_behavior=self._upgrade())

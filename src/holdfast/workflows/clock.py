@@ -11,6 +11,7 @@ class WorkClock:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        self._elsewhere = 0.0
         self._busy = 0
         self._since = 0.0
 
@@ -33,11 +34,17 @@ class WorkClock:
     def add(self, seconds: float) -> None:
         """Count work that was done elsewhere."""
         self._seconds += seconds
+        self._elsewhere += seconds
 
     def _leave(self) -> None:
         self._busy -= 1
         if self._busy == 0:
             self._seconds += workflow.time() - self._since
+
+    @property
+    def own(self) -> float:
+        """The part of it that was done here."""
+        return self.seconds - self._elsewhere
 
     @property
     def seconds(self) -> float:

@@ -121,6 +121,8 @@ def budgets(json: Json = False) -> None:
                     "turns": used.turns,
                     "tokens": used.tokens,
                     "cost_usd": used.cost_micros / 1e6,
+                    "calls": used.calls,
+                    "work_seconds": used.work_ms / 1000,
                     "held_tokens": held.tokens,
                     "ends": datetime.fromtimestamp(ends / 1000, UTC).isoformat(timespec="minutes"),
                 }
@@ -132,7 +134,7 @@ def budgets(json: Json = False) -> None:
         for one in found:
             print_json(one)
         return
-    names = ("budget", "of", "turns", "tokens", "cost_usd", "held_tokens", "ends")
+    names = ("budget", "of", "turns", "calls", "tokens", "cost_usd", "work_seconds", "held_tokens", "ends")
     console.print(table(names, [[str(one[name]) for name in names] for one in found]))
     if not found:
         console.print("nothing was used of any budget yet", style="dim")

@@ -19,6 +19,10 @@ class Spending:
     tokens: int = 0
     cost_micros: int = 0
     """Millionths of a US dollar."""
+    calls: int = 0
+    """Tool calls that it asks for."""
+    work_ms: int = 0
+    """Time at work: its own, and that of the calls since the one before."""
 
     def __add__(self, other: "Spending") -> "Spending":
         """Both together."""
@@ -26,11 +30,19 @@ class Spending:
             turns=self.turns + other.turns,
             tokens=self.tokens + other.tokens,
             cost_micros=self.cost_micros + other.cost_micros,
+            calls=self.calls + other.calls,
+            work_ms=self.work_ms + other.work_ms,
         )
 
     def exceeds(self, limit: "Allowance", part: float = 1.0) -> bool:
         """Whether it is more than that part of what may be used."""
-        pairs = ((self.turns, limit.turns), (self.tokens, limit.tokens), (self.cost_micros, limit.cost_micros))
+        pairs = (
+            (self.turns, limit.turns),
+            (self.tokens, limit.tokens),
+            (self.cost_micros, limit.cost_micros),
+            (self.calls, limit.calls),
+            (self.work_ms, limit.work_ms),
+        )
         return any(most is not None and used > most * part for used, most in pairs)
 
 
@@ -44,6 +56,8 @@ class Allowance:
     turns: int | None
     tokens: int | None
     cost_micros: int | None
+    calls: int | None
+    work_ms: int | None
     ends_at: int
     """When its span ends, in milliseconds since 1970."""
 
@@ -71,5 +85,7 @@ def _allowance(budget: Budget, caller: Caller, now_ms: int) -> Allowance:
         turns=budget.turns,
         tokens=budget.tokens,
         cost_micros=None if budget.cost_usd is None else round(budget.cost_usd * 1e6),
+        calls=budget.calls,
+        work_ms=None if budget.work_time is None else round(budget.work_time.total_seconds() * 1000),
         ends_at=begins + span,
     )

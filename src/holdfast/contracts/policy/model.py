@@ -127,6 +127,10 @@ class Budget(Frozen):
     """US dollars for model calls."""
     turns: int | None = Field(default=None, ge=1)
     """Model calls."""
+    calls: int | None = Field(default=None, ge=1)
+    """Tool calls that models ask for, counted turn by turn. `limits` hold to the call, also those of plans."""
+    work_time: Duration | None = None
+    """Time at work, of models and tools, such as `8h`; waiting for people is none. Not that of plans."""
     each: Literal["all", "agent", "tenant", "user"] = "all"
     """What is counted together: everything that it is about, or that of one agent, tenant, or user of a tenant."""
     agents: Globs = ("*",)
@@ -139,8 +143,12 @@ class Budget(Frozen):
         if self.per < timedelta(minutes=1):
             msg = "per must be at least 1min"
             raise ValueError(msg)
-        if self.tokens is None and self.cost_usd is None and self.turns is None:
-            msg = "it limits nothing: say tokens, cost_usd or turns"
+        most = (self.tokens, self.cost_usd, self.turns, self.calls, self.work_time)
+        if all(one is None for one in most):
+            msg = "it limits nothing: say tokens, cost_usd, turns, calls or work_time"
+            raise ValueError(msg)
+        if self.work_time is not None and self.work_time <= timedelta(0):
+            msg = "work_time must be above zero"
             raise ValueError(msg)
         return self
 
