@@ -103,7 +103,8 @@ class Tool:
     sensitive: bool = False
     """Its results must not get away, nor be acted on, without a person once somebody else's words are in the run."""
     hides: tuple[str, ...] = ()
-    """Personal data that its results are shown to the model without: `mail`, `phone`, `card`, `iban`. The ledger keeps it."""
+    """Personal data that its results are shown to the model without: `mail`, `phone`, `card`, `iban`; with the extra
+    `presidio` also what that recognises by its form, such as `US_SSN`. The ledger keeps it."""
     secrets: tuple[str, ...] = ()
     """The secrets it may ask for with `ctx.secret`."""
     upstreams: Mapping[str, Upstream] = field(default_factory=dict[str, Upstream])

@@ -26,6 +26,8 @@ from holdfast.activities.savepoints import roll_back, savepoint
 from holdfast.activities.undo import begin_undo, compensate
 from holdfast.contracts import names
 from holdfast.contracts.agent import Agent
+from holdfast.contracts.errors import ContractError
+from holdfast.contracts.faults import HIDEABLE
 from holdfast.contracts.plan_steps import PlanTurnInput
 from holdfast.contracts.registry import Registry, ToolVersions
 from holdfast.contracts.upstream import Upstream
@@ -70,6 +72,7 @@ def make_boundary(agents: Iterable[Agent], ledger: Ledger, settings: Settings) -
     models = Models(anthropic_api_key=settings.anthropic_api_key, anthropic_base_url=settings.anthropic_base_url)
     for agent in registry.agents.values():
         require_price(agent)
+        _require_hideable(agent)
         # Made now: importing a provider's SDK in the first turn would stop the event loop, and every heartbeat with it.
         models.of(agent)
     boundary = Boundary(
@@ -86,6 +89,27 @@ def make_boundary(agents: Iterable[Agent], ledger: Ledger, settings: Settings) -
         # The same for the HTTP client: the first call would pay for it with its own time limit.
         _ = boundary.http
     return boundary
+
+
+def _require_hideable(agent: Agent) -> None:
+    """Find out now, and make ready, what is to recognise personal data that contracts hide.
+
+    Raises:
+        ContractError: It is not installed, or knows no such data.
+    """
+    wanted = {(tool.name, kind) for tool in agent.tools for kind in tool.hides if kind not in HIDEABLE}
+    if not wanted:
+        return
+    from holdfast.tools.presidio import recognisable
+
+    known = recognisable()
+    faults = [
+        f"{name}: hides names {kind!r}, which nothing recognises by its form; allowed are {', '.join(sorted(known))}"
+        for name, kind in sorted(wanted)
+        if kind not in known
+    ]
+    if faults:
+        raise ContractError(f"agent {agent.name!r}", faults)
 
 
 def _upstreams_of(registry: Registry) -> dict[str, Upstream]:
