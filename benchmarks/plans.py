@@ -1,18 +1,20 @@
-"""`python -m benchmarks.plans`: a plan beside hand-written workflows of the same steps, and a plan of 1,000 reads at once."""
+"""`python -m benchmarks.plans`: a plan beside workflows of the same steps, written by hand, and a plan of 1,000 reads at once."""
 
 import asyncio
 import resource
 import statistics
+import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client as Temporal
 
 from benchmarks.beside import median_ms, opened
-from benchmarks.peers.steps import STEPS, ByHand, step
+from benchmarks.peers.steps import STEPS, ByHand, Notes, step
 from holdfast import Agent, Client, Effect, Lane, Limits, Plan, Tier, tool
 
 ROUNDS, RUNS, WARM_UP = 5, 12, 4
@@ -46,8 +48,8 @@ def plan(name: str, *, serial: bool) -> Plan:
 
 
 async def side_by_side(temporal: Temporal, client: Client, queues: dict[str, str]) -> None:
-    async def by_hand(queue: str, serial: bool) -> None:
-        await temporal.execute_workflow(ByHand.run, serial, id=uuid.uuid4().hex, task_queue=queue)
+    async def by_hand(queue: str, serial: bool, name: str = "step") -> None:
+        await temporal.execute_workflow(ByHand.run, args=[serial, name], id=uuid.uuid4().hex, task_queue=queue)
 
     async def planned(name: str, serial: bool) -> None:
         # Like the other, until Temporal says that it has ended; what the ledger keeps is not read.
@@ -56,6 +58,7 @@ async def side_by_side(temporal: Temporal, client: Client, queues: dict[str, str
 
     systems: dict[str, Callable[[bool], Awaitable[None]]] = {
         **{name: lambda serial, queue=queue: by_hand(queue, serial) for name, queue in queues.items()},  # type: ignore[misc]
+        "hand-written, written down": lambda serial: by_hand(next(iter(queues.values())), serial, "written_step"),
         **{f"plan, {name}": lambda serial, name=name: planned(name, serial) for name in ("read", "keyed", "fast")},  # type: ignore[misc]
     }
     found: dict[tuple[str, bool], list[float]] = {}
@@ -66,12 +69,13 @@ async def side_by_side(temporal: Temporal, client: Client, queues: dict[str, str
         for _ in range(ROUNDS):
             for name, one in systems.items():
                 found.setdefault((name, serial), []).append(await median_ms(lambda: one(serial), RUNS))  # noqa: B023 - awaited here
-    print(f"{STEPS} steps, ms a run, medians of {ROUNDS} rounds of {RUNS} runs; ratios to {next(iter(queues))}")
+    bases = (next(iter(queues)), "hand-written, written down")
+    print(f"{STEPS} steps, ms a run, medians of {ROUNDS} rounds of {RUNS} runs; ratios to {' and to '.join(bases)}")
     for serial in (True, False):
-        base = statistics.median(found[next(iter(queues)), serial])
         for name in systems:
             ms = statistics.median(found[name, serial])
-            print(f"{'one after the other' if serial else 'side by side':22}{name:28}{ms:8.1f}{ms / base:8.2f}x")
+            ratios = "".join(f"{ms / statistics.median(found[base, serial]):8.2f}x" for base in bases)
+            print(f"{'one after the other' if serial else 'side by side':22}{name:28}{ms:8.1f}{ratios}")
 
 
 async def many(client: Client) -> None:
@@ -92,9 +96,12 @@ async def many(client: Client) -> None:
 
 async def main() -> None:
     bench = Agent(name="bench", tools=TOOLS, limits=LIMITS)
-    async with opened([bench], workflows=[ByHand], activities=[step]) as (temporal, client, queues):
-        await side_by_side(temporal, client, queues)
-        await many(client)
+    with tempfile.TemporaryDirectory() as folder:
+        notes = Notes(Path(folder) / "notes.db")
+        activities = [step, notes.written_step]
+        async with opened([bench], workflows=[ByHand], activities=activities) as (temporal, client, queues):
+            await side_by_side(temporal, client, queues)
+            await many(client)
 
 
 if __name__ == "__main__":

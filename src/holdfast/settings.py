@@ -54,8 +54,10 @@ class Settings(BaseSettings):
     """A TOML file of public keys that may approve, in the place of those in the ledger."""
     key: Path | None = None
     """The private key that this process decides with: a file that `holdfast keys new` has made."""
+    client_key: Path | None = None
+    """The private key that this process signs the users' words with that it sends: `holdfast keys new NAME --role client`."""
     key_password: str = Field(default="", repr=False)
-    """Of that file, if it is encrypted."""
+    """Of these files, if they are encrypted."""
     secrets: Secrets = EnvironmentSecrets()
     """Where the secrets of calls are, as JSON: `{"kind": "files", "folder": "/run/secrets"}`. The environment, unless said."""
     gateway_url: str = ""

@@ -69,6 +69,7 @@ async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
     with beating():
         execution = activity.info().workflow_run_id or ""
         kept = None if turn.undone else boundary.transcripts.get(run_id, turn.turn, execution)
+        await _judge_said(boundary, run_id, turn)
         context = await _context(boundary, run_id, turn, kept)
         if context.settled is not None:
             return context.settled
@@ -138,6 +139,21 @@ def _require_branch(run: RunRow, turn: TurnInput) -> None:
     if run.branches and run.branch != turn.branch and turn.turn > run.branches[-1]:
         message = f"the run was reset to turn {run.branches[-1]}; if it stands still, say `holdfast reset` once more"
         raise ApplicationError(message, type=ErrorCode.UNAVAILABLE, next_retry_delay=RESET_SOON)
+
+
+async def _judge_said(boundary: Boundary, run_id: str, turn: TurnInput) -> None:
+    """Find out whose words were said to the run, where being in the ledger does not make them the user's."""
+    refs = [said.ref for said in turn.said if said.ref]
+    if not refs:
+        return
+    try:
+        run = await patiently(lambda: boundary.ledger.read_run(run_id))
+    except RunNotFound:
+        return
+    agent = boundary.registry.agents.get(run.agent)
+    judge = None if agent is None else await boundary.permission.words_judge(agent)
+    if judge is not None:
+        await patiently(lambda: boundary.ledger.judge_said(run_id, refs, judge))
 
 
 async def _context(boundary: Boundary, run_id: str, turn: TurnInput, kept: Kept | None) -> TurnContext:

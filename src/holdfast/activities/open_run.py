@@ -57,6 +57,8 @@ async def open_run(boundary: Boundary, given: OpenInput, plan: str = "") -> Open
     except RunNotFound as error:
         message = f"{error}: this run was started by reference, and its text is not in this worker's ledger"
         raise ApplicationError(message, type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+    if (judge := await boundary.permission.words_judge(agent)) is not None:
+        await patiently(lambda: boundary.ledger.judge_request(run_id, judge))
     log.info("run opened", agent=agent.name, model=agent.model_id)
     return Opened(
         model=agent.model_id,

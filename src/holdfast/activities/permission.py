@@ -22,9 +22,11 @@ from holdfast.contracts.provenance import UNTRUSTED
 from holdfast.contracts.registry import Registry
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.validation import validate
+from holdfast.contracts.words import Words, words_fault
 from holdfast.ledger import Judge, Judged, Ledger, Looked
 from holdfast.ledger.entries import now_ms
 from holdfast.ledger.policies import PolicyVersion
+from holdfast.ledger.words import WordsJudge
 
 FRESH_SECONDS = 1.0
 """For how long what was read of the installation's policy is gone by."""
@@ -110,6 +112,18 @@ class Permission:
         policies = (*await self.policies(), *(() if agent is None else (agent.policy,)))
         caller = Caller(agent=looked.agent, user=looked.user, tenant=looked.tenant, run=run_id)
         return [one for one in quotas_for(policies, tool, caller) if not (looked.approved and one.then == "ask")]
+
+    async def words_judge(self, agent: Agent) -> WordsJudge | None:
+        """How the user's words are told from others'; None where being in the ledger is enough."""
+        policies = (*await self.policies(), agent.policy)
+        if not any(policy.signed_words for policy in policies):
+            return None
+        of_file = None if self._approvers_file is None else read_approvers(self._approvers_file)
+
+        def judge(signature: str, words: Words, tenant: str, known: Sequence[Approver]) -> str:
+            return words_fault(signature, words, tenant, known if of_file is None else of_file)
+
+        return judge
 
     async def judge(self) -> Judge:
         """How words of people are judged now."""

@@ -33,6 +33,7 @@ from holdfast.contracts.plan import Plan, require_request
 from holdfast.contracts.policy import parse_policy
 from holdfast.contracts.results import Origin, RunResult, RunSummary, WaitingCall
 from holdfast.contracts.wire import PlanRequest, RunRequest
+from holdfast.contracts.words import Words
 from holdfast.engine.connect import Engine, connect
 from holdfast.ledger import Ledger, NewRun
 from holdfast.ledger.policies import PolicyVersion
@@ -283,7 +284,8 @@ class Client:
 
     async def _start(self, new: NewRun, continue_after_turns: int) -> Run:
         with agent_span(new.agent, new.run_id):
-            row = await self.ledger.request_run(replace(new, trace_id=current_trace_id()))
+            signed = self.keys.sign(Words(run=new.run_id, told=new.told))
+            row = await self.ledger.request_run(replace(new, trace_id=current_trace_id(), signed=signed))
             if row.status is not RunStatus.REQUESTED:
                 return self.run(new.run_id)
             kind = PlanRequest if new.plan else RunRequest

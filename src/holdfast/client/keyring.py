@@ -7,6 +7,7 @@ from pathlib import Path
 
 from holdfast.contracts.errors import DecisionRefused, SettingsError, SignatureRefused
 from holdfast.contracts.grants import Approver, SigningKey
+from holdfast.contracts.words import Words, sign_words
 from holdfast.ledger import Ledger
 from holdfast.settings import Settings
 
@@ -54,6 +55,7 @@ class KeyRing:
         self._ledger = ledger
         self._settings = settings
         self._local: SigningKey | None = None
+        self._client: SigningKey | None = None
 
     async def key(self) -> SigningKey:
         """The key of the settings; where nobody has a key of their own yet, one that is made for whoever sits here.
@@ -65,7 +67,7 @@ class KeyRing:
         if self._settings.key is not None:
             return read_key(self._settings.key, self._settings.key_password)
         known = await self._ledger.installation.approvers()
-        if self._settings.approvers is not None or any(not one.local for one in known):
+        if self._settings.approvers is not None or any(one.decides and not one.local for one in known):
             msg = (
                 "people decide with their own keys here: give yours with --key or HOLDFAST_KEY; "
                 "`holdfast keys list` shows whose count"
@@ -74,6 +76,18 @@ class KeyRing:
         if self._local is None:
             self._local = await self._of_this_place(known)
         return self._local
+
+    def sign(self, words: Words) -> str:
+        """The signature of what a user says, by the key of this client; empty if it has none.
+
+        Raises:
+            SettingsError: The key can't be read.
+        """
+        if self._settings.client_key is None:
+            return ""
+        if self._client is None:
+            self._client = read_key(self._settings.client_key, self._settings.key_password)
+        return sign_words(self._client, words)
 
     async def _of_this_place(self, known: list[Approver]) -> SigningKey:
         path = self._settings.home / "keys" / "local.key"

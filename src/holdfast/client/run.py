@@ -32,6 +32,7 @@ from holdfast.contracts.messages import Usage
 from holdfast.contracts.policy import Condition
 from holdfast.contracts.results import Event, Operation, RunResult, RunSummary, Undo
 from holdfast.contracts.wire import Decision, Resolution, RollbackRequest, RunState, Said, UndoWord
+from holdfast.contracts.words import Words
 from holdfast.engine.rollback import start_rollback
 from holdfast.ledger import Ledger
 
@@ -145,7 +146,9 @@ class Run:
         """
         if not text.strip():
             raise DecisionRefused("there is nothing in it to say")
-        said = await self._ledger.record_said(self.id, uuid.uuid4().hex, text)
+        message = uuid.uuid4().hex
+        signed = self._keys.sign(Words(run=self.id, message=message, told={"text": text}))
+        said = await self._ledger.record_said(self.id, message, text, signed)
         await self._update(names.SAY, said)
 
     async def pause(self) -> None:

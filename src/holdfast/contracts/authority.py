@@ -64,8 +64,9 @@ class Authority:
     """
 
     def __init__(self, approvers: Sequence[Approver], scopes_of_role: Mapping[str, Sequence[str]]) -> None:
-        people = [one for one in approvers if not one.local]
-        self.approvers = people or list(approvers)
+        deciding = [one for one in approvers if one.decides]
+        people = [one for one in deciding if not one.local]
+        self.approvers = people or deciding
         self._scopes_of_role = scopes_of_role
 
     def persons_needed(self, asked: Asked) -> int:

@@ -35,6 +35,8 @@ SKEW_MS = 5 * 60 * 1000
 PUBLIC_BYTES = 32
 ANYTHING = "approver"
 """The role that may approve whatever a call's scope is."""
+CLIENT = "client"
+"""The role that may say what users want, and with no other one decides on nothing."""
 
 
 Verb = Literal["approve", "reject", "change", "happened", "did not happen", "retry", "skip", "done"]
@@ -65,6 +67,11 @@ class Approver(Frozen):
             msg = f"a public key has {PUBLIC_BYTES} bytes, in base64url"
             raise ValueError(msg)
         return public
+
+    @property
+    def decides(self) -> bool:
+        """Whether it is somebody's who decides on calls."""
+        return set(self.roles) != {CLIENT}
 
     @cached_property
     def key_id(self) -> str:
@@ -188,7 +195,23 @@ class SigningKey:
             changed=changed,
         )
         payload = grant.payload
-        return f"{PREFIX}.{_encoded(payload)}.{_encoded(self._private.sign(SIGNED_AS + payload))}"
+        return f"{PREFIX}.{_encoded(payload)}.{self.sign(SIGNED_AS + payload)}"
+
+    def sign(self, payload: bytes) -> str:
+        """The signature of something, in base64url."""
+        return _encoded(self._private.sign(payload))
+
+
+def is_signed(approver: Approver, signature: str, payload: bytes) -> bool:
+    """Whether somebody has signed just this."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        Ed25519PublicKey.from_public_bytes(_decoded(approver.public)).verify(_decoded(signature), payload)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def reason_digest(reason: str) -> str:
@@ -211,23 +234,18 @@ def signed_by(text: str, approvers: Sequence[Approver]) -> tuple[Grant, Approver
     Raises:
         SignatureRefused: It is none, nobody here has the key, or the signature is not of this.
     """
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     grant, payload, signature = _parts(text)
     approver = next((one for one in approvers if one.key_id == grant.approver), None)
     if approver is None:
         msg = f"nobody here has the key {grant.approver}: `holdfast keys list` shows who may decide"
         raise SignatureRefused(msg)
-    try:
-        Ed25519PublicKey.from_public_bytes(_decoded(approver.public)).verify(signature, SIGNED_AS + payload)
-    except (InvalidSignature, ValueError) as error:
+    if not is_signed(approver, signature, SIGNED_AS + payload):
         msg = f"the grant is forged or damaged: {approver.name} has not signed this"
-        raise SignatureRefused(msg) from error
+        raise SignatureRefused(msg)
     return grant, approver
 
 
-def _parts(text: str) -> tuple[Grant, bytes, bytes]:
+def _parts(text: str) -> tuple[Grant, bytes, str]:
     try:
         if len(text) > LONGEST:
             raise ValueError(text[:1])
@@ -237,10 +255,11 @@ def _parts(text: str) -> tuple[Grant, bytes, bytes]:
         # One text for one grant: nothing besides, and no other spelling of the same.
         if prefix != PREFIX or grant.payload != payload:
             raise ValueError(prefix)
-        return grant, payload, _decoded(signature)
+        _decoded(signature)
     except (ValueError, ValidationError, RecursionError) as error:
         msg = "this is no grant: a grant begins with hf1. and is made by `holdfast approve`, `reject` or `decide`"
         raise SignatureRefused(msg) from error
+    return grant, payload, signature
 
 
 BASE64URL = re.compile(r"^[A-Za-z0-9_-]*$", re.ASCII)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from holdfast.contracts.effects import Effect, Outcome, RunStatus
 from holdfast.contracts.errors import LedgerConflict
-from holdfast.contracts.provenance import Labels
+from holdfast.contracts.provenance import UNSIGNED, Labels
 from holdfast.contracts.wire import CloseInput
 from holdfast.contracts.wire_model import Anchor
 from holdfast.ledger.entries import NEW_HEAD, NewEntry, append, find
@@ -22,6 +22,7 @@ from holdfast.ledger.runs import close_run as close_branch
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import operations
 from holdfast.ledger.undone import RUN
+from holdfast.ledger.words import unsigned_in
 
 BRANCH = Statement(
     NEW_HEAD.values(
@@ -84,7 +85,9 @@ def _labels_before(connection: Connection, run: RunRow, turn: int) -> Labels:
     """What was in the run when it came to a turn: what it has read since is in it no more."""
     kind, ref = ("requested", "") if turn == 1 else ("turn", turn_ref(run.branches, turn - 1))
     entry = find(connection, run.run_id, kind, ref)
-    return run.labels if entry is None else Labels.model_validate(entry.meta.get("labels", {}))
+    labels = run.labels if entry is None else Labels.model_validate(entry.meta.get("labels", {}))
+    unsigned = entry is not None and kind == "requested" and entry.seq in unsigned_in(connection, run.run_id)
+    return labels | UNSIGNED if unsigned else labels
 
 
 def close_run(connection: Connection, run_id: str, close: CloseInput, *, execution: str = "") -> tuple[RunRow, Anchor]:

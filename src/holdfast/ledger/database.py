@@ -296,16 +296,21 @@ class _Worker:
         self._writes = writes
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection: Connection | None = None
+        self._stopped = False
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
     async def run(self, transaction: Transaction[T]) -> T:
+        if self._stopped:
+            msg = "this ledger was closed, by its client for instance: connect another one"
+            raise LedgerError(msg)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._jobs.put((transaction, (loop, future)))
         return await future
 
     def stop(self) -> None:
+        self._stopped = True
         self._jobs.put(None)
         self._thread.join()
 

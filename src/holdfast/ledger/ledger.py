@@ -58,6 +58,7 @@ from holdfast.ledger import (
     undo_listing,
     unfinished,
     verify,
+    words,
 )
 from holdfast.ledger import peers as peers_
 from holdfast.ledger.cached import Found
@@ -83,6 +84,7 @@ from holdfast.ledger.turns import NewTurn
 from holdfast.ledger.undo import ToUndo
 from holdfast.ledger.unfinished import Unfinished
 from holdfast.ledger.verify import Verification
+from holdfast.ledger.words import WordsJudge
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -193,9 +195,17 @@ class Ledger:
         """What a turn of a plan needs to know; see `plans.read_plan_context`."""
         return await self.read(plans.read_plan_context, run_id, steps, intents=intents, keeps=keeps)
 
-    async def record_said(self, run_id: str, said_id: str, text: str) -> Said:
-        """Write down what the user says during a run."""
-        return await self.write(transcript.record_said, run_id, said_id, text)
+    async def record_said(self, run_id: str, said_id: str, text: str, signed: str = "") -> Said:
+        """Write down what the user says during a run, and what the client has signed of it."""
+        return await self.write(transcript.record_said, run_id, said_id, text, signed)
+
+    async def judge_request(self, run_id: str, judge: WordsJudge) -> None:
+        """Look whose words a run's request is; see `words.judge_request`."""
+        await self.write(words.judge_request, run_id, judge)
+
+    async def judge_said(self, run_id: str, refs: Collection[int], judge: WordsJudge) -> None:
+        """Look whose words were said to a run; see `words.judge_said`."""
+        await self.write(words.judge_said, run_id, refs, judge)
 
     async def post(self, letter: Letter, peers: Collection[str]) -> tuple[str, int]:
         """Write a message down for another run; see `peers.post`."""

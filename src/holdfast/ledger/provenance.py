@@ -14,6 +14,7 @@ from holdfast.ledger.operations import arguments_of
 from holdfast.ledger.runs import labels_of_text
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs
+from holdfast.ledger.words import unsigned_in
 
 OTHERS = "a message from elsewhere"
 """Where words stand that are neither the user's nor a result's."""
@@ -89,15 +90,17 @@ def read_material(connection: Connection, run_id: str) -> Material:
     foreign: list[str] = []
     plans: list[Any] = []
     for one in [run_id, *ancestors_of(connection, run_id)]:
+        unsigned = unsigned_in(connection, one)
         requested = find(connection, one, "requested", "")
         if requested is not None and requested.content is not None:
-            trusted = not requested.meta.get("labels", {}).get("untrusted")
+            trusted = not requested.meta.get("labels", {}).get("untrusted") and requested.seq not in unsigned
             (words if trusted else foreign).append(str(requested.content["text"]))
             if trusted and (plan := requested.content.get("plan")):
                 plans.append(json.loads(plan))
         for said in read_entries(connection, one, kind="said"):
             if said.content is not None:
-                (foreign if "from" in said.meta else words).append(str(said.content["text"]))
+                others = "from" in said.meta or said.seq in unsigned
+                (foreign if others else words).append(str(said.content["text"]))
     return Material(
         words=tuple(words),
         foreign=tuple(foreign),

@@ -46,6 +46,15 @@ class NewRun:
     """What is in it from the start: then its text is nobody's whose words count."""
     called_from: CalledFrom = NOWHERE
 
+    signed: str = ""
+    """The signature of the client that asks for it; see `contracts.words`."""
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What is signed of it."""
+        meta = {"agent": self.agent, "user": self.user, "tenant": self.tenant, "again": self.again}
+        return words_of_request(meta, {"text": self.text, "plan": self.plan, "called_from": self.called_from.text})
+
     @property
     def digest(self) -> str:
         """What a run id is bound to."""
@@ -129,6 +138,8 @@ def request_run(connection: Connection, new: NewRun) -> RunRow:
         meta["parent"] = new.parent
     if new.again:
         meta["again"] = new.again
+    if new.signed:
+        meta["signed"] = new.signed
     if new.labels != CLEAN:
         meta["labels"] = new.labels.model_dump(exclude_defaults=True)
     content = {"text": new.text, **({"plan": new.plan} if new.plan else {})}
@@ -136,6 +147,12 @@ def request_run(connection: Connection, new: NewRun) -> RunRow:
         content["called_from"] = new.called_from.text
     append(connection, new.run_id, [NewEntry(kind="requested", ref="", meta=meta, content=content)])
     return read_run(connection, new.run_id)
+
+
+def words_of_request(meta: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, str]:
+    """What a request says, and for whom, as it is signed: from its entry."""
+    told = {name: str(meta.get(name, "")) for name in ("agent", "user", "tenant", "again")}
+    return told | {name: str(content.get(name, "")) for name in ("text", "plan", "called_from")}
 
 
 def labels_text(labels: Labels) -> str:

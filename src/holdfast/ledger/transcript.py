@@ -21,6 +21,7 @@ from holdfast.ledger.runs import RunRow, read_run
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations
 from holdfast.ledger.turns import read_turn_result
+from holdfast.ledger.words import KIND as UNSIGNED_WORDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,12 +168,13 @@ def read_intents(connection: Connection, run_id: str) -> set[str]:
     return set(connection.execute(query).scalars())
 
 
-def record_said(connection: Connection, run_id: str, said_id: str, text: str) -> Said:
+def record_said(connection: Connection, run_id: str, said_id: str, text: str, signed: str = "") -> Said:
     """Write down something the user says during a run, and give its reference."""
     found = find(connection, run_id, "said", said_id)
     if found is not None:
         return Said(ref=found.seq)
-    [anchor] = append(connection, run_id, [NewEntry(kind="said", ref=said_id, content={"text": text})])
+    meta = {"signed": signed} if signed else {}
+    [anchor] = append(connection, run_id, [NewEntry(kind="said", ref=said_id, meta=meta, content={"text": text})])
     return Said(ref=anchor[0])
 
 
@@ -198,6 +200,7 @@ def read_said(connection: Connection, run_id: str, said: Sequence[Said]) -> Hear
         if entry is not None and entry.content is not None:
             texts.append(_told_by(entry))
             labels |= Labels.model_validate(entry.meta.get("labels", {}))
+            labels |= UNSIGNED if find(connection, run_id, UNSIGNED_WORDS, str(entry.seq)) else CLEAN
     return Heard(tuple(texts), labels)
 
 

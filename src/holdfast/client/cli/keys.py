@@ -22,7 +22,10 @@ app = typer.Typer(help="Keys of the people who approve: new, list, revoke.", no_
 def new(
     name: Annotated[str, typer.Argument(help="Whose key it is.")],
     role: Annotated[
-        list[str] | None, typer.Option(help="What they may decide on: a role of the policy; everything unless said.")
+        list[str] | None,
+        typer.Option(
+            help="What they may decide on: a role of the policy, `client` to sign what users say; everything unless said."
+        ),
     ] = None,
     tenant: Annotated[
         list[str] | None, typer.Option(help="Whose calls, as a pattern; everybody's unless said.")
@@ -58,7 +61,9 @@ def new(
         typer.echo(_lines(approver), nl=False)
     else:
         console.print(f"key {approver.key_id} of {printable(approver.name)}", style="green")
-        console.print(f"decide with it: holdfast approve RUN OPERATION --key {path}", style="dim")
+        decides = "decide with it: holdfast approve RUN OPERATION --key "
+        use = decides if approver.decides else "sign what users say with it: HOLDFAST_CLIENT_KEY="
+        console.print(f"{use}{path}", style="dim")
         console.print("keep the file where only its owner can read it", style="dim")
 
 
@@ -78,7 +83,7 @@ def list_(
         for one in found:
             print_json({"key": one.key_id, **one.model_dump(mode="json")})
         return
-    people = any(not one.local for one in found)
+    people = any(one.decides and not one.local for one in found)
     rows = [
         (
             one.key_id, one.name, ", ".join(one.roles), ", ".join(one.tenants), _standing(one, people=people),

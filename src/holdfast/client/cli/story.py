@@ -111,6 +111,10 @@ class Story:
         command = f"holdfast approve {event.run_id} {event.reference.partition('#')[0]}"
         return [Text.assemble(("  waits  ", "yellow"), told), Text(f"           {command}", style="dim")]
 
+    def _unsigned(self, event: Event) -> list[Text]:
+        told = f"what entry {event.reference} says counts as words of others: {event.data['reason']}"
+        return [Text.assemble(("  unsigned ", "yellow"), printable(told))]
+
     def _unheld(self, event: Event) -> list[Text]:
         return [Text.assemble(("  goes on ", "green"), printable(f"{event.data['tool']}: {event.data['rule']}"))]
 

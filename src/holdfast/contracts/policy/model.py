@@ -228,6 +228,9 @@ class Policy(Frozen):
     untrusted: Verdict = Verdict.ASK
     """What becomes of a call that acts, once somebody else's words are in its run and neither the user nor a trusted field has
     named what it aims at: `ask`, or `deny`. No rule lets it run."""
+    signed_words: bool = False
+    """Only words that a client's key has signed count as the user's (`holdfast keys new NAME --role client`); all others are
+    somebody else's. Requests are looked at when their run is opened, messages when the model hears them."""
     permissions: dict[str, Globs] = Field(default_factory=dict[str, Globs])
     """By name: patterns over scopes. `USUAL_PERMISSIONS` are known besides."""
     roles: dict[str, Globs] = Field(default_factory=dict[str, Globs])
