@@ -21,7 +21,7 @@ import pytest
 from temporalio.service import RPCError
 
 from holdfast import Client, Effect, Outcome, Run, RunStatus
-from holdfast.contracts.errors import EngineUnavailable, RunError
+from holdfast.contracts.errors import EngineUnavailable, LedgerError, RunError
 from holdfast.contracts.plan import Plan
 from holdfast.engine.connect import Engine
 from holdfast.ledger import Ledger
@@ -166,27 +166,28 @@ async def cancel_at_some_moment(run: Run, number: int) -> None:
 
 
 async def look_as_a_person_would(run: Run, address: str) -> int:
-    """Say of everything that nobody knows, calls and what undoes them, what the log says, until the run is over; how often."""
+    """Say of everything that nobody knows, calls and what undoes them, what the log says then, until the run is over; how often."""
     said: set[str] = set()
-    while not (await run.summary()).status.closed:
-        log = await log_of(address)
-        for operation in await run.operations():
-            identity = operation.operation_id
-            if operation.outcome is Outcome.UNKNOWN and identity not in said:
-                with contextlib.suppress(RunError, EngineUnavailable, RPCError, TimeoutError):
-                    # Refused while the run waits for nobody, or nobody takes it: said again, or its undoing asks.
-                    await asyncio.wait_for(run.resolve(identity, happened=identity in log, by="a person"), 10)
+    # Refused while the run waits for nobody, or nobody takes it, or the ledger is held by a worker that is frozen: said again.
+    later = (RunError, EngineUnavailable, RPCError, LedgerError, TimeoutError)
+    while True:
+        with contextlib.suppress(*later):
+            if (await run.summary()).status.closed:
+                return len(said)
+            for operation in await run.operations():
+                identity = operation.operation_id
+                if operation.outcome is Outcome.UNKNOWN and identity not in said:
+                    happened = identity in await log_of(address)
+                    await asyncio.wait_for(run.resolve(identity, happened=happened, by="a person"), 10)
                     said.add(identity)
-        for one in await run.undo():
-            if one.blocked:
-                happened = f"undo-{one.operation}" in log or one.operation not in log
-                with contextlib.suppress(RunError, EngineUnavailable, RPCError, TimeoutError):
-                    await asyncio.wait_for(
-                        run.unblock(one.operation, "done" if happened else "retry", by="a person"), 10
-                    )
+        with contextlib.suppress(*later):
+            for one in await run.undo():
+                if one.blocked:
+                    log = await log_of(address)
+                    undone = f"undo-{one.operation}" in log or one.operation not in log
+                    await asyncio.wait_for(run.unblock(one.operation, "done" if undone else "retry", by="a person"), 10)
                     said.add(f"undo-{one.operation}")
         await asyncio.sleep(0.3)
-    return len(said)
 
 
 async def log_of(address: str) -> list[str]:
