@@ -18,7 +18,7 @@ from holdfast.contracts.wire import CallInput, ChildInput, RunRequest
 from holdfast.engine.connect import connect
 from holdfast.workers.sweeper import Sweeper
 from holdfast.workers.worker import make_worker
-from tests.conftest import OpenShop, Shop, outcomes, until
+from tests.conftest import OpenShop, Shop, new_database, outcomes, until
 from tests.family.people import agent, child_of, ended, failed, new_id, require_sound, started, sub
 from tests.replay.test_replay import replayer
 from tests.undo.travel import SAFE, TOOLS, Travel
@@ -326,10 +326,12 @@ async def test_a_parent_waits_for_a_child_that_stands_still_and_hears_its_end(sh
     assert travel.standing == set()
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 async def test_a_child_that_ends_before_the_run_that_has_forgotten_it_is_settled_with_that(
-    shop: OpenShop, travel: Travel
+    shop: OpenShop, travel: Travel, database: str, request: pytest.FixtureRequest
 ) -> None:
     """It was begun by thoughts that a reset has taken back, and has come to its end by itself."""
+    url = new_database(request.getfixturevalue("postgres")) if database == "postgresql" else ""
     thoughts: list[int] = []
     begun, go_on = asyncio.Event(), asyncio.Event()
 
@@ -348,7 +350,7 @@ async def test_a_child_that_ends_before_the_run_that_has_forgotten_it_is_settled
 
     travel.slow["book flight"] = 1.0
     clerk = agent("clerk", [ask("flight", number="oslo"), "booked"])
-    desk = await shop(agent("boss", think, [sub(clerk), wait]), upstreams=travel.upstreams)
+    desk = await shop(agent("boss", think, [sub(clerk), wait]), upstreams=travel.upstreams, ledger_url=url)
     run = await started(desk)
     await under_way(travel, "book flight oslo")
     child = await child_of(desk, run, "clerk")

@@ -236,8 +236,12 @@ def close_with_left(
 ) -> tuple[RunRow, Anchor]:
     """Write down how a run ended; see `branches.close_run`. What a reset has left behind is settled with it.
 
-    That is a call whose run goes on, or has ended, and nobody waits for it: the last of parent and child to close settles it.
+    That is a call whose run goes on, or has ended, and nobody waits for it: the last of parent and child to close settles it. A child
+    takes the parent's row first, so that one of both is the last.
     """
+    above = select(runs.c.parent).where(runs.c.run_id == run_id)
+    if parent := connection.execute(above).scalar_one_or_none():
+        connection.execute(select(runs.c.run_id).where(runs.c.run_id == parent).with_for_update())
     run, anchor = branches.close_run(connection, run_id, close, execution=execution)
     for parent in filter(None, (run_id if run.branches else "", run.parent)):
         _settle_left(connection, parent)
