@@ -370,7 +370,8 @@ class OperationAttempt:
     def _tell(self, outcome: Outcome, content: Any) -> None:
         """Spare the next turn the reading of a result that this process has settled, if nobody can still change it."""
         told_at_once = not self._looked.receipt and not self._warning
-        if outcome in {Outcome.SUCCEEDED, Outcome.FAILED} and told_at_once:
+        heard = self._boundary.transcripts.hears(self._run_id, self._call.turn)
+        if outcome in {Outcome.SUCCEEDED, Outcome.FAILED} and told_at_once and heard:
             told = told_of(self._tool, outcome, content)
             self._boundary.transcripts.tell(self._run_id, self._call.turn, self._call.id, told, telling_of(self._tool))
 

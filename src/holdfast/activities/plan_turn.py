@@ -40,10 +40,13 @@ async def open_plan(boundary: Boundary, given: OpenInput) -> OpenedPlan:
     run_id = run_id_of_this_activity()
     opened = await open_run(boundary, given, plan=given.request.text)
     agent = boundary.registry.agents[given.request.agent]
+    tools = {tool.name: tool for tool in agent.tools}
     try:
-        planned = _read(await patiently(lambda: boundary.ledger.read_plan(run_id)))
-        plan = planned.plan
-        faults = plan_faults(plan, {tool.name: tool for tool in agent.tools}, undone=not planned.keeps)
+        asked = await patiently(lambda: boundary.ledger.read_plan(run_id))
+        plan, faults = boundary.plans.check(
+            asked.plan, f"{agent.name} {asked.keeps}", lambda plan: plan_faults(plan, tools, undone=not asked.keeps)
+        )
+        planned = Planned(plan=plan, request=asked.request, keeps=asked.keeps)
         require_request(plan, planned.request)
     except (LedgerConflict, ValidationError, ValueError) as error:
         raise ApplicationError(str(error), type=ErrorCode.NOT_EXECUTED, non_retryable=True) from error

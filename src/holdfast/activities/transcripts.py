@@ -139,11 +139,16 @@ class Transcripts:
         while self._size > self._most and self._kept:
             self.drop(next(iter(self._kept)))
 
+    def hears(self, run_id: str, turn: int) -> bool:
+        """Whether that is the last turn kept of a run, and a model hears what its calls return."""
+        kept = self._kept.get(run_id)
+        return kept is not None and kept.turn == turn and kept.heard
+
     def tell(self, run_id: str, turn: int, operation_id: str, told: Told, telling: Telling) -> None:
         """Add what became of a call of the last turn kept."""
-        kept = self._kept.get(run_id)
-        if kept is None or kept.turn != turn or not kept.heard:
+        if not self.hears(run_id, turn):
             return
+        kept = self._kept[run_id]
         for asked in kept.asked:
             head = asked.head
             if head.id == operation_id:

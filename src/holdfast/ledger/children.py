@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from holdfast.contracts.effects import Outcome, RunStatus, Verdict
 from holdfast.contracts.errors import ErrorCode
@@ -19,11 +19,13 @@ from holdfast.ledger.operations import NotAskedFor, fence, settle
 from holdfast.ledger.plans import read_steps
 from holdfast.ledger.provenance import read_labels
 from holdfast.ledger.runs import NewRun, RunRow, close_run, read_run, request_run
+from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import operations, runs
 from holdfast.ledger.turns import read_turn_result
 from holdfast.ledger.undo import child_owes
 from holdfast.ledger.undo_listing import list_standing, list_undo
 
+PARENT = Statement(select(runs.c.parent).where(runs.c.run_id == bindparam("run")))
 CODES = {
     RunStatus.LIMIT_REACHED: ErrorCode.LIMIT_REACHED,
     RunStatus.CANCELLED: ErrorCode.CANCELLED,
@@ -239,9 +241,9 @@ def close_with_left(
     That is a call whose run goes on, or has ended, and nobody waits for it: the last of parent and child to close settles it. A child
     takes the parent's row first, so that one of both is the last.
     """
-    above = select(runs.c.parent).where(runs.c.run_id == run_id)
-    if parent := connection.execute(above).scalar_one_or_none():
-        connection.execute(select(runs.c.run_id).where(runs.c.run_id == parent).with_for_update())
+    row = PARENT.first(connection, {"run": run_id})
+    if row is not None and row.parent:
+        connection.execute(select(runs.c.run_id).where(runs.c.run_id == row.parent).with_for_update())
     run, anchor = branches.close_run(connection, run_id, close, execution=execution)
     for parent in filter(None, (run_id if run.branches else "", run.parent)):
         _settle_left(connection, parent)

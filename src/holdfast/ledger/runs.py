@@ -102,13 +102,21 @@ class RunRow:
         return len(self.branches)
 
 
+REQUEST = (
+    "run_id", "chain_id", "agent", "user", "tenant", "request_digest", "status", "trace_id", "requested_at", "parent", "limits",
+    "labels", "called_from",
+)  # fmt: skip
+INSERT = Statement(insert(runs), columns=REQUEST)
+REQUESTED = Statement(select(runs.c.request_digest).where(runs.c.run_id == bindparam("id")))
+
+
 def request_run(connection: Connection, new: NewRun) -> RunRow:
     """Write down a request, once.
 
     Raises:
         RunIdTaken: The run id belongs to another request.
     """
-    row = connection.execute(select(runs.c.request_digest).where(runs.c.run_id == new.run_id)).one_or_none()
+    row = REQUESTED.first(connection, {"id": new.run_id})
     if row is not None:
         if row.request_digest != new.digest:
             raise RunIdTaken(
@@ -116,23 +124,22 @@ def request_run(connection: Connection, new: NewRun) -> RunRow:
                 "A run id is never reused: start this request under a new id"
             )
         return read_run(connection, new.run_id)
-    connection.execute(
-        insert(runs).values(
-            run_id=new.run_id,
-            chain_id=new.by_call or new_chain_id(),
-            agent=new.agent,
-            user=new.user,
-            tenant=new.tenant,
-            request_digest=new.digest,
-            status=RunStatus.REQUESTED,
-            trace_id=new.trace_id,
-            requested_at=now_ms(),
-            parent=new.parent,
-            limits="" if new.limits is None else new.limits.model_dump_json(),
-            labels=labels_text(new.labels),
-            called_from=new.called_from.text,
-        )
-    )
+    row = {
+        "run_id": new.run_id,
+        "chain_id": new.by_call or new_chain_id(),
+        "agent": new.agent,
+        "user": new.user,
+        "tenant": new.tenant,
+        "request_digest": new.digest,
+        "status": RunStatus.REQUESTED,
+        "trace_id": new.trace_id,
+        "requested_at": now_ms(),
+        "parent": new.parent,
+        "limits": "" if new.limits is None else new.limits.model_dump_json(),
+        "labels": labels_text(new.labels),
+        "called_from": new.called_from.text,
+    }
+    INSERT.run_many(connection, [row])
     meta: dict[str, Any] = {"agent": new.agent, "user": new.user, "tenant": new.tenant}
     if new.parent:
         meta["parent"] = new.parent
