@@ -78,6 +78,13 @@ async def wait(n: int) -> int:
     return n
 
 
+@tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y")
+async def rest(n: int) -> int:
+    """Rest for a second."""
+    await asyncio.sleep(1)
+    return n
+
+
 async def developed(args: Any, reference: str, ctx: ToolContext) -> int | None:
     """The film is there at the second look."""
     looks.append(reference)
@@ -183,6 +190,15 @@ async def steer(run: Run) -> None:
     await run.cancel()
 
 
+async def hold_family(run: Run) -> None:
+    """Pause a run while one that it has begun is at work, and let both go on."""
+    while not await run.children():
+        await asyncio.sleep(0.05)
+    await run.pause()
+    await asyncio.sleep(0.5)
+    await run.resume()
+
+
 async def approve(run: Run) -> None:
     """Approve the one call that waits."""
     while not (waiting := (await run.state()).waiting):
@@ -202,11 +218,12 @@ def calling(name: str, n: Any, *after: str, **more: Any) -> dict[str, Any]:
 
 def helper(name: str, *steps: Step) -> Agent:
     """An agent that the recorded ones ask."""
-    return Agent(name=name, instructions="Help.", model=Script(steps), tools=[make])
+    return Agent(name=name, instructions="Help.", model=Script(steps), tools=[make, rest])
 
 
 HELP = [
     helper("clerk", ask("make", n=7), "made").as_tool(description="Have one made"),
+    helper("sleeper", ask("rest", n=1), "rested").as_tool(description="Have it rest"),
     helper("expert", "solved").as_tool(description="Have it solved", hand_off=True),
 ]
 BUDGET = Budget(name="two turns", per=timedelta(days=7), turns=2)
@@ -266,6 +283,7 @@ CASES: dict[str, tuple[Script_, Callable[[Run], Awaitable[None]], dict[str, Any]
         {},
     ),
     "asked": ([[ask("clerk", request="a"), ask("clerk", request="b"), ask("look", n=1)], "done"], nothing, {}),
+    "held-together": ([ask("sleeper", request="a"), "done"], hold_family, {}),
     "handed-over": ([[ask("expert", request="a"), ask("look", n=1)]], nothing, {}),
     "family-undone": ([ask("make", n=1), ask("clerk", request="a")], nothing, {}),
     "planned": (
