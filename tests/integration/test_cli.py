@@ -1,6 +1,7 @@
 """The command line as a user types it, with a worker process and an engine of its own."""
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -321,13 +322,15 @@ async def test_a_faulty_contract_stops_the_worker_with_all_its_faults(tmp_path: 
 
 
 async def test_a_contract_can_not_change_without_a_version_that_says_so(tmp_path: Path) -> None:
-    office = Office(tmp_path)
+    office, seconds = Office(tmp_path), itertools.count(1_700_000_000)
 
     async def tools(*words: str, **edits: str) -> subprocess.CompletedProcess[str]:
         text = AGENTS
         for old, new in edits.items():
             text = text.replace(TEXTS[old], new)
         (tmp_path / "office.py").write_text(text)
+        # Python tells a changed file by its size and by the second: as if each were of another one.
+        os.utime(tmp_path / "office.py", (next(seconds), next(seconds)))
         return await office("tools", *words)
 
     lock, of = "contracts.lock.json", "office:office"

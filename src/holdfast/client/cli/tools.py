@@ -159,6 +159,7 @@ def probe_(
 def secrets(
     agents: Agents,
     tenant: Annotated[str, typer.Option(help="Whose calls.")] = "default",
+    json: Json = False,
 ) -> None:
     """Whether this machine has the secrets that calls of a tenant would want (HOLDFAST_SECRETS). Exit code 1 if one is missing."""
 
@@ -175,13 +176,16 @@ def secrets(
             await credentials.close()
 
     there, missing = run_async(go())
-    for line in there:
-        console.print(line, style="green")
-    for finding in missing:
-        console.print(f"{finding.subject}: {finding.message}", style="red")
+    if json:
+        print_json({"there": there, "missing": [finding.model_dump(mode="json") for finding in missing]})
+    else:
+        for line in there:
+            console.print(line, style="green")
+        for finding in missing:
+            console.print(f"{finding.subject}: {finding.message}", style="red")
     if missing:
         raise typer.Exit(Exit.FAILED)
-    if not there:
+    if not there and not json:
         console.print(
             "no tool names a secret, nor an upstream that is signed in at (secrets=, endpoints=)", style="dim"
         )
