@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from holdfast.contracts.effects import Effect, Outcome, RunStatus
 from holdfast.contracts.errors import LedgerConflict
-from holdfast.contracts.provenance import UNSIGNED, Labels
+from holdfast.contracts.provenance import UNVOUCHED, Labels
 from holdfast.contracts.wire import CloseInput
 from holdfast.contracts.wire_model import Anchor
 from holdfast.ledger.entries import NEW_HEAD, NewEntry, append, find
@@ -87,7 +87,7 @@ def _labels_before(connection: Connection, run: RunRow, turn: int) -> Labels:
     entry = find(connection, run.run_id, kind, ref)
     labels = run.labels if entry is None else Labels.model_validate(entry.meta.get("labels", {}))
     unsigned = entry is not None and kind == "requested" and entry.seq in unsigned_in(connection, run.run_id)
-    return labels | UNSIGNED if unsigned else labels
+    return labels | UNVOUCHED if unsigned else labels
 
 
 def close_run(connection: Connection, run_id: str, close: CloseInput, *, execution: str = "") -> tuple[RunRow, Anchor]:

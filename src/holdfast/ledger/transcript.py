@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, func, select
 
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.messages import Message
-from holdfast.contracts.provenance import CLEAN, UNSIGNED, Labels
+from holdfast.contracts.provenance import CLEAN, UNSIGNED, UNVOUCHED, Labels
 from holdfast.contracts.wire import Said, TurnInput, TurnResult
 from holdfast.ledger.branches import Orphan, read_orphans
 from holdfast.ledger.entries import COLUMNS, Entry, NewEntry, append, entry_of, find, read_entries
@@ -200,7 +200,7 @@ def read_said(connection: Connection, run_id: str, said: Sequence[Said]) -> Hear
         if entry is not None and entry.content is not None:
             texts.append(_told_by(entry))
             labels |= Labels.model_validate(entry.meta.get("labels", {}))
-            labels |= UNSIGNED if find(connection, run_id, UNSIGNED_WORDS, str(entry.seq)) else CLEAN
+            labels |= UNVOUCHED if find(connection, run_id, UNSIGNED_WORDS, str(entry.seq)) else CLEAN
     return Heard(tuple(texts), labels)
 
 

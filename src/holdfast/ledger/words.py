@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from sqlalchemy import Connection, update
 
 from holdfast.contracts.grants import Approver
-from holdfast.contracts.provenance import UNSIGNED
+from holdfast.contracts.provenance import UNVOUCHED
 from holdfast.contracts.words import Words
 from holdfast.ledger.entries import Entry, NewEntry, append, entry_at, find, read_entries
 from holdfast.ledger.keys import list_keys
@@ -25,7 +25,7 @@ def judge_request(connection: Connection, run_id: str, judge: WordsJudge) -> Non
     run = read_run(connection, run_id)
     words = Words(run=run_id, told=words_of_request(requested.meta, requested.content))
     if _judge(connection, run, requested, words, judge):
-        labels = labels_text(run.labels | UNSIGNED)
+        labels = labels_text(run.labels | UNVOUCHED)
         connection.execute(update(runs).where(runs.c.run_id == run_id).values(labels=labels))
 
 

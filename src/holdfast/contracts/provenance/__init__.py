@@ -3,6 +3,7 @@
 from holdfast.contracts.provenance.labels import (
     CLEAN,
     UNSIGNED,
+    UNVOUCHED,
     Labels,
     Untrusted,
     acts,
@@ -18,6 +19,7 @@ __all__ = [
     "CLEAN",
     "UNSIGNED",
     "UNTRUSTED",
+    "UNVOUCHED",
     "USER",
     "Held",
     "Labels",

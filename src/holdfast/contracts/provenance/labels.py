@@ -48,6 +48,8 @@ class Labels(Frozen):
 CLEAN = Labels()
 UNSIGNED = Labels(untrusted="text that came through Temporal")
 """What nobody who may write to the ledger has said."""
+UNVOUCHED = Labels(untrusted="words that no client has signed")
+"""What somebody has written to the ledger where that is not enough."""
 
 
 def labels_of(tool: Tool, outcome: Outcome, content: Any) -> Labels:
