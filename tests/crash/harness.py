@@ -22,6 +22,8 @@ class Process:
 
     def __init__(self, module: str, *arguments: str, env: Mapping[str, str], output: Path) -> None:
         self.output = output
+        # There from the start, so that whoever waits for what it says can look.
+        self.output.touch()
         self._process = Forked(module, *arguments, env={**os.environ, **env}, stdout=output)
 
     @property
