@@ -1,5 +1,6 @@
 """A real HTTP server on loopback whose answers a test decides."""
 
+import json
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +34,16 @@ class Loopback:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def answer_json(request: BaseHTTPRequestHandler, status: int, told: Any) -> None:
+    """Answer with JSON."""
+    content = json.dumps(told).encode()
+    request.send_response(status)
+    request.send_header("content-type", "application/json")
+    request.send_header("content-length", str(len(content)))
+    request.end_headers()
+    request.wfile.write(content)
 
 
 def body_of(request: BaseHTTPRequestHandler) -> bytes:

@@ -16,7 +16,7 @@ from holdfast.contracts.tool import Tool
 from holdfast.contracts.upstream import ApiKey, Upstream
 from tests.conftest import OpenShop
 from tests.effects.agents import agent
-from tests.loopback import Loopback, body_of
+from tests.loopback import Loopback, answer_json, body_of
 from tests.unit.test_credentials import Vault
 
 
@@ -32,12 +32,7 @@ class Bank(Loopback):
         body_of(request)
         key = request.headers.get("Authorization", "")
         self.callers.append((request.path, key))
-        told = json.dumps({"detail": f"you are {key}", "key": key}).encode()
-        request.send_response(self.status)
-        request.send_header("content-type", "application/json")
-        request.send_header("content-length", str(len(told)))
-        request.end_headers()
-        request.wfile.write(told)
+        answer_json(request, self.status, {"detail": f"you are {key}", "key": key})
 
 
 @pytest.fixture

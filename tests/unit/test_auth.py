@@ -22,7 +22,7 @@ from holdfast.ledger import Ledger
 from holdfast.tools.http import Caller, Upstreams
 from holdfast.tools.notices import Notices
 from holdfast.tools.sends import Sends
-from tests.loopback import Loopback, body_of
+from tests.loopback import Loopback, answer_json, body_of
 
 
 class Guarded(Loopback):
@@ -224,12 +224,7 @@ async def test_each_tenant_signs_in_as_its_own_client_for_what_the_calls_scope_n
         else:
             called.append(signed.removeprefix("Bearer "))
             told = {}
-        content = json.dumps(told).encode()
-        request.send_response(200)
-        request.send_header("content-type", "application/json")
-        request.send_header("content-length", str(len(content)))
-        request.end_headers()
-        request.wfile.write(content)
+        answer_json(request, 200, told)
 
     for tenant in ("acme", "globex"):
         monkeypatch.setenv(f"HOLDFAST_SECRET_CLIENT__TENANT_{tenant.upper()}", tenant)

@@ -31,7 +31,7 @@ from holdfast.engine.embedded import free_port
 from holdfast.tools.credentials import Credentials, SecretsProvider, Wanted
 from holdfast.tools.credentials.local import variable_of
 from holdfast.tools.credentials.paths import segment
-from tests.loopback import Loopback, body_of
+from tests.loopback import Loopback, answer_json, body_of
 
 PAY = Wanted("pay", "acme", "payments:refund")
 
@@ -163,7 +163,7 @@ class Vault(Loopback):
         body = json.loads(body_of(request) or b"{}")
         self.namespaces.add(request.headers.get("x-vault-namespace", ""))
         if self.status:
-            self._send(request, self.status, {"errors": ["Vault is sealed"]})
+            answer_json(request, self.status, {"errors": ["Vault is sealed"]})
         elif self.active:
             request.send_response(307)
             request.send_header("location", self.active + request.path)
@@ -178,12 +178,12 @@ class Vault(Loopback):
         self.sign_ins.append({"path": request.path, **body})
         known = {"role_id": "r1", "secret_id": "s1"}, {"role": "worker", "jwt": "jwt1"}
         if body not in known:
-            self._send(request, 400, {"errors": ["invalid role or secret ID"]})
+            answer_json(request, 400, {"errors": ["invalid role or secret ID"]})
             return
         token = f"t{len(self.sign_ins)}"
         self.good.add(token)
         auth = {"client_token": token, "lease_duration": self.lifetime, "renewable": True}
-        self._send(request, 200, {"auth": auth})
+        answer_json(request, 200, {"auth": auth})
 
     def _read(self, request: BaseHTTPRequestHandler) -> None:
         version, _, path = request.path.removeprefix("/v1/secret/").partition("/")
@@ -192,19 +192,12 @@ class Vault(Loopback):
         self.asked.append(path)
         found = self.kept.get(path)
         if request.headers["x-vault-token"] not in self.good or not path.startswith(self.allowed):
-            self._send(request, 403, {"errors": ["permission denied"]})
+            answer_json(request, 403, {"errors": ["permission denied"]})
         elif found is None:
-            self._send(request, 404, {"errors": []})
+            answer_json(request, 404, {"errors": []})
         else:
             data = {"data": found, "metadata": {"version": 1}} if version == "data" else found
-            self._send(request, 200, {"data": data})
-
-    def _send(self, request: BaseHTTPRequestHandler, status: int, told: Any) -> None:
-        body = json.dumps(told).encode()
-        request.send_response(status)
-        request.send_header("content-length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
+            answer_json(request, 200, {"data": data})
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
 from holdfast.contracts.messages import Frozen
+from holdfast.contracts.upstream import has_host
 
 
 class Wanted(NamedTuple):
@@ -123,8 +123,7 @@ class VaultSecrets(_Secrets):
     @field_validator("address")
     @classmethod
     def _has_host(cls, address: str) -> str:
-        parts = urlsplit(address)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if not has_host(address):
             msg = f"address {address!r}: write https://HOST:PORT"
             raise ValueError(msg)
         return address.rstrip("/")

@@ -9,6 +9,12 @@ from holdfast.contracts.circuit import CircuitPolicy
 from holdfast.contracts.messages import Frozen
 
 
+def has_host(url: str) -> bool:
+    """Whether it is an HTTP URL that names a host."""
+    parts = urlsplit(url)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
 class ApiKey(Frozen):
     """A key that is sent with every request."""
 
@@ -78,8 +84,7 @@ class Upstream(Frozen):
     @field_validator("base_url")
     @classmethod
     def _has_host(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if not has_host(url):
             msg = f"base_url {url!r}: write https://HOST or https://HOST/PATH"
             raise ValueError(msg)
         return url

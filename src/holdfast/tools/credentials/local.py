@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from holdfast.contracts.credentials import EnvironmentSecrets, FileSecrets, Place, Wanted, places_of
 from holdfast.contracts.errors import ErrorCode, ToolError
-from holdfast.tools.credentials.paths import segment
+from holdfast.tools.credentials.paths import steps_of
 from holdfast.tools.credentials.provider import SecretsProvider
 
 PLAIN_TENANT = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
@@ -79,10 +79,8 @@ class FromFiles(SecretsProvider):
         return f"an operator must mount {path} for the workers that serve this tool"
 
     def _path(self, name: str, place: Place) -> Path | None:
-        parts = [("tenants", place.tenant)] if place.tenant else []
-        parts += [("scopes", place.scope.replace(":", "."))] if place.scope else []
-        steps = [segment(one) for kind, value in parts for one in (kind, value)] + [segment(name)]
-        return None if None in steps else self._folder.joinpath(*filter(None, steps))
+        steps = steps_of(place, name=name) if name else None
+        return None if steps is None else self._folder.joinpath(*steps)
 
 
 def _read_file(path: Path) -> str | None:

@@ -26,7 +26,7 @@ from holdfast.contracts.credentials import (
     places_of,
 )
 from holdfast.contracts.errors import ErrorCode, ToolError
-from holdfast.tools.credentials.paths import segment
+from holdfast.tools.credentials.paths import steps_of
 from holdfast.tools.credentials.provider import SecretsProvider
 
 MOST_PLACES = 2_000
@@ -102,11 +102,8 @@ class FromVault(SecretsProvider):
 
     def _path(self, place: Place) -> str | None:
         """Where the secrets of a place are; None if no path can name it."""
-        whose = ["tenants", place.tenant] if place.tenant else ["shared"]
-        steps = [
-            segment(step) for step in (*whose, *(["scopes", place.scope.replace(":", ".")] if place.scope else []))
-        ]
-        return None if None in steps else "/".join([self._settings.path.strip("/"), *filter(None, steps)])
+        steps = steps_of(place, shared="shared")
+        return None if steps is None else "/".join([self._settings.path.strip("/"), *steps])
 
     async def _ask(self, path: str) -> httpx.Response:
         """Read with the token there is, and once more with a new one if that no longer counts."""
