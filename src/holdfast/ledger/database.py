@@ -146,7 +146,6 @@ class SqliteDatabase(Database):
             connect_args={"timeout": BUSY_SECONDS, "isolation_level": None},
         )
         event.listen(engine, "connect", _set_pragmas)
-        event.listen(engine, "begin", _begin)
         return engine
 
     @override
@@ -275,10 +274,6 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _begin(connection: Connection) -> None:
-    raw(connection).execute("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
-
-
 def _begin_writing(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -293,7 +288,7 @@ class _Worker:
 
     def __init__(self, engine: Engine, name: str, *, writes: bool) -> None:
         self._engine = engine
-        self._writes = writes
+        self._begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection: Connection | None = None
         self._stopped = False
@@ -337,11 +332,11 @@ class _Worker:
         done: list[_Done] = []
         try:
             if self._connection is None:
-                self._connection = self._engine.connect().execution_options(writes=self._writes)
+                self._connection = self._engine.connect()
             if len(group) == 1:
-                done = [_run_alone(self._connection, group[0])]
+                done = [self._run_alone(self._connection, group[0])]
             else:
-                with self._connection.begin():
+                with self._transaction(self._connection):
                     done = [_run_beside_others(self._connection, job) for job in group]
         except (SQLAlchemyError, sqlite3.Error) as error:
             self._drop_connection()
@@ -349,23 +344,37 @@ class _Worker:
             done = [(waiter, None, failure) for _, waiter in group]
         _answer(done)
 
+    def _run_alone(self, connection: Connection, job: _Job) -> _Done:
+        transaction, waiter = job
+        try:
+            with self._transaction(connection):
+                result = transaction(connection)
+        except (SQLAlchemyError, sqlite3.Error):
+            raise
+        except Exception as error:  # noqa: BLE001 - it was rolled back, and belongs to the caller, not to this thread
+            return waiter, None, error
+        return waiter, result, None
+
+    @contextlib.contextmanager
+    def _transaction(self, connection: Connection) -> Generator[None]:
+        """One, begun and ended by the driver: SQLAlchemy's own part costs as much as a small one does.
+
+        What runs in it may use SQLAlchemy all the same, which then believes in a transaction of its own.
+        """
+        driver = raw(connection)
+        driver.execute(self._begin)
+        try:
+            yield
+        except BaseException:
+            (connection if connection.in_transaction() else driver).rollback()
+            raise
+        (connection if connection.in_transaction() else driver).commit()
+
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
                 connection.close()
-
-
-def _run_alone(connection: Connection, job: _Job) -> _Done:
-    transaction, waiter = job
-    try:
-        with connection.begin():
-            result = transaction(connection)
-    except (SQLAlchemyError, sqlite3.Error):
-        raise
-    except Exception as error:  # noqa: BLE001 - it was rolled back, and belongs to the caller, not to this thread
-        return waiter, None, error
-    return waiter, result, None
 
 
 def _run_beside_others(connection: Connection, job: _Job) -> _Done:
