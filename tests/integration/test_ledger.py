@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,12 +24,24 @@ from holdfast.contracts.grants import Approver
 from holdfast.contracts.identity import digest, operation_id
 from holdfast.contracts.messages import Message, Text, ToolCall
 from holdfast.contracts.wire import CallInput, CloseInput, Decision, Head, Resolution, TurnInput, TurnResult
-from holdfast.ledger import AskedCall, Judged, Ledger, NewRun, NewTurn, NotAskedFor, OperationMoved, Settlement, State
+from holdfast.ledger import (
+    AskedCall,
+    Judged,
+    Ledger,
+    NewOpening,
+    NewRun,
+    NewTurn,
+    NotAskedFor,
+    OperationMoved,
+    Settlement,
+    State,
+)
 from holdfast.ledger.late import RECONCILE
 from holdfast.ledger.migrate import NEWEST, SCRIPTS
 from holdfast.ledger.operations import settle_with_effect
 from tests.conftest import Postgres, new_database
 
+OPENING = NewOpening(execution="execution-1", model="model-1", agent_version="1.0.0")
 SUCCESS = Settlement(outcome=Outcome.SUCCEEDED, content={"done": True}, meta={})
 OTHER_SUCCESS = Settlement(outcome=Outcome.SUCCEEDED, content={"done": "again"}, meta={"attempt": 1})
 MAYBE = Settlement(outcome=Outcome.UNKNOWN, content={"code": "timeout"}, meta={"attempt": 1})
@@ -38,7 +51,7 @@ FAILURE = Settlement(outcome=Outcome.FAILED, content={"code": "x"}, meta={})
 
 async def open_run(ledger: Ledger, run_id: str = "r1") -> None:
     await ledger.request_run(NewRun(run_id=run_id, agent="a", text="please", user="ada", tenant="t"))
-    await ledger.open_run(run_id, "execution-1", "model-1", "1.0.0", "")
+    await ledger.open_run(run_id, OPENING)
 
 
 async def ask(
@@ -111,11 +124,9 @@ async def test_a_run_id_is_bound_to_its_request_and_to_one_execution(ledger: Led
     assert again.status is RunStatus.RUNNING
     with pytest.raises(RunIdTaken):
         await ledger.request_run(NewRun(run_id="r1", agent="a", text="other", user="ada", tenant="t"))
-    assert await ledger.open_run("r1", "execution-1", "model-1", "1.0.0", "") == await ledger.open_run(
-        "r1", "execution-1", "model-2", "2.0.0", ""
-    )
+    assert await ledger.open_run("r1", OPENING) == await ledger.open_run("r1", replace(OPENING, model="model-2"))
     with pytest.raises(LedgerConflict, match="never reused"):
-        await ledger.open_run("r1", "execution-2", "model-1", "1.0.0", "")
+        await ledger.open_run("r1", replace(OPENING, execution="execution-2"))
     with pytest.raises(RunNotFound):
         await ledger.read_run("r2")
 

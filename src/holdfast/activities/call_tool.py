@@ -11,6 +11,7 @@ from holdfast.activities.heartbeat import beating
 from holdfast.activities.operation import OperationAttempt
 from holdfast.activities.patience import patiently
 from holdfast.activities.permitted import hold_or_refuse, over_limit
+from holdfast.activities.plan_turn import and_then
 from holdfast.contracts.effects import Outcome, Tier
 from holdfast.contracts.errors import ErrorCode
 from holdfast.contracts.registry import ToolVersions
@@ -40,7 +41,7 @@ async def call_tool(boundary: Boundary, versions: ToolVersions, call: CallInput)
         elif not (result.pending or result.waiting) and versions.newest.tier is Tier.REVERSIBLE:
             await _announce(boundary, run_id, call.id)
         log_outcome(result)
-        return result
+        return await and_then(boundary, call, result)
 
 
 async def _announce(boundary: Boundary, run_id: str, operation_id: str) -> None:

@@ -16,6 +16,7 @@ from holdfast.activities.context import EngineContext
 from holdfast.activities.doubt import clear_doubt, find, must_look
 from holdfast.activities.gate import invalid_arguments
 from holdfast.activities.patience import patiently, uninterrupted
+from holdfast.activities.plan_turn import take_ahead, turn_ahead
 from holdfast.activities.result_cache import name_of
 from holdfast.activities.transcripts import telling_of, told_of
 from holdfast.contracts.effects import Effect, Outcome
@@ -25,8 +26,8 @@ from holdfast.contracts.policy.quotas import Quota
 from holdfast.contracts.provenance import marks_of
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.validation import validate
-from holdfast.contracts.wire import CallInput, CallResult
-from holdfast.ledger import Looked, OperationMoved, Settlement, State, Throttle, Throttled
+from holdfast.contracts.wire import CallInput, CallResult, TurnResult
+from holdfast.ledger import Looked, OperationMoved, Settled, Settlement, State, Throttle, Throttled
 from holdfast.ledger.entries import now_ms
 from holdfast.ledger.late import OUTSIDE
 from holdfast.ledger.operations import settle_with_effect
@@ -353,9 +354,7 @@ class OperationAttempt:
         owner = self._owner if self._reserved else OUTSIDE if self._looked.state is State.PENDING else ""
         try:
             with step_span("holdfast.settle"):
-                settled = await patiently(
-                    lambda: self._ledger.settle(self._run_id, self._call.id, owner, new, tool=self._tool.name)
-                )
+                settled, followed = await self._settle(owner, new)
         except LedgerConflict as error:
             # Another attempt has taken over, and decides; what this one may have done is kept beside it.
             if outcome is Outcome.UNKNOWN:
@@ -365,7 +364,17 @@ class OperationAttempt:
         self._boundary.results.forget(names)
         if settled.mine:
             self._tell(outcome, content)
-        return settled.result
+        return settled.result if followed is None else settled.result.model_copy(update={"next": followed})
+
+    async def _settle(self, owner: str, new: Settlement) -> tuple[Settled, TurnResult | None]:
+        """What stands, and the turn that follows, if it could be settled with it."""
+        run_id, call, tool = self._run_id, self._call, self._tool.name
+        succeeded = new.outcome is Outcome.SUCCEEDED
+        ahead = await turn_ahead(self._boundary, call, new.content) if succeeded else None
+        if ahead is None:
+            return await patiently(lambda: self._ledger.settle(run_id, call.id, owner, new, tool=tool)), None
+        both = await patiently(lambda: self._ledger.settle_and_ask(run_id, call.id, owner, new, ahead.new, tool=tool))
+        return both.call, None if both.next is None else take_ahead(self._boundary, ahead, both.next)
 
     def _tell(self, outcome: Outcome, content: Any) -> None:
         """Spare the next turn the reading of a result that this process has settled, if nobody can still change it."""

@@ -2,17 +2,51 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast.contracts.agent import Agent
 from holdfast.contracts.identity import canonical_json
-from holdfast.contracts.plan import Plan
+from holdfast.contracts.plan import Plan, Way, require_request
+from holdfast.contracts.plan_check import plan_faults, with_tools
+from holdfast.contracts.provenance import untrusted_of
+from holdfast.contracts.tool import Tool
+from holdfast.ledger.plans import AskedPlan
 
 MOST = 200
 
 
 @dataclass(frozen=True, kw_only=True)
+class Known:
+    """A plan as an agent's tools carry it out."""
+
+    agent: str
+    plan: Plan
+    """With tools in the place of the agents and plans that its steps name."""
+    tools: Mapping[str, Tool]
+    ways: Mapping[str, tuple[Way, ...]]
+    """By step: its calls for one item."""
+    brings: bool
+    """What its calls return may decide on what later ones may do: words of others, personal data, or a run's of its own."""
+
+
+def known(plan: Plan, agent: Agent) -> Known:
+    """The plan as the agent's tools carry it out."""
+    tools = {tool.name: tool for tool in agent.tools}
+    plan, _ = with_tools(plan, tools)
+    ways = {name: step.ways for name, step in plan.steps.items()}
+    used = {way.tool for each in ways.values() for way in each}
+    return Known(
+        agent=agent.name,
+        plan=plan,
+        tools=tools,
+        ways=ways,
+        brings=any(untrusted_of(tool) or tool.sensitive or tool.child for tool in map(tools.get, used) if tool),
+    )
+
+
+@dataclass(kw_only=True)
 class Planned:
     """A plan, and what it was given."""
 
@@ -20,6 +54,13 @@ class Planned:
     request: dict[str, Any]
     keeps: bool = False
     """If it fails, what it did stands for the next plan, which takes it over."""
+    known: Known | None = None
+
+    def of(self, agent: Agent) -> Known:
+        """The plan as the agent's tools carry it out; worked out once."""
+        if self.known is None or self.known.agent != agent.name:
+            self.known = known(self.plan, agent)
+        return self.known
 
 
 class Plans:
@@ -27,31 +68,30 @@ class Plans:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Planned] = OrderedDict()
-        self._sound: OrderedDict[str, Plan] = OrderedDict()
+        self._sound: OrderedDict[str, tuple[Plan, Known]] = OrderedDict()
 
-    def check(self, plan: Any, whose: str, check: Callable[[Plan], list[str]]) -> tuple[Plan, list[str]]:
-        """A plan as it was written down, and what is wrong with it. One that was found sound is not checked again.
+    def require_sound(self, asked: AskedPlan, agent: Agent) -> Planned:
+        """A plan as it was written down, if it can be carried out. One that was found sound is not checked again.
 
-        Args:
-            plan: As JSON.
-            whose: What besides decides on it, such as the agent's name: an agent's tools are the same as long as the process lives.
-            check: Finds what is wrong.
+        An agent's tools are the same as long as the process lives.
 
         Raises:
-            ValidationError: It is no plan.
+            ValueError: It is no plan, it has faults, or it was not given what it needs.
         """
-        key = hashlib.sha256(f"{whose}\n{canonical_json(plan)}".encode()).hexdigest()
-        found = self._sound.get(key)
-        if found is not None:
+        key = hashlib.sha256(f"{agent.name} {asked.keeps}\n{canonical_json(asked.plan)}".encode()).hexdigest()
+        if key in self._sound:
             self._sound.move_to_end(key)
-            return found, []
-        found = Plan.model_validate(plan)
-        faults = check(found)
-        if not faults:
-            self._sound[key] = found
+        else:
+            plan = Plan.model_validate(asked.plan)
+            if faults := plan_faults(plan, {tool.name: tool for tool in agent.tools}, undone=not asked.keeps):
+                msg = f"plan {plan.name!r} has {len(faults)} fault(s), and nothing was done: {'; '.join(faults)}"
+                raise ValueError(msg[:2000])
+            self._sound[key] = plan, known(plan, agent)
             while len(self._sound) > MOST:
                 self._sound.popitem(last=False)
-        return found, faults
+        plan, carried_out = self._sound[key]
+        require_request(plan, asked.request)
+        return Planned(plan=plan, request=asked.request, keeps=asked.keeps, known=carried_out)
 
     def get(self, run_id: str) -> Planned | None:
         """The plan of a run, if it is kept."""

@@ -78,12 +78,14 @@ class Board:
 
     def foresee(self, step_id: str) -> tuple[StepAsk, ...] | None:
         """What would be ready if the one call under way succeeded; empty if the plan was over then, None if neither."""
-        then = Board(tuple(self._steps.values()), self.progress, self._again)
-        for one, other in zip(self._progress.values(), then._progress.values(), strict=True):
-            other.under_way = one.under_way
-        then.call_ended(step_id, succeeded=True)
-        asks = then.ready()
-        return asks if asks or then.over else None
+        progress = self._progress[step_id]
+        stands = progress.state, progress.under_way
+        try:
+            self.call_ended(step_id, succeeded=True)
+            asks = self.ready()
+            return asks if asks or self.over else None
+        finally:
+            progress.state, progress.under_way = stands
 
     def claim(self, told: StepAsked) -> None:
         """A turn has asked for calls of a step: so many are under way, or the step is skipped, or can't be asked for.

@@ -3,12 +3,13 @@
 from holdfast.ledger.branches import Orphan
 from holdfast.ledger.children import NewChild
 from holdfast.ledger.decisions import Judge, Judged
+from holdfast.ledger.joined import SettledTurn
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.ledger import Ledger
-from holdfast.ledger.operations import DuplicateSuspected, Looked, NotAskedFor, OperationMoved, State
+from holdfast.ledger.operations import DuplicateSuspected, Looked, NotAskedFor, OperationMoved, Settled, State
 from holdfast.ledger.plans import PlanContext, StepResults
 from holdfast.ledger.provenance import Material, Returned
-from holdfast.ledger.runs import NewRun, RunRow
+from holdfast.ledger.runs import NewOpening, NewRun, RunRow
 from holdfast.ledger.throttle import Throttle, Throttled
 from holdfast.ledger.transcript import Heard, PastTurn, ToldResult, TurnContext
 from holdfast.ledger.turns import AskedCall, NewTurn
@@ -26,6 +27,7 @@ __all__ = [
     "Looked",
     "Material",
     "NewChild",
+    "NewOpening",
     "NewRun",
     "NewTurn",
     "NotAskedFor",
@@ -35,6 +37,8 @@ __all__ = [
     "PlanContext",
     "Returned",
     "RunRow",
+    "Settled",
+    "SettledTurn",
     "Settlement",
     "State",
     "StepResults",

@@ -22,7 +22,6 @@ from holdfast.contracts.wire import (
     Resolution,
     Said,
     TurnInput,
-    TurnResult,
     UndoInput,
     Undone,
     UndoPlan,
@@ -42,6 +41,7 @@ from holdfast.ledger import (
     erase,
     family,
     inbox,
+    joined,
     listing,
     migrate,
     notices,
@@ -67,6 +67,7 @@ from holdfast.ledger.children import NewChild
 from holdfast.ledger.database import Database, connect_database
 from holdfast.ledger.decisions import Judge
 from holdfast.ledger.installation import Installation
+from holdfast.ledger.joined import LastTurn, Opened, SettledCall, SettledTurn
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.operations import Looked, Settled
 from holdfast.ledger.peers import Letter
@@ -74,7 +75,7 @@ from holdfast.ledger.pending import Begun
 from holdfast.ledger.permissions import Permissions
 from holdfast.ledger.plans import AskedPlan, PlanContext
 from holdfast.ledger.provenance import Material
-from holdfast.ledger.runs import NewRun, OpenedRow, RunRow
+from holdfast.ledger.runs import NewOpening, NewRun, OpenedRow, RunRow
 from holdfast.ledger.statement import DriverCall
 from holdfast.ledger.tables import entries as entries_table
 from holdfast.ledger.tables import runs as runs_table
@@ -128,17 +129,13 @@ class Ledger:
         """Write down a request; see `runs.request_run`."""
         return await self.write(runs.request_run, new)
 
-    async def open_run(
-        self,
-        run_id: str,
-        execution: str,
-        model: str,
-        agent_version: str,
-        trace_id: str,
-        contracts: Mapping[str, str] | None = None,
-    ) -> OpenedRow:
+    async def open_run(self, run_id: str, new: NewOpening) -> OpenedRow:
         """Bind a run to its execution; see `runs.open_run`."""
-        return await self.write(runs.open_run, run_id, execution, model, agent_version, trace_id, contracts or {})
+        return await self.write(runs.open_run, run_id, new)
+
+    async def open_and_ask(self, run_id: str, new: NewOpening, first: NewTurn) -> Opened:
+        """The same, and settle its first turn; see `joined.open_and_ask`."""
+        return await self.write(joined.open_and_ask, run_id, new, first)
 
     async def close_run(self, run_id: str, close: CloseInput, *, execution: str = "") -> tuple[RunRow, Anchor]:
         """Write down how a run ended; see `children.close_with_left`."""
@@ -164,12 +161,16 @@ class Ledger:
             raise RunNotFound(msg)
         return found[0]
 
-    async def settle_turn(self, run_id: str, new: NewTurn) -> tuple[TurnResult, bool]:
+    async def settle_turn(self, run_id: str, new: NewTurn) -> SettledTurn:
         """Write down a model's answer; see `turns.settle_turn`."""
         anchor = await self._at_once(lambda: at_once.settle_turn(run_id, new))
         if anchor is not None:
-            return new.result.model_copy(update={"anchor": anchor}), True
-        return await self.write(turns.settle_turn, run_id, new)
+            return SettledTurn(new.result.model_copy(update={"anchor": anchor}), mine=True)
+        return SettledTurn(*await self.write(turns.settle_turn, run_id, new))
+
+    async def ask_and_close(self, run_id: str, new: NewTurn, close: CloseInput, *, execution: str = "") -> LastTurn:
+        """Write down a turn that asks for nothing more, and how the run ended; see `joined.ask_and_close`."""
+        return await self.write(joined.ask_and_close, run_id, new, close, execution=execution)
 
     async def record_repeat(
         self, run_id: str, turn: int, attempt: int, tokens: int, branches: Sequence[int] = ()
@@ -188,6 +189,10 @@ class Ledger:
     async def read_plan(self, run_id: str) -> AskedPlan:
         """The plan of a run, and what it was given; see `plans.read_plan`."""
         return await self.read(plans.read_plan, run_id)
+
+    async def read_plan_opening(self, run_id: str, *, intents: bool) -> tuple[AskedPlan, PlanContext]:
+        """The same, and what its first turn needs to know; see `plans.read_opening`."""
+        return await self.read(plans.read_opening, run_id, intents=intents)
 
     async def read_plan_context(
         self, run_id: str, steps: Collection[str], *, intents: bool, keeps: bool = False
@@ -266,10 +271,25 @@ class Ledger:
 
     async def settle(self, run_id: str, operation_id: str, owner: str, new: Settlement, *, tool: str = "") -> Settled:
         """Write down what became of an operation; see `operations.settle`. Its tool's name, where it is known, makes that faster."""
-        anchor = await self._at_once(lambda: at_once.settle(run_id, operation_id, owner, new, tool))
-        if anchor is not None:
-            return Settled(CallResult(outcome=new.outcome, anchor=anchor), mine=True)
+        settled = await self._settle_at_once(run_id, operation_id, owner, new, tool)
+        if settled is not None:
+            return settled
         return await self.write(operations.settle, run_id, operation_id, owner, new)
+
+    async def settle_and_ask(
+        self, run_id: str, operation_id: str, owner: str, new: Settlement, ahead: NewTurn, *, tool: str = ""
+    ) -> SettledCall:
+        """The same, and settle the turn that follows if it has succeeded; see `joined.settle_and_ask`."""
+        settled = await self._settle_at_once(run_id, operation_id, owner, new, tool)
+        if settled is not None:
+            return SettledCall(call=settled)
+        return await self.write(joined.settle_and_ask, run_id, operation_id, owner, new, ahead)
+
+    async def _settle_at_once(
+        self, run_id: str, operation_id: str, owner: str, new: Settlement, tool: str
+    ) -> Settled | None:
+        anchor = await self._at_once(lambda: at_once.settle(run_id, operation_id, owner, new, tool))
+        return None if anchor is None else Settled(CallResult(outcome=new.outcome, anchor=anchor), mine=True)
 
     async def pend(
         self,

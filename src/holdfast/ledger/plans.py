@@ -60,6 +60,12 @@ def call_id(step: str, item: int, way: int, retry: int) -> str:
     return f"{step}#{item}.{way}.{retry}"
 
 
+def place_of(call_id: str) -> tuple[str, int]:
+    """The step and the item of a call that is named so."""
+    step, _, place = call_id.partition("#")
+    return step, int(place.split(".")[0])
+
+
 class AskedPlan(NamedTuple):
     """What a run was asked to carry out."""
 
@@ -102,8 +108,7 @@ def read_step_results(connection: Connection, run_id: str, steps: Collection[str
     )
     found = {step: StepResults() for step in steps}
     for row in connection.execute(query):
-        step, _, place = row.call_id.partition("#")
-        item = int(place.split(".")[0])
+        step, item = place_of(row.call_id)
         found[step].places = max(found[step].places, item + 1)
         if row.outcome == Outcome.SUCCEEDED:
             found[step].succeeded[item] = None if row.body is None else json.loads(row.body)
@@ -153,6 +158,16 @@ def read_steps(connection: Connection, run_id: str) -> dict[str, Any]:
         told = None if row.body is None else json.loads(row.body)
         found.setdefault(row.call_id.partition("#")[0], []).append({"outcome": row.outcome, "result": told})
     return {step: told[0] if len(told) == 1 else told for step, told in found.items()}
+
+
+def read_opening(connection: Connection, run_id: str, *, intents: bool) -> tuple[AskedPlan, PlanContext]:
+    """The plan of a run, and what its first turn needs.
+
+    Raises:
+        LedgerConflict: The run carries out no plan, or its contents were erased.
+    """
+    asked = read_plan(connection, run_id)
+    return asked, read_plan_context(connection, run_id, (), intents=intents, keeps=asked.keeps)
 
 
 def read_plan_context(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, func, insert, select
@@ -185,6 +185,19 @@ OPEN = Statement(
 CLOSE = Statement(NEW_HEAD.values(status=bindparam("became"), closed_at=bindparam("at")))
 
 
+@dataclass(frozen=True, kw_only=True)
+class NewOpening:
+    """What a run is opened with."""
+
+    execution: str
+    """Of the workflow: the first one's id."""
+    model: str
+    agent_version: str
+    trace_id: str = ""
+    contracts: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The versions of the agent's tools, by name."""
+
+
 class OpenedRow(NamedTuple):
     """A run that was opened."""
 
@@ -193,15 +206,7 @@ class OpenedRow(NamedTuple):
     """What it may use, if it is a child; else its agent says."""
 
 
-def open_run(
-    connection: Connection,
-    run_id: str,
-    execution: str,
-    model: str,
-    agent_version: str,
-    trace_id: str,
-    contracts: Mapping[str, str],
-) -> OpenedRow:
+def open_run(connection: Connection, run_id: str, new: NewOpening) -> OpenedRow:
     """Bind a requested run to its workflow execution, and pin the model and the versions of the tools, once.
 
     Raises:
@@ -212,23 +217,28 @@ def open_run(
         raise LedgerConflict(f"run {run_id!r} was closed as {run.status} before it was opened: nothing is done")
     if run.execution:
         opened = find(connection, run_id, "opened", "")
-        if run.execution != execution or opened is None:
+        if run.execution != new.execution or opened is None:
             raise LedgerConflict(
                 f"run id {run_id!r} was already run by execution {run.execution}; a run id is never reused, "
                 "not even after its run has closed: start again under a new id"
             )
         return OpenedRow(opened.anchor, run.limits)
-    meta = {"model": model, "agent_version": agent_version, "execution": execution, "contracts": dict(contracts)}
+    meta = {
+        "model": new.model,
+        "agent_version": new.agent_version,
+        "execution": new.execution,
+        "contracts": dict(new.contracts),
+    }
     [anchor] = append(
         connection,
         run_id,
         [NewEntry(kind="opened", ref="", meta=meta)],
         OPEN,
-        by=execution,
-        pinned=model,
-        version=agent_version,
-        trace=run.trace_id or trace_id,
-        tools=canonical_json(dict(contracts)),
+        by=new.execution,
+        pinned=new.model,
+        version=new.agent_version,
+        trace=run.trace_id or new.trace_id,
+        tools=canonical_json(dict(new.contracts)),
     )
     return OpenedRow(anchor, run.limits)
 

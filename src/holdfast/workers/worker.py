@@ -19,7 +19,7 @@ from holdfast.activities.decide import fence, record_decision
 from holdfast.activities.model_turn import model_turn
 from holdfast.activities.open_run import close_run, open_run
 from holdfast.activities.peers import send_message, wait_for_message
-from holdfast.activities.plan_turn import and_then, open_plan, plan_turn
+from holdfast.activities.plan_turn import open_plan, plan_turn
 from holdfast.activities.read_result import read_result
 from holdfast.activities.review import review
 from holdfast.activities.savepoints import roll_back, savepoint
@@ -182,8 +182,7 @@ def _tools(boundary: Boundary) -> list[ToolVersions]:
 def _tool_activity(boundary: Boundary, versions: ToolVersions) -> Callable[..., Any]:
     @activity.defn(name=versions.newest.name)
     async def run(call: CallInput) -> CallResult:
-        result = await call_tool(boundary, versions, call)
-        return result if call.then is None else await and_then(boundary, call.then, result)
+        return await call_tool(boundary, versions, call)
 
     return run
 
