@@ -110,8 +110,8 @@ def tool_span(tool: str, operation_id: str, effect: str) -> AbstractContextManag
 
 
 def step_span(name: str) -> AbstractContextManager[Span]:
-    """The span of one step of the effect protocol: reserve, execute or settle."""
-    return _span(name)
+    """The span of one step of the effect protocol, reserve, execute or settle, under the call's; without that, none."""
+    return NO_SPAN if trace.get_current_span() is trace.INVALID_SPAN else _span(name)
 
 
 def record_failure(span: Span, code: str) -> None:

@@ -79,6 +79,12 @@ class Permission:
             if version.number:
                 log.info("policy holds", number=version.number)
 
+    async def still_says(self, agent: Agent | None, looked: Looked) -> bool:
+        """Whether this process has let the call run just now, by the policy that holds: then that is not worked out once more."""
+        await self.policies()
+        fresh = bool(looked.judged_at) and time.monotonic() - looked.judged_at <= FRESH_SECONDS
+        return fresh and looked.judged_by == self.version and agent is not None and not agent.hooks
+
     async def now(self, agent: Agent | None, tool: Tool, looked: Looked, run_id: str, *, fresh: bool = False) -> Permit:
         """What is said of a call right now, before its effect.
 

@@ -25,6 +25,8 @@ async def hold_or_refuse(
     """
     if looked.attempts or looked.state is State.PENDING:
         return None
+    if looked.verdict is Verdict.RUN and await boundary.permission.still_says(agent, looked):
+        return None
     ledger, said = boundary.ledger, await boundary.permission.now(agent, tool, looked, run_id)
     if said.verdict is Verdict.DENY:
         log.warning("call refused by policy", rule=said.rule)

@@ -1,6 +1,7 @@
 """The conversation of a run, rebuilt from settled turns; kept per process so that a turn reads only what is new."""
 
 import json
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -65,6 +66,10 @@ class Kept:
     messages: tuple[Message, ...]
     asked: tuple[AskedCall, ...]
     """The turn's calls."""
+    policy: int
+    """The version of the installation's policy that they were judged by."""
+    at: float
+    """When, by the monotonic clock."""
     taken: set[str] = field(default_factory=set[str])
     """The operation ids of those calls that were begun from here."""
     told: dict[str, ToolResult] = field(default_factory=dict[str, ToolResult])
@@ -128,6 +133,8 @@ class Transcripts:
             note=new.note,
             messages=messages,
             asked=new.calls,
+            policy=new.policy,
+            at=time.monotonic(),
             heard=telling is not None,
             characters=characters,
         )
@@ -195,6 +202,8 @@ class Transcripts:
             lease_until=0,
             checkpoint=None,
             sent=0,
+            judged_at=kept.at,
+            judged_by=kept.policy,
         )
 
     def drop(self, run_id: str) -> None:

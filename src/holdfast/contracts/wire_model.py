@@ -1,5 +1,6 @@
 """The form of everything that travels over Temporal."""
 
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
@@ -12,9 +13,13 @@ class Wire(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields = type(self).model_fields
-        written = handler(self)
-        return {k: v for k, v in written.items() if k in fields and getattr(self, k) != fields[k].default}
+        defaults, values = _defaults(type(self)), self.__dict__
+        return {k: v for k, v in handler(self).items() if k in defaults and values[k] != defaults[k]}
+
+
+@cache
+def _defaults(model: type[BaseModel]) -> dict[str, Any]:
+    return {name: field.default for name, field in model.model_fields.items()}
 
 
 Anchor = tuple[int, str]

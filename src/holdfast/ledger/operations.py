@@ -76,6 +76,10 @@ class Looked:
     called_from: CalledFrom = NOWHERE
     """From where its run was asked for."""
     settled: CallResult | None = None
+    judged_at: float = 0.0
+    """When this process has judged it, by the monotonic clock; 0 if another one may have."""
+    judged_by: int = 0
+    """The version of the installation's policy that it went by."""
 
 
 class NotAskedFor(LedgerConflict):
