@@ -39,9 +39,9 @@ def _must_stop() -> bool:
 async def uninterrupted(coroutine: Coroutine[Any, Any, T]) -> T:
     """Finish something whatever cancellations arrive: a result that is known must be written down."""
     task = asyncio.create_task(coroutine)
-    while not task.done():
+    while True:
         try:
-            await asyncio.wait([task])
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
-            continue
-    return task.result()
+            if task.cancelled():
+                raise

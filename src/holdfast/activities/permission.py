@@ -116,6 +116,8 @@ class Permission:
         if looked.attempts or looked.undoes:
             return []
         policies = (*await self.policies(), *(() if agent is None else (agent.policy,)))
+        if not any(policy.limits for policy in policies):
+            return []
         caller = Caller(agent=looked.agent, user=looked.user, tenant=looked.tenant, run=run_id)
         return [one for one in quotas_for(policies, tool, caller) if not (looked.approved and one.then == "ask")]
 

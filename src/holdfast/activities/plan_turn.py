@@ -17,8 +17,8 @@ from holdfast.contracts.agent import Agent
 from holdfast.contracts.board import Board
 from holdfast.contracts.effects import Outcome, RunStatus
 from holdfast.contracts.errors import ErrorCode, LedgerConflict, RunNotFound
-from holdfast.contracts.plan import GO_ON, Plan
-from holdfast.contracts.plan_steps import PlanStep, PlanTurnInput
+from holdfast.contracts.plan import Plan
+from holdfast.contracts.plan_steps import PlanTurnInput
 from holdfast.contracts.policy import Provenance
 from holdfast.contracts.references import steps_in
 from holdfast.contracts.wire import CallInput, CallResult, CloseInput, OpenedPlan, OpenInput, TurnResult
@@ -41,7 +41,7 @@ async def open_plan(boundary: Boundary, given: OpenInput) -> OpenedPlan:
         await open_requested(boundary, given, agent)
         raise ApplicationError(str(error), type=ErrorCode.NOT_EXECUTED, non_retryable=True) from error
     boundary.plans.put(run_id, planned)
-    steps = _seen(planned.plan)
+    steps = planned.of(agent).steps
     turn = PlanTurnInput(turn=1, asks=Board(steps).ready())
     new = await _first_turn(boundary, planned, context, turn)
     opened, settled = await open_requested(boundary, given, agent, new)
@@ -62,29 +62,6 @@ async def _first_turn(
         # Whose words the request is, is looked at once the run is opened.
         return None
     return await _settlement(boundary, agent, planned, context, turn)
-
-
-def _seen(plan: Plan) -> tuple[PlanStep, ...]:
-    """What the workflow sees of the steps."""
-    owners = plan.owners
-    return tuple(_seen_of(plan, name, owners.get(name, "")) for name in plan.steps)
-
-
-def _seen_of(plan: Plan, step_id: str, owner: str) -> PlanStep:
-    step = plan.steps[step_id]
-    any_of = step.depends_on if step.join == "any" else ()
-    return PlanStep(
-        id=step_id,
-        after=tuple(sorted(step.after - set(any_of))),
-        any_of=any_of,
-        each=bool(step.for_each),
-        parallel=step.parallel if step.for_each else 1,
-        ways=len(step.ways),
-        retries=step.retries,
-        go_on=step.on_failure == GO_ON,
-        instead=step.instead,
-        owner=owner,
-    )
 
 
 async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:

@@ -8,8 +8,9 @@ from typing import Any
 
 from holdfast.contracts.agent import Agent
 from holdfast.contracts.identity import canonical_json
-from holdfast.contracts.plan import Plan, Way, require_request
+from holdfast.contracts.plan import GO_ON, Plan, Step, Way, require_request
 from holdfast.contracts.plan_check import plan_faults, with_tools
+from holdfast.contracts.plan_steps import PlanStep
 from holdfast.contracts.provenance import untrusted_of
 from holdfast.contracts.tool import Tool
 from holdfast.ledger.plans import AskedPlan
@@ -25,6 +26,8 @@ class Known:
     plan: Plan
     """With tools in the place of the agents and plans that its steps name."""
     tools: Mapping[str, Tool]
+    steps: tuple[PlanStep, ...]
+    """What the workflow sees of them."""
     ways: Mapping[str, tuple[Way, ...]]
     """By step: its calls for one item."""
     brings: bool
@@ -36,13 +39,31 @@ def known(plan: Plan, agent: Agent) -> Known:
     tools = {tool.name: tool for tool in agent.tools}
     plan, _ = with_tools(plan, tools)
     ways = {name: step.ways for name, step in plan.steps.items()}
+    owners = plan.owners
     used = {way.tool for each in ways.values() for way in each}
     return Known(
         agent=agent.name,
         plan=plan,
         tools=tools,
+        steps=tuple(_seen(name, step, owners.get(name, "")) for name, step in plan.steps.items()),
         ways=ways,
         brings=any(untrusted_of(tool) or tool.sensitive or tool.child for tool in map(tools.get, used) if tool),
+    )
+
+
+def _seen(step_id: str, step: Step, owner: str) -> PlanStep:
+    any_of = step.depends_on if step.join == "any" else ()
+    return PlanStep(
+        id=step_id,
+        after=tuple(sorted(step.after - set(any_of))),
+        any_of=any_of,
+        each=bool(step.for_each),
+        parallel=step.parallel if step.for_each else 1,
+        ways=len(step.ways),
+        retries=step.retries,
+        go_on=step.on_failure == GO_ON,
+        instead=step.instead,
+        owner=owner,
     )
 
 

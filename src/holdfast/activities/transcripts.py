@@ -66,6 +66,8 @@ class Kept:
     messages: tuple[Message, ...]
     asked: tuple[AskedCall, ...]
     """The turn's calls."""
+    arguments: tuple[dict[str, Any], ...]
+    """Theirs, as they were asked for."""
     policy: int
     """The version of the installation's policy that they were judged by."""
     at: float
@@ -133,6 +135,7 @@ class Transcripts:
             note=new.note,
             messages=messages,
             asked=new.calls,
+            arguments=tuple(call.arguments for call in messages[-1].calls),
             policy=new.policy,
             at=time.monotonic(),
             heard=telling is not None,
@@ -188,7 +191,7 @@ class Transcripts:
             state=State.FREE,
             tool=head.tool,
             version=asked.version,
-            arguments=kept.messages[-1].calls[call.index].arguments if asked.changed is None else asked.changed,
+            arguments=kept.arguments[call.index] if asked.changed is None else asked.changed,
             verdict=head.verdict,
             changed=asked.changed is not None,
             approved=False,

@@ -12,6 +12,9 @@ DIGEST_CHARACTERS = 32
 """128 bits of SHA-256 in hex: enough to bind an approval to its arguments, small enough for every event."""
 
 
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def new_chain_id() -> str:
     """A random id, minted once in the ledger for each run id."""
     return str(uuid.uuid4())
@@ -38,7 +41,7 @@ def child_run_id(agent: str, operation: str) -> str:
 
 def canonical_json(value: Any) -> str:
     """JSON in ASCII with sorted keys and no spaces: the same text for the same value, storable everywhere."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return CANONICAL.encode(value)
 
 
 def digest(tool: str, major: int, arguments: Any) -> str:

@@ -59,6 +59,8 @@ def labels_of(tool: Tool, outcome: Outcome, content: Any) -> Labels:
         # What the engine says itself, or shows again.
         return CLEAN
     sensitive = tool.name if tool.sensitive and content not in (None, "", [], {}) else ""
+    if not (untrusted or sensitive):
+        return CLEAN
     if not untrusted:
         return Labels(sensitive=sensitive)
     if outcome is not Outcome.SUCCEEDED:
