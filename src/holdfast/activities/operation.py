@@ -16,7 +16,7 @@ from holdfast.activities.context import EngineContext
 from holdfast.activities.doubt import clear_doubt, find, must_look
 from holdfast.activities.gate import invalid_arguments
 from holdfast.activities.patience import patiently, uninterrupted
-from holdfast.activities.plan_turn import take_ahead, turn_ahead
+from holdfast.activities.plan_ahead import take_ahead, turn_after, turn_ahead
 from holdfast.activities.result_cache import name_of
 from holdfast.activities.transcripts import telling_of, told_of
 from holdfast.contracts.effects import Effect, Outcome
@@ -369,12 +369,19 @@ class OperationAttempt:
     async def _settle(self, owner: str, new: Settlement) -> tuple[Settled, TurnResult | None]:
         """What stands, and the turn that follows, if it could be settled with it."""
         run_id, call, tool = self._run_id, self._call, self._tool.name
-        succeeded = new.outcome is Outcome.SUCCEEDED
-        ahead = await turn_ahead(self._boundary, call, new.content) if succeeded else None
+        follows = call.then is not None and new.outcome is Outcome.SUCCEEDED
+        ahead = await turn_ahead(self._boundary, call, self._looked, new.content) if follows else None
+        followed: TurnResult | None = None
         if ahead is None:
-            return await patiently(lambda: self._ledger.settle(run_id, call.id, owner, new, tool=tool)), None
-        both = await patiently(lambda: self._ledger.settle_and_ask(run_id, call.id, owner, new, ahead.new, tool=tool))
-        return both.call, None if both.next is None else take_ahead(self._boundary, ahead, both.next)
+            settled = await patiently(lambda: self._ledger.settle(run_id, call.id, owner, new, tool=tool))
+        else:
+            both = await patiently(
+                lambda: self._ledger.settle_and_ask(run_id, call.id, owner, new, ahead.turn, tool=tool)
+            )
+            settled, followed = both.call, await take_ahead(self._boundary, ahead, both)
+        if follows and followed is None and settled.mine:
+            followed = await turn_after(self._boundary, call, self._looked, new.content)
+        return settled, followed
 
     def _tell(self, outcome: Outcome, content: Any) -> None:
         """Spare the next turn the reading of a result that this process has settled, if nobody can still change it."""

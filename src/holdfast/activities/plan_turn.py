@@ -1,7 +1,6 @@
 """Turns of a plan: settled when they are asked for, with the call before them, or with the opening of the run."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple
 
 import structlog
 from temporalio import activity
@@ -22,8 +21,8 @@ from holdfast.contracts.plan_steps import PlanTurnInput
 from holdfast.contracts.policy import Provenance
 from holdfast.contracts.references import steps_in
 from holdfast.contracts.wire import CallInput, CallResult, CloseInput, OpenedPlan, OpenInput, TurnResult
-from holdfast.ledger import NewTurn, PlanContext, RunRow, SettledTurn, StepResults
-from holdfast.ledger.plans import AskedPlan, place_of
+from holdfast.ledger import NewTurn, PlanContext, RunRow, SettledTurn
+from holdfast.ledger.plans import AskedPlan
 
 log = structlog.get_logger()
 
@@ -34,7 +33,7 @@ async def open_plan(boundary: Boundary, given: OpenInput) -> OpenedPlan:
     agent = await take_request(boundary, given, plan=given.request.text)
     try:
         asked, context = await patiently(
-            lambda: boundary.ledger.read_plan_opening(run_id, intents=_has_intents(boundary))
+            lambda: boundary.ledger.read_plan_opening(run_id, intents=has_intents(boundary))
         )
         planned = boundary.plans.require_sound(asked, agent)
     except (LedgerConflict, ValueError) as error:
@@ -48,7 +47,7 @@ async def open_plan(boundary: Boundary, given: OpenInput) -> OpenedPlan:
     if new is None or settled is None:
         first = await _on_the_way(boundary, turn)
     else:
-        first = _taken(boundary, context.run, new, settled)
+        first = taken(boundary, context.run, new, settled)
     update = {"closes": True, **({"undo_on": (), "keeps": True} if planned.keeps else {})}
     return OpenedPlan(opened=opened.model_copy(update=update), steps=steps, first=first)
 
@@ -61,7 +60,7 @@ async def _first_turn(
     if agent is None or await boundary.permission.words_judge(agent) is not None:
         # Whose words the request is, is looked at once the run is opened.
         return None
-    return await _settlement(boundary, agent, planned, context, turn)
+    return await settlement(boundary, agent, planned, context, turn)
 
 
 async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:
@@ -79,13 +78,13 @@ async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:
     if agent is None:
         message = f"this worker does not serve agent {context.run.agent!r}: another one must take the turn"
         raise ApplicationError(message, type=ErrorCode.AGENT_UNKNOWN)
-    new = await _settlement(boundary, agent, planned, context, turn)
+    new = await settlement(boundary, agent, planned, context, turn)
     try:
         if turn.closes is None:
-            return _taken(boundary, context.run, new, await patiently(lambda: boundary.ledger.settle_turn(run_id, new)))
+            return taken(boundary, context.run, new, await patiently(lambda: boundary.ledger.settle_turn(run_id, new)))
         close = CloseInput(status=RunStatus.COMPLETED, work_seconds=turn.closes)
         last = await patiently(
-            lambda: boundary.ledger.ask_and_close(run_id, new, close, execution=_execution_of_this_activity())
+            lambda: boundary.ledger.ask_and_close(run_id, new, close, execution=execution_of_this_activity())
         )
     except LedgerConflict as error:
         raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
@@ -94,7 +93,7 @@ async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:
     return last.turn.result.model_copy(update={"closed": await closed_run(boundary, close, *last.closed)})
 
 
-async def _settlement(
+async def settlement(
     boundary: Boundary, agent: Agent, planned: Planned, context: PlanContext, turn: PlanTurnInput
 ) -> NewTurn:
     """A turn, ready to be settled."""
@@ -103,14 +102,15 @@ async def _settlement(
     return replace(PlanCalls(agent, planned, context, policies, provenance).settlement(turn), policy=version)
 
 
-def _taken(boundary: Boundary, run: RunRow, new: NewTurn, settled: SettledTurn) -> TurnResult:
+def taken(boundary: Boundary, run: RunRow, new: NewTurn, settled: SettledTurn) -> TurnResult:
     """What stands of a turn. One that was settled before does: what was made of it here is dropped."""
     if settled.mine:
-        boundary.transcripts.put(run, _execution_of_this_activity(), new, (new.message,), telling=None)
+        boundary.transcripts.put(run, execution_of_this_activity(), new, (new.message,), telling=None)
     return settled.result
 
 
-def _execution_of_this_activity() -> str:
+def execution_of_this_activity() -> str:
+    """The execution of the workflow that an activity works for."""
     return activity.info().workflow_run_id or ""
 
 
@@ -138,12 +138,12 @@ def _read(asked: AskedPlan) -> Planned:
     return Planned(plan=Plan.model_validate(asked.plan), request=asked.request, keeps=asked.keeps)
 
 
-def _has_intents(boundary: Boundary) -> bool:
+def has_intents(boundary: Boundary) -> bool:
     """Whether any tool here says what makes two calls the same intention."""
     return any(tool.same_intent for versions in boundary.registry.tools.values() for tool in versions)
 
 
-def _needed(plan: Plan, turn: PlanTurnInput) -> frozenset[str]:
+def needed_by(plan: Plan, turn: PlanTurnInput) -> frozenset[str]:
     """The steps whose results a turn needs."""
     steps = [plan.steps[ask.step] for ask in turn.asks]
     needed = frozenset[str]().union(*(step.refers_to for step in steps)) if steps else steps_in(plan.output)
@@ -152,8 +152,8 @@ def _needed(plan: Plan, turn: PlanTurnInput) -> frozenset[str]:
 
 async def _context(boundary: Boundary, run_id: str, turn: PlanTurnInput, planned: Planned) -> PlanContext:
     """What the turn needs of the ledger: nothing, where this process has settled the one before and no result is referred to."""
-    needed, intents = _needed(planned.plan, turn), _has_intents(boundary)
-    kept = boundary.transcripts.get(run_id, turn.turn, _execution_of_this_activity())
+    needed, intents = needed_by(planned.plan, turn), has_intents(boundary)
+    kept = boundary.transcripts.get(run_id, turn.turn, execution_of_this_activity())
     if kept is not None and not needed and not intents and not planned.keeps:
         return PlanContext(run=kept.run, results={}, intents=set())
     return await patiently(
@@ -161,62 +161,14 @@ async def _context(boundary: Boundary, run_id: str, turn: PlanTurnInput, planned
     )
 
 
-class Ahead(NamedTuple):
-    """A turn that is ready to be settled with the call before it."""
-
-    run: RunRow
-    new: NewTurn
-
-
-async def turn_ahead(boundary: Boundary, call: CallInput, content: Any) -> Ahead | None:
-    """The turn that follows a call if it succeeds with that result.
-
-    None if there is none, or if it takes more than what this process knows, or fails: then it is settled by itself.
-    """
-    if call.then is None:
-        return None
-    try:
-        return await _ahead(boundary, call, call.then, content)
-    except Exception:  # whatever it was, the call has been carried out, and that must be written down
-        log.exception("a turn was not settled with the call before it", turn=call.then.turn)
-        return None
-
-
-async def _ahead(boundary: Boundary, call: CallInput, turn: PlanTurnInput, content: Any) -> Ahead | None:
-    run_id = run_id_of_this_activity()
-    kept = boundary.transcripts.get(run_id, turn.turn, _execution_of_this_activity())
-    planned = boundary.plans.get(run_id)
-    if kept is None or planned is None or planned.keeps or _has_intents(boundary):
-        return None
-    agent = boundary.registry.agents.get(kept.run.agent)
-    asked = next((one for one in kept.asked if one.head.id == call.id), None)
-    if agent is None or asked is None or planned.of(agent).brings:
-        return None
-    step, item = place_of(asked.call_id)
-    needed = _needed(planned.plan, turn)
-    results: dict[str, StepResults] = {}
-    if others := (needed if planned.plan.steps[step].for_each else needed - {step}):
-        context = await patiently(lambda: boundary.ledger.read_plan_context(run_id, others, intents=False))
-        results = context.results
-    if step in needed:
-        mine = results.setdefault(step, StepResults())
-        mine.succeeded[item], mine.places = content, max(mine.places, item + 1)
-    context = PlanContext(run=kept.run, results=results, intents=set())
-    return Ahead(kept.run, await _settlement(boundary, agent, planned, context, turn))
-
-
-def take_ahead(boundary: Boundary, ahead: Ahead, settled: SettledTurn) -> TurnResult:
-    """What stands of a turn that was settled with the call before it."""
-    return _taken(boundary, ahead.run, ahead.new, settled)
-
-
 async def and_then(boundary: Boundary, call: CallInput, result: CallResult) -> CallResult:
     """Settle the turn that follows a call that has succeeded, if it was not settled with it; if that fails, the workflow does it."""
-    if call.then is None or result.next is not None:
+    if call.then is None or call.beside or result.next is not None:
         return result
     if result.outcome is not Outcome.SUCCEEDED or result.pending or result.waiting:
         return result
-    return result.model_copy(update={"next": await _on_the_way(boundary, call.then)})
+    turn = call.then.model_copy(update={"closes": None})
+    return result.model_copy(update={"next": await _on_the_way(boundary, turn)})
 
 
 async def _on_the_way(boundary: Boundary, turn: PlanTurnInput) -> TurnResult | None:

@@ -80,6 +80,8 @@ class Kept:
     """By operation id: what these results bring into the run."""
     heard: bool = True
     """A model hears the results."""
+    succeeded: dict[str, Any] = field(default_factory=dict[str, Any])
+    """By operation id: the results of those calls of a plan that this process has settled, where they decide on what follows."""
     characters: int
 
     @property

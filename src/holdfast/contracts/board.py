@@ -76,16 +76,36 @@ class Board:
                 asks.append(ask)
         return tuple(asks)
 
-    def foresee(self, step_id: str) -> tuple[StepAsk, ...] | None:
-        """What would be ready if the one call under way succeeded; empty if the plan was over then, None if neither."""
-        progress = self._progress[step_id]
-        stands = progress.state, progress.under_way
+    def foresee(self, step_ids: Sequence[str]) -> tuple[StepAsk, ...] | None:
+        """What would be ready if every call of these steps succeeded, and nothing else is under way; empty if the plan was over then.
+
+        None if neither, or if something is ready before the last of them has ended.
+        """
+        if len(step_ids) > 1 and self._frees_early(set(step_ids)):
+            return None
+        stands = [(one, one.state, one.under_way) for one in map(self._progress.__getitem__, step_ids)]
         try:
-            self.call_ended(step_id, succeeded=True)
+            for step_id in step_ids:
+                self._progress[step_id].under_way = 0
+                self._may_end(step_id)
+            if any(self._progress[step_id].state == "running" for step_id in step_ids):
+                return None
             asks = self.ready()
             return asks if asks or self.over else None
         finally:
-            progress.state, progress.under_way = stands
+            for progress, state, under_way in stands:
+                progress.state, progress.under_way = state, under_way
+
+    def _frees_early(self, step_ids: set[str]) -> bool:
+        """Whether a step may begin once some of these have ended, and not all."""
+        for step in self._steps.values():
+            if self._progress[step.id].state or (step.owner and self._progress[step.owner].state != "failed"):
+                continue
+            waits_for = {other for other in step.after if not self._has_ended(other)}
+            one_is_enough = not step_ids.isdisjoint(step.any_of)
+            if waits_for <= step_ids and (one_is_enough or (waits_for and waits_for != step_ids)):
+                return True
+        return False
 
     def claim(self, told: StepAsked) -> None:
         """A turn has asked for calls of a step: so many are under way, or the step is skipped, or can't be asked for.

@@ -64,4 +64,4 @@ class PlanTurnInput(Wire):
     """None to write down what the plan returns."""
     branch: int = 0
     closes: float | None = None
-    """The run ends with this turn, and is closed with it: the seconds it has worked."""
+    """The run ends with this turn, and is closed with it: the seconds it has worked; before the calls, if they are to settle it."""

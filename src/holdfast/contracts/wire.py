@@ -206,7 +206,9 @@ class CallInput(Wire):
     look: int = 0
     """Which look this is at work that an earlier execution left pending; 0 for none."""
     then: PlanTurnInput | None = None
-    """Of a plan, where nothing else goes on: the turn that follows if the call succeeds, so that it is settled on the way."""
+    """Of a plan, where nothing but its turn goes on: what follows if all calls of that succeed, so that it is settled on the way."""
+    beside: bool = False
+    """There are other calls in its turn: the last of them settles what follows."""
 
 
 class CallResult(Wire):

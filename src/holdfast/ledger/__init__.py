@@ -3,7 +3,7 @@
 from holdfast.ledger.branches import Orphan
 from holdfast.ledger.children import NewChild
 from holdfast.ledger.decisions import Judge, Judged
-from holdfast.ledger.joined import SettledTurn
+from holdfast.ledger.joined import SettledCall, SettledTurn, TurnAhead
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.ledger import Ledger
 from holdfast.ledger.operations import DuplicateSuspected, Looked, NotAskedFor, OperationMoved, Settled, State
@@ -38,6 +38,7 @@ __all__ = [
     "Returned",
     "RunRow",
     "Settled",
+    "SettledCall",
     "SettledTurn",
     "Settlement",
     "State",
@@ -46,6 +47,7 @@ __all__ = [
     "Throttled",
     "ToUndo",
     "ToldResult",
+    "TurnAhead",
     "TurnContext",
     "Unfinished",
     "Verification",

@@ -241,13 +241,18 @@ def close_with_left(
     That is a call whose run goes on, or has ended, and nobody waits for it: the last of parent and child to close settles it. A child
     takes the parent's row first, so that one of both is the last.
     """
-    row = PARENT.first(connection, {"run": run_id})
-    if row is not None and row.parent:
-        connection.execute(select(runs.c.run_id).where(runs.c.run_id == row.parent).with_for_update())
+    hold_parent(connection, run_id)
     run, anchor = branches.close_run(connection, run_id, close, execution=execution)
     for parent in filter(None, (run_id if run.branches else "", run.parent)):
         _settle_left(connection, parent)
     return run, anchor
+
+
+def hold_parent(connection: Connection, run_id: str) -> None:
+    """Take the row of a run's parent, if it has one: before its own, where both are taken."""
+    row = PARENT.first(connection, {"run": run_id})
+    if row is not None and row.parent:
+        connection.execute(select(runs.c.run_id).where(runs.c.run_id == row.parent).with_for_update())
 
 
 def _settle_left(connection: Connection, run_id: str) -> None:

@@ -3,16 +3,18 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam, select
 
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.errors import LedgerConflict
 from holdfast.contracts.wire import CloseInput, TurnResult
 from holdfast.contracts.wire_model import Anchor
-from holdfast.ledger.children import close_with_left
+from holdfast.ledger.children import close_with_left, hold_parent
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.operations import Settled, settle
 from holdfast.ledger.runs import NewOpening, OpenedRow, RunRow, open_run
+from holdfast.ledger.statement import Statement
+from holdfast.ledger.tables import operations
 from holdfast.ledger.turns import NewTurn, settle_turn
 
 
@@ -38,6 +40,8 @@ class SettledCall:
 
     call: Settled
     next: SettledTurn | None = None
+    closed: tuple[RunRow, Anchor] | None = None
+    """How the run was closed, if that turn was its last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +57,48 @@ def open_and_ask(connection: Connection, run_id: str, opening: NewOpening, first
     return Opened(row=open_run(connection, run_id, opening), first=_settled_turn(connection, run_id, first))
 
 
+@dataclass(frozen=True, kw_only=True)
+class TurnAhead:
+    """A turn that is ready to be settled with the last call of the one before."""
+
+    new: NewTurn
+    close: CloseInput | None = None
+    """How the run is closed with it, if it is the last."""
+    execution: str = ""
+    """Of the workflow: whose word on the close it is."""
+    joins: bool = False
+    """There are other calls in the turn before."""
+
+
+NOT_SUCCEEDED = Statement(
+    select(operations.c.operation_id)
+    .where(operations.c.run_id == bindparam("run"), operations.c.left_by == 0, operations.c.turn == bindparam("number"))
+    .where(operations.c.undoes == "", operations.c.outcome.is_(None) | (operations.c.outcome != Outcome.SUCCEEDED))
+    .limit(1)
+)
+
+
 def settle_and_ask(
-    connection: Connection, run_id: str, operation_id: str, owner: str, new: Settlement, ahead: NewTurn
+    connection: Connection, run_id: str, operation_id: str, owner: str, new: Settlement, ahead: TurnAhead
 ) -> SettledCall:
-    """Settle a call, and if it stands as it was found to have succeeded here, the turn that follows it."""
+    """Settle a call, and if with it every call of its turn stands as having succeeded, the turn that follows.
+
+    It was made for what this attempt has found: it is left to whoever comes later if something else stands of the call.
+    """
     call = settle(connection, run_id, operation_id, owner, new)
-    stands = call.mine and new.outcome is Outcome.SUCCEEDED
-    return SettledCall(call=call, next=_settled_turn(connection, run_id, ahead) if stands else None)
+    last = {"run": run_id, "number": ahead.new.turn - 1}
+    if not call.mine or NOT_SUCCEEDED.first(connection, last) is not None:
+        return SettledCall(call=call)
+    turn = _settled_turn(connection, run_id, ahead.new)
+    if turn is None or not turn.mine or ahead.close is None:
+        return SettledCall(call=call, next=turn)
+    closed = close_with_left(connection, run_id, ahead.close, execution=ahead.execution)
+    return SettledCall(call=call, next=turn, closed=closed)
 
 
 def ask_and_close(connection: Connection, run_id: str, new: NewTurn, close: CloseInput, *, execution: str) -> LastTurn:
     """Settle a turn, and if it asks for nothing more, close the run; see `children.close_with_left`."""
+    hold_parent(connection, run_id)
     turn = SettledTurn(*settle_turn(connection, run_id, new))
     if not turn.result.answered:
         return LastTurn(turn=turn)

@@ -67,7 +67,7 @@ from holdfast.ledger.children import NewChild
 from holdfast.ledger.database import Database, connect_database
 from holdfast.ledger.decisions import Judge
 from holdfast.ledger.installation import Installation
-from holdfast.ledger.joined import LastTurn, Opened, SettledCall, SettledTurn
+from holdfast.ledger.joined import LastTurn, Opened, SettledCall, SettledTurn, TurnAhead
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.operations import Looked, Settled
 from holdfast.ledger.peers import Letter
@@ -277,10 +277,13 @@ class Ledger:
         return await self.write(operations.settle, run_id, operation_id, owner, new)
 
     async def settle_and_ask(
-        self, run_id: str, operation_id: str, owner: str, new: Settlement, ahead: NewTurn, *, tool: str = ""
+        self, run_id: str, operation_id: str, owner: str, new: Settlement, ahead: TurnAhead, *, tool: str = ""
     ) -> SettledCall:
-        """The same, and settle the turn that follows if it has succeeded; see `joined.settle_and_ask`."""
-        settled = await self._settle_at_once(run_id, operation_id, owner, new, tool)
+        """The same, and settle the turn that follows if all of its turn have succeeded; see `joined.settle_and_ask`.
+
+        That it does not where both by themselves are faster.
+        """
+        settled = await self._settle_at_once(run_id, operation_id, owner, new, "" if ahead.joins else tool)
         if settled is not None:
             return SettledCall(call=settled)
         return await self.write(joined.settle_and_ask, run_id, operation_id, owner, new, ahead)

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, insert, select, update
 
 from holdfast.contracts.authority import word_of
-from holdfast.contracts.effects import Effect, Outcome
+from holdfast.contracts.effects import Effect, Outcome, RunStatus
 from holdfast.contracts.errors import DecisionRefused, LedgerConflict
 from holdfast.contracts.identity import compensation_id
 from holdfast.contracts.names import ROLL_BACK, SAVEPOINT, START
@@ -21,6 +21,7 @@ from holdfast.ledger.entries import NewEntry, append, entry_at, find, now_ms
 from holdfast.ledger.family import find_child
 from holdfast.ledger.listing import read_call
 from holdfast.ledger.operations import fence
+from holdfast.ledger.runs import read_run
 from holdfast.ledger.tables import operations, runs
 from holdfast.ledger.undone import ALL, ASKED_FOR, PIVOT, RUN, STANDS, STOPPED, last_compensation, undone_entry
 
@@ -55,6 +56,9 @@ def begin_undo(connection: Connection, run_id: str, given: UndoInput, ref: str) 
         given: Why.
         ref: Of whoever undoes it: said again by the same one, it is the same undoing.
     """
+    if given.cause in set(RunStatus) and read_run(connection, run_id).status is RunStatus.COMPLETED:
+        # A worker has closed it, and died before Temporal heard of that: what ended it since came too late.
+        return UndoPlan()
     to, ref = given.to, given.by_call or ref
     if given.cause == ROLL_BACK:
         savepoint = find_savepoint(connection, run_id, given.by_call)

@@ -85,8 +85,8 @@ class Calls:
         """The turn's call that would have committed the job, if a person refused it."""
         self.handed_over = ""
         """The turn's call whose answer is the run's."""
-        self.followed: TurnResult | None = None
-        """The turn that was settled on the way by the call that came to its end last."""
+        self._followed: dict[str, TurnResult] = {}
+        """By call: the turn that it has settled on the way."""
 
     def cancel(self, *, undo: bool | None = None) -> None:
         """Start no further call, and ask those under way to stop; `undo` is for those that are runs of their own."""
@@ -173,12 +173,19 @@ class Calls:
             raise error
 
     async def carry_out_one(
-        self, head: Head, index: int, turn: int, opened: Opened, then: PlanTurnInput | None = None
+        self,
+        head: Head,
+        index: int,
+        turn: int,
+        opened: Opened,
+        then: PlanTurnInput | None = None,
+        *,
+        beside: bool = False,
     ) -> Outcome | None:
         """One call of a turn beside others, until it is settled: what became of it, None if it was not carried out.
 
         Calls with the same conflict come one after the other. The end of work that goes on elsewhere is waited for. The turn `then`
-        is settled on the way if the call succeeds, and found under `followed`; or it is not.
+        may be settled on the way, if the call succeeds, and so have those `beside` it: see `followed_by`.
         """
         if head.verdict is Verdict.KEPT:
             return Outcome.SUCCEEDED
@@ -186,7 +193,7 @@ class Calls:
             return None
         self._unsettled.add(head.id)
         self._people.expect([head])
-        call = CallInput(id=head.id, turn=turn, index=index, digest=head.digest, then=then)
+        call = CallInput(id=head.id, turn=turn, index=index, digest=head.digest, then=then, beside=beside)
         async with self._in_turn.setdefault(head.conflict or head.id, asyncio.Lock()):
             try:
                 result = await self._begin(head, call, opened)
@@ -197,6 +204,10 @@ class Calls:
                 if not head.conflict:
                     del self._in_turn[head.id]
         return self._outcomes.pop(head.id, None)
+
+    def followed_by(self, head: Head) -> TurnResult | None:
+        """The turn that a call has settled on the way, if it did; told once."""
+        return self._followed.pop(head.id, None)
 
     async def leave_out(self, heads: Iterable[Head]) -> None:
         """Close calls that were asked for and are not carried out any more."""
@@ -303,7 +314,6 @@ class Calls:
 
     async def _execute(self, head: Head, call: CallInput, opened: Opened) -> CallResult:
         if head.child:
-            self.followed = None
             return await self._children.carry_out(head, call, self._under_way, lambda: self._gives_up(head))
         handle: workflow.ActivityHandle[Any]
         if head.lane is Lane.FAST:
@@ -318,7 +328,8 @@ class Calls:
         try:
             with self._clock.working():
                 result: CallResult = await handle
-                self.followed = result.next
+                if result.next is not None:
+                    self._followed[head.id] = result.next
                 return result
         except (FailureError, asyncio.CancelledError) as error:
             # Temporal says that it failed; only the ledger knows what happened.

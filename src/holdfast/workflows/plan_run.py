@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.board import Board
     from holdfast.contracts.effects import Effect, Outcome, RunStatus
     from holdfast.contracts.limits import Used, limit_reached
-    from holdfast.contracts.plan_steps import PlanStep, PlanTurnInput, StepAsk
+    from holdfast.contracts.plan_steps import PlanStep, PlanTurnInput, StepAsk, StepAsked
     from holdfast.contracts.wire import (
         Carried,
         Head,
@@ -88,8 +88,15 @@ class PlanRun(Steered):
         self._calls.end()
         await self._until_all_ended()
         if self._foreseen is not None:
-            await self._calls.leave_out(self._foreseen[1].heads)
+            await self._leave_out(self._foreseen[1])
         return await self._close(self._end or Ending(status=RunStatus.CANCELLED, reason="cancelled"))
+
+    async def _leave_out(self, turn: TurnResult) -> None:
+        """Do without a turn that was settled on the way; but if the run was closed with it, whatever came since came too late."""
+        if turn.closed is None:
+            await self._calls.leave_out(turn.heads)
+        else:
+            self._closed, self._end = turn.closed, Ending(status=RunStatus.COMPLETED)
 
     async def _open(self) -> None:
         self._require_startable(self._fault)
@@ -132,8 +139,9 @@ class PlanRun(Steered):
         """
         result = await self._take_turn(asks, closes=self._clock.seconds if closes else None)
         self._closed = result.closed
-        alone = not self._under_way and len(result.heads) == 1
+        alone = not self._under_way
         places = iter(enumerate(result.heads))
+        begun: list[tuple[StepAsked, list[tuple[int, Head]]]] = []
         for told in result.asked:
             heads = [next(places) for _ in range(told.heads)]
             self._board.claim(told)
@@ -141,8 +149,22 @@ class PlanRun(Steered):
             if told.fault:
                 self._give_up_if_failed(told.step, told.fault)
             elif heads:
-                # What a turn that was settled before has left out is asked for beside it.
-                self._begin(told, heads, alone=alone and not self._board.ready())
+                begun.append((told, heads))
+        # What a turn that was settled before has left out is asked for beside it.
+        alone = alone and not self._over and not self._board.ready()
+        then = self._follows([told.step for told, _ in begun]) if alone else None
+        for told, heads in begun:
+            self._begin(told, heads, then, beside=len(result.heads) > 1)
+
+    def _follows(self, step_ids: list[str]) -> PlanTurnInput | None:
+        """The turn that follows if every call of these steps succeeds, if that can be told; the last of them may then settle it."""
+        if any(self._board[step_id].ways > 1 for step_id in step_ids):
+            return None
+        asks = self._board.foresee(step_ids)
+        if asks is None:
+            return None
+        closes = self._clock.seconds if self._opened.closes and not asks else None
+        return PlanTurnInput(turn=self._turn + 1, asks=asks, closes=closes)
 
     async def _take_turn(self, asks: tuple[StepAsk, ...], closes: float | None) -> TurnResult:
         """Settle the next turn, and with the last one close the run, unless that was done on the way."""
@@ -168,18 +190,16 @@ class PlanRun(Steered):
         )
         return result
 
-    def _begin(self, ask: StepAsk, heads: list[tuple[int, Head]], *, alone: bool) -> None:
-        """Carry out the calls of a step beside everything else. One that is alone settles on its way what follows it."""
+    def _begin(self, ask: StepAsk, heads: list[tuple[int, Head]], then: PlanTurnInput | None, *, beside: bool) -> None:
+        """Carry out the calls of a step beside everything else. The last of its turn settles on its way what follows them."""
         step, turn = self._board[ask.step], self._turn
         with workflow.create_event_group(step.id).scope():
             if step.ways > 1:
                 self._start(self._race(ask, heads, turn))
                 return
-            asks = self._board.foresee(step.id) if alone else None
-            then = None if asks is None else PlanTurnInput(turn=turn + 1, asks=asks)
             for number, (index, head) in enumerate(heads):
                 one = StepAsk(step=step.id, first=ask.first + number, retry=ask.retry)
-                self._start(self._call(one, head, index, turn, then))
+                self._start(self._call(one, head, index, turn, then, beside=beside))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -193,12 +213,14 @@ class PlanRun(Steered):
             # A bug must end the run, not vanish in its task.
             self._give_up(Ending(status=RunStatus.FAILED, reason=f"{type(error).__name__}: {error}"))
 
-    async def _call(self, ask: StepAsk, head: Head, index: int, turn: int, then: PlanTurnInput | None) -> None:
+    async def _call(
+        self, ask: StepAsk, head: Head, index: int, turn: int, then: PlanTurnInput | None, *, beside: bool
+    ) -> None:
         """One call of a step."""
-        outcome = await self._calls.carry_out_one(head, index, turn, self._opened, then)
-        if then is not None and outcome is Outcome.SUCCEEDED:
-            followed = self._calls.followed
-            self._foreseen = None if followed is None else (turn + 1, followed)
+        outcome = await self._calls.carry_out_one(head, index, turn, self._opened, then, beside=beside)
+        followed = self._calls.followed_by(head)
+        if followed is not None and self._turn == turn:
+            self._foreseen = (turn + 1, followed)
         self._committed = self._committed or (head.pivot and outcome is Outcome.SUCCEEDED)
         if outcome is Outcome.FAILED and not self._over and ask.retry < self._retries(ask.step):
             await self._wait(ask.retry)

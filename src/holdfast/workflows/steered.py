@@ -98,6 +98,9 @@ class Steered(Undoable):
         if self._must_undo(ending):
             await self._saga.undo(UndoInput(cause=ending.status, reason=(ending.reason or ending.limit)[:300]))
         closed = self._closed or await self._write_down(ending)
+        if closed.status is RunStatus.COMPLETED:
+            # The ledger's first word stands: it was closed before what has ended it here came.
+            ending = Ending(status=RunStatus.COMPLETED)
         for child in closed.left:
             with contextlib.suppress(FailureError):
                 await workflow.get_external_workflow_handle(child).cancel()
