@@ -86,8 +86,8 @@ def settle_and_ask(
     It was made for what this attempt has found: it is left to whoever comes later if something else stands of the call.
     """
     call = settle(connection, run_id, operation_id, owner, new)
-    last = {"run": run_id, "number": ahead.new.turn - 1}
-    if not call.mine or NOT_SUCCEEDED.first(connection, last) is not None:
+    before = {"run": run_id, "number": ahead.new.turn - 1}
+    if not call.mine or (ahead.joins and NOT_SUCCEEDED.first(connection, before) is not None):
         return SettledCall(call=call)
     turn = _settled_turn(connection, run_id, ahead.new)
     if turn is None or not turn.mine or ahead.close is None:

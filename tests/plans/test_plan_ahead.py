@@ -1,0 +1,139 @@
+"""The last call of a plan's turn settles what follows: no local activity at a join, nor at the end, and never a word too early."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.exceptions import ApplicationError
+
+from holdfast import Agent, Effect, Outcome, Run, RunStatus, Tier, tool
+from holdfast.activities import operation
+from holdfast.ledger import Ledger
+from tests.conftest import OpenShop
+from tests.plans.test_plan_run import CAR, FLIGHT, HOTEL, desk_agent, ended, start, travel
+from tests.undo.travel import Travel
+
+__all__ = ["travel"]
+
+
+@tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="sum:r")
+async def number(of: int) -> int:
+    """Give the number back."""
+    return of
+
+
+@tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="sum:r")
+async def total(numbers: list[int]) -> int:
+    """Add them up."""
+    return sum(numbers)
+
+
+async def local_activities(run: Run) -> Counter[str]:
+    """How often each kind of local activity was run, by the run's history."""
+    found: Counter[str] = Counter()
+    async for event in run.handle.fetch_history_events():
+        if event.HasField("marker_recorded_event_attributes"):
+            data = event.marker_recorded_event_attributes.details["data"].payloads[0].data
+            found[str(data).partition('"activity_type":"')[2].partition('"')[0]] += 1
+    return found
+
+
+NUMBERS = {name: {"tool": "number", "with": {"of": of}} for name, of in (("one", 1), ("two", 20), ("three", 300))}
+ALL = [f"${{steps.{name}.result}}" for name in NUMBERS]
+
+
+async def test_a_join_and_the_end_of_a_plan_cost_no_local_activity(shop: OpenShop) -> None:
+    desk = await shop(Agent(name="desk", tools=[number, total]))
+    steps = {
+        **NUMBERS,
+        "sum": {"tool": "total", "with": {"numbers": ALL}},
+        "again": {"tool": "total", "with": {"numbers": ["${steps.sum.result}", "${steps.two.result}"]}},
+    }
+    run = await start(desk, steps, output={"sum": "${steps.sum.result}", "again": "${steps.again.result}"})
+    result = await ended(run)
+    assert (result.status, result.output) == (RunStatus.COMPLETED, {"sum": 321, "again": 341})
+    assert await local_activities(run) == {"open_plan": 1}
+    events = [event.kind for event in await desk.ledger.read_events(run.id)]
+    assert events == [
+        "requested",
+        "opened",
+        "turn",
+        *3 * ["settled"],
+        "turn",
+        "settled",
+        "turn",
+        "settled",
+        "turn",
+        "closed",
+    ]
+    assert (await desk.ledger.verify(run.id)).faults == ()
+
+
+async def test_a_list_is_joined_with_all_its_items_in_their_order(shop: OpenShop) -> None:
+    desk = await shop(Agent(name="desk", tools=[number, total]))
+    steps = {
+        "each": {"tool": "number", "for_each": "${request.all}", "with": {"of": "${item}"}, "parallel": 4},
+        "sum": {"tool": "total", "with": {"numbers": "${steps.each.result}"}},
+    }
+    run = await start(desk, steps, {"all": list(range(10))}, request={"all": "array"}, output="${steps.each.result}")
+    assert (await ended(run)).output == list(range(10))
+    [asked] = [one for one in await run.operations() if one.tool == "total"]
+    assert (asked.arguments, asked.outcome) == ({"numbers": list(range(10))}, Outcome.SUCCEEDED)
+
+
+async def test_what_follows_one_of_several_does_not_wait_for_the_last(shop: OpenShop, travel: Travel) -> None:
+    travel.slow["book flight"] = 0.5
+    desk = await shop(desk_agent(), upstreams=travel.upstreams)
+    run = await start(desk, {"flight": FLIGHT, "hotel": HOTEL, "car": {**CAR, "depends_on": ["hotel"]}})
+    assert (await ended(run)).status is RunStatus.COMPLETED
+    at = {one.tool: one for one in await run.operations()}
+    settled = {event.reference: event.at for event in await desk.ledger.read_events(run.id) if event.kind == "settled"}
+    assert settled[at["car"].operation_id] < settled[at["flight"].operation_id]
+
+
+async def test_a_turn_that_can_not_be_made_ahead_leaves_the_call_as_it_is(
+    shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from holdfast.activities import plan_ahead
+
+    async def refuse(*_: Any) -> Any:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(plan_ahead, "settlement", refuse)
+    desk = await shop(Agent(name="desk", tools=[number, total]))
+    run = await start(
+        desk, {**NUMBERS, "sum": {"tool": "total", "with": {"numbers": ALL}}}, output="${steps.sum.result}"
+    )
+    assert (await ended(run)).output == 321
+    assert (await local_activities(run))["plan_turn"] == 1
+    assert {one.outcome for one in await run.operations()} == {Outcome.SUCCEEDED}
+
+
+@pytest.mark.parametrize("undo", [True, False])
+async def test_a_cancellation_that_comes_after_the_last_call_has_closed_the_run_comes_too_late(
+    shop: OpenShop, travel: Travel, monkeypatch: pytest.MonkeyPatch, undo: bool
+) -> None:
+    """Its worker dies between the commit and the report: what the ledger says stands, in Temporal, too."""
+    closed = asyncio.Event()
+    settle = Ledger.settle_and_ask
+
+    async def die_once(self: Ledger, *args: Any, **options: Any) -> Any:
+        found = await settle(self, *args, **options)
+        if found.closed is not None:
+            closed.set()
+            raise ApplicationError("the worker is gone", next_retry_delay=operation.LEASE_MARGIN)
+        return found
+
+    monkeypatch.setattr(Ledger, "settle_and_ask", die_once)
+    desk = await shop(desk_agent(), upstreams=travel.upstreams)
+    run = await start(desk, {"flight": FLIGHT, "hotel": {**HOTEL, "depends_on": ["flight"]}})
+    await asyncio.wait_for(closed.wait(), 20)
+    await run.cancel(undo=undo)
+    result = await ended(run)
+    assert (result.status, travel.standing) == (RunStatus.COMPLETED, {"flight oslo", "hotel grand"})
+    assert result.undone == ()
+    assert (await run.handle.describe()).status is WorkflowExecutionStatus.COMPLETED
+    assert (await desk.ledger.verify(run.id)).faults == ()
+    assert [event.kind for event in await desk.ledger.read_events(run.id)].count("undo") == 0
