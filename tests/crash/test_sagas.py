@@ -316,7 +316,7 @@ async def test_a_turn_that_was_settled_stands_although_more_is_ready_after_the_c
     await ledger.migrate()
     await ledger.close()
     async with downstream(tmp_path) as address, await Client.connect(engine.address, settings=settings) as client:
-        crash = {"CRASH_POINT": "K0 decided", "CRASH_COUNT": "2", "CRASH_MARK": str(tmp_path / "mark")}
+        crash = {"CRASH_POINT": "K0 decided", "CRASH_MARK": str(tmp_path / "mark")}
         crash |= {"CRASH_EFFECT": "KEYED", "CRASH_REFS": "own", "CRASH_UNDO": "1"}
         env = worker_env(engine.address, settings.ledger, "pairs", {"downstream": address}, **crash)
         run = await client.start_plan(plan, id="pairs")

@@ -258,9 +258,11 @@ agent = Agent(
 
 if __name__ == "__main__":
     wrap("open_run", "M0 before opening", "M1 opened")
+    wrap("open_and_ask", "M0 before opening", "M1 opened")
     wrap("settle_turn", "M2 model answered", "K0 decided")
     wrap("reserve", "K1 started", "K2 reserved")
     wrap("settle", "-", "K6 settled, unreported")
+    wrap("settle_and_ask", "-", "K6 settled, unreported")
     wrap("record_decision", "-", "P1 word written")
     wrap("record_resolution", "-", "P1 word written")
     wrap("begin_undo", "U0 before undoing", "U0 begun")
@@ -273,6 +275,7 @@ if __name__ == "__main__":
     wrap_sending()
     wrap_transaction("T6 committed, unreported")
     wrap("close_run", "M4 before closing", "M5 closed")
+    wrap("ask_and_close", "M4 before closing", "M5 closed")
     settings = load_settings()
     configure_logs(settings)
     asyncio.run(serve([family(charge, "ref")] if TREE else [agent], settings))

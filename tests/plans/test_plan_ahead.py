@@ -131,6 +131,7 @@ async def test_a_cancellation_that_comes_after_the_last_call_has_closed_the_run_
     run = await start(desk, {"flight": FLIGHT, "hotel": {**HOTEL, "depends_on": ["flight"]}})
     await asyncio.wait_for(closed.wait(), 20)
     await run.cancel(undo=undo)
+    await asyncio.wait_for(run.handle.result(), 30)
     result = await ended(run)
     assert (result.status, travel.standing) == (RunStatus.COMPLETED, {"flight oslo", "hotel grand"})
     assert result.undone == ()

@@ -340,10 +340,11 @@ class Run:
             if to:
                 msg = f"run {self.id!r} goes on: cancel it first, or roll it back as a whole"
                 raise DecisionRefused(msg)
-            await self.cancel(undo=True)
-            return
-        with _refusals(self.id):
+            # It may complete before it hears of that: then it is undone all the same.
+            request = RollbackRequest(by=by, reason=reason, ends=True)
+        else:
             request = RollbackRequest(by=by, reason=reason, to=to)
+        with _refusals(self.id):
             await start_rollback(self._temporal, self.id, request, self._task_queue)
 
     async def unblock(

@@ -40,6 +40,7 @@ with workflow.unsafe.imports_passed_through():
     )
 
 
+NOT_OPENED = Opened(model="").anchor
 Request = TypeVar("Request", RunRequest, PlanRequest)
 
 
@@ -98,7 +99,7 @@ class Steered(Undoable):
         if self._must_undo(ending):
             await self._saga.undo(UndoInput(cause=ending.status, reason=(ending.reason or ending.limit)[:300]))
         closed = self._closed or await self._write_down(ending)
-        if closed.status is RunStatus.COMPLETED:
+        if closed.status is RunStatus.COMPLETED and self._opened.anchor != NOT_OPENED:
             # The ledger's first word stands: it was closed before what has ended it here came.
             ending = Ending(status=RunStatus.COMPLETED)
         for child in closed.left:
