@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 from holdfast import Agent, Effect, Outcome, Run, RunStatus, Tier, tool
 from holdfast.activities import operation
 from holdfast.ledger import Ledger
-from tests.conftest import OpenShop
+from tests.conftest import OpenShop, until
 from tests.plans.test_plan_run import CAR, FLIGHT, HOTEL, desk_agent, ended, start, travel
 from tests.undo.travel import Travel
 
@@ -138,3 +138,35 @@ async def test_a_cancellation_that_comes_after_the_last_call_has_closed_the_run_
     assert (await run.handle.describe()).status is WorkflowExecutionStatus.COMPLETED
     assert (await desk.ledger.verify(run.id)).faults == ()
     assert [event.kind for event in await desk.ledger.read_events(run.id)].count("undo") == 0
+
+
+async def test_a_rollback_that_comes_while_the_last_call_closes_the_run_undoes_it_all_the_same(
+    shop: OpenShop, travel: Travel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settling, said = asyncio.Event(), asyncio.Event()
+    settle = Ledger.settle_and_ask
+
+    async def wait_for_the_operator(self: Ledger, *args: Any, **options: Any) -> Any:
+        if args[-1].close is not None:
+            settling.set()
+            await said.wait()
+        return await settle(self, *args, **options)
+
+    monkeypatch.setattr(Ledger, "settle_and_ask", wait_for_the_operator)
+    desk = await shop(desk_agent(), upstreams=travel.upstreams)
+    run = await start(desk, {"flight": FLIGHT, "hotel": {**HOTEL, "depends_on": ["flight"]}})
+    await asyncio.wait_for(settling.wait(), 20)
+    await run.rollback(by="ada", reason="the trip is off")
+
+    async def asked_to_end() -> bool:
+        events = run.handle.fetch_history_events()
+        return any([e.HasField("workflow_execution_cancel_requested_event_attributes") async for e in events])
+
+    await until(asked_to_end)
+    said.set()
+    await asyncio.wait_for(desk.client.temporal.get_workflow_handle(f"rollback:{run.id}").result(), 30)
+    assert ((await run.summary()).status, travel.standing) == (RunStatus.COMPLETED, set())
+    result = await run.result()
+    assert ([one.tool for one in result.undone], result.not_undone) == (["hotel", "flight"], ())
+    [undo] = [event for event in await desk.ledger.read_events(run.id) if event.kind == "undo" and event.data["calls"]]
+    assert (undo.data["by"], undo.data["cause"]) == ("ada", "rollback")
