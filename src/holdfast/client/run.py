@@ -309,6 +309,8 @@ class Run:
     async def cancel(self, *, undo: bool | None = None) -> None:
         """Ask it to end: no further call is started, those under way are told to stop and waited for.
 
+        A run that completes before it hears of that has completed: `result` says so, and `rollback` undoes it then.
+
         Args:
             undo: Whether what it did is then undone. Unless said, as its agent says.
         """
@@ -318,7 +320,7 @@ class Run:
             await self.handle.cancel()
 
     async def rollback(self, *, to: str = "", by: str = "", reason: str = "") -> None:
-        """Undo what it did, as far as its tools name a `compensate=`: a run that goes on is cancelled for that.
+        """Undo what it did, as far as its tools name a `compensate=`: a run that goes on is cancelled for that, and waited for.
 
         Also after its end, however it ended. Said again, it goes on with what is still owed. `Run.undo` and `holdfast show` tell
         what became of it, `Ledger.list_owed` what would be undone.
