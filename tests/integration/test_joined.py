@@ -28,7 +28,12 @@ async def settle(
 ) -> tuple[bool, bool, bool]:
     """Whether the call's settlement, the turn and the close were this one's."""
     found = await ledger.settle_and_ask("r1", call.id, owner, new, then, tool="pay")
-    return found.call.mine, found.next is not None and found.next.mine, found.closed is not None
+    following = found.next
+    return (
+        found.call.mine,
+        following is not None and following.turn.mine,
+        following is not None and following.closed is not None,
+    )
 
 
 async def kinds(ledger: Ledger) -> list[str]:

@@ -121,7 +121,7 @@ async def test_a_cancellation_that_comes_after_the_last_call_has_closed_the_run_
 
     async def die_once(self: Ledger, *args: Any, **options: Any) -> Any:
         found = await settle(self, *args, **options)
-        if found.closed is not None:
+        if found.next is not None and found.next.closed is not None:
             closed.set()
             raise ApplicationError("the worker is gone", next_retry_delay=operation.LEASE_MARGIN)
         return found

@@ -371,17 +371,18 @@ class OperationAttempt:
         run_id, call, tool = self._run_id, self._call, self._tool.name
         follows = call.then is not None and new.outcome is Outcome.SUCCEEDED
         ahead = await turn_ahead(self._boundary, call, self._looked, new.content) if follows else None
-        followed: TurnResult | None = None
         if ahead is None:
             settled = await patiently(lambda: self._ledger.settle(run_id, call.id, owner, new, tool=tool))
         else:
             both = await patiently(
                 lambda: self._ledger.settle_and_ask(run_id, call.id, owner, new, ahead.turn, tool=tool)
             )
-            settled, followed = both.call, await take_ahead(self._boundary, ahead, both)
-        if follows and followed is None and settled.mine:
-            followed = await turn_after(self._boundary, call, self._looked, new.content)
-        return settled, followed
+            settled = both.call
+            if both.next is not None:
+                return settled, await take_ahead(self._boundary, ahead, both.next)
+        if not (follows and settled.mine):
+            return settled, None
+        return settled, await turn_after(self._boundary, call, self._looked, new.content, ahead)
 
     def _tell(self, outcome: Outcome, content: Any) -> None:
         """Spare the next turn the reading of a result that this process has settled, if nobody can still change it."""

@@ -19,7 +19,7 @@ from holdfast.contracts.effects import RunStatus
 from holdfast.contracts.plan import Plan
 from holdfast.contracts.plan_steps import PlanTurnInput
 from holdfast.contracts.wire import CallInput, CloseInput, TurnResult
-from holdfast.ledger import Looked, PlanContext, RunRow, SettledCall, SettledTurn, StepResults, TurnAhead
+from holdfast.ledger import LastTurn, Looked, PlanContext, RunRow, StepResults, TurnAhead
 from holdfast.ledger.plans import place_of
 
 SURELY_GOES_ON = 0.25
@@ -48,29 +48,33 @@ async def turn_ahead(boundary: Boundary, call: CallInput, looked: Looked, conten
         return None
 
 
-async def take_ahead(boundary: Boundary, ahead: Ahead, settled: SettledCall) -> TurnResult | None:
-    """What stands of a turn that was to be settled with its call; None if it was not."""
-    return None if settled.next is None else await _taken(boundary, ahead, settled.next, settled.closed)
+async def take_ahead(boundary: Boundary, ahead: Ahead, settled: LastTurn) -> TurnResult:
+    """What stands of a turn that was settled with the call before it."""
+    result = taken(boundary, ahead.run, ahead.turn.new, settled.turn)
+    if settled.closed is None or ahead.turn.close is None:
+        return result
+    return result.model_copy(update={"closed": await closed_run(boundary, ahead.turn.close, *settled.closed)})
 
 
-async def turn_after(boundary: Boundary, call: CallInput, looked: Looked, content: Any) -> TurnResult | None:
-    """Settle the turn that follows a call that has just been settled, if no other call of its turn is left; else None."""
+async def turn_after(
+    boundary: Boundary, call: CallInput, looked: Looked, content: Any, ahead: Ahead | None
+) -> TurnResult | None:
+    """Settle the turn that follows a call that has just been settled, if no other call of its turn is left; else None.
+
+    `ahead` is that turn, if it was made to be settled with the call, and was not.
+    """
     run_id = run_id_of_this_activity()
     kept = boundary.transcripts.get(run_id, call.turn + 1, execution_of_this_activity())
     if kept is not None:
         kept.succeeded[call.id] = content
-    ahead = await turn_ahead(boundary, call, looked, content)
-    if ahead is None:
+    made = ahead or await turn_ahead(boundary, call, looked, content)
+    if made is None:
         return None
     try:
-        new, close = ahead.turn.new, ahead.turn.close
-        if close is None:
-            return taken(boundary, ahead.run, new, await patiently(lambda: boundary.ledger.settle_turn(run_id, new)))
-        execution = execution_of_this_activity()
-        last = await patiently(lambda: boundary.ledger.ask_and_close(run_id, new, close, execution=execution))
-        return await _taken(boundary, ahead, last.turn, last.closed)
+        settled = await patiently(lambda: boundary.ledger.ask_ahead(run_id, made.turn))
+        return None if settled is None else await take_ahead(boundary, made, settled)
     except Exception:  # the call is settled, and its result must not be lost for this
-        log.exception("a turn was not settled after the call before it", turn=ahead.turn.new.turn)
+        log.exception("a turn was not settled after the call before it", turn=made.turn.new.turn)
         return None
 
 
@@ -125,12 +129,3 @@ def _close(turn: PlanTurnInput, looked: Looked) -> CloseInput | None:
     if took > SURELY_GOES_ON:
         return None
     return CloseInput(status=RunStatus.COMPLETED, work_seconds=turn.closes + max(took, 0.0))
-
-
-async def _taken(
-    boundary: Boundary, ahead: Ahead, settled: SettledTurn, closed: tuple[RunRow, Any] | None
-) -> TurnResult:
-    result = taken(boundary, ahead.run, ahead.turn.new, settled)
-    if closed is None or ahead.turn.close is None:
-        return result
-    return result.model_copy(update={"closed": await closed_run(boundary, ahead.turn.close, *closed)})

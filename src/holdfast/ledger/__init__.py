@@ -3,7 +3,7 @@
 from holdfast.ledger.branches import Orphan
 from holdfast.ledger.children import NewChild
 from holdfast.ledger.decisions import Judge, Judged
-from holdfast.ledger.joined import SettledCall, SettledTurn, TurnAhead
+from holdfast.ledger.joined import LastTurn, SettledTurn, TurnAhead
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.ledger import Ledger
 from holdfast.ledger.operations import DuplicateSuspected, Looked, NotAskedFor, OperationMoved, Settled, State
@@ -23,6 +23,7 @@ __all__ = [
     "Heard",
     "Judge",
     "Judged",
+    "LastTurn",
     "Ledger",
     "Looked",
     "Material",
@@ -38,7 +39,6 @@ __all__ = [
     "Returned",
     "RunRow",
     "Settled",
-    "SettledCall",
     "SettledTurn",
     "Settlement",
     "State",

@@ -35,21 +35,19 @@ class Opened:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SettledCall:
-    """What stands of a call, and the turn that followed, if that was settled with it."""
-
-    call: Settled
-    next: SettledTurn | None = None
-    closed: tuple[RunRow, Anchor] | None = None
-    """How the run was closed, if that turn was its last."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class LastTurn:
     """What stands of a turn, and how the run was closed, if that turn was its last."""
 
     turn: SettledTurn
     closed: tuple[RunRow, Anchor] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettledCall:
+    """What stands of a call, and of the turn that followed, if that was settled with it."""
+
+    call: Settled
+    next: LastTurn | None = None
 
 
 def open_and_ask(connection: Connection, run_id: str, opening: NewOpening, first: NewTurn) -> Opened:
@@ -86,14 +84,18 @@ def settle_and_ask(
     It was made for what this attempt has found: it is left to whoever comes later if something else stands of the call.
     """
     call = settle(connection, run_id, operation_id, owner, new)
+    return SettledCall(call=call, next=ask_ahead(connection, run_id, ahead) if call.mine else None)
+
+
+def ask_ahead(connection: Connection, run_id: str, ahead: TurnAhead) -> LastTurn | None:
+    """Settle the turn that follows one all of whose calls have succeeded; None if they have not, or the run has branched since."""
     before = {"run": run_id, "number": ahead.new.turn - 1}
-    if not call.mine or (ahead.joins and NOT_SUCCEEDED.first(connection, before) is not None):
-        return SettledCall(call=call)
+    if ahead.joins and NOT_SUCCEEDED.first(connection, before) is not None:
+        return None
     turn = _settled_turn(connection, run_id, ahead.new)
     if turn is None or not turn.mine or ahead.close is None:
-        return SettledCall(call=call, next=turn)
-    closed = close_with_left(connection, run_id, ahead.close, execution=ahead.execution)
-    return SettledCall(call=call, next=turn, closed=closed)
+        return None if turn is None else LastTurn(turn=turn)
+    return LastTurn(turn=turn, closed=close_with_left(connection, run_id, ahead.close, execution=ahead.execution))
 
 
 def ask_and_close(connection: Connection, run_id: str, new: NewTurn, close: CloseInput, *, execution: str) -> LastTurn:

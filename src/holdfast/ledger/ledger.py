@@ -294,6 +294,12 @@ class Ledger:
         anchor = await self._at_once(lambda: at_once.settle(run_id, operation_id, owner, new, tool))
         return None if anchor is None else Settled(CallResult(outcome=new.outcome, anchor=anchor), mine=True)
 
+    async def ask_ahead(self, run_id: str, ahead: TurnAhead) -> LastTurn | None:
+        """Settle the turn that follows calls that have all succeeded; see `joined.ask_ahead`."""
+        if not ahead.joins and ahead.close is None:
+            return LastTurn(turn=await self.settle_turn(run_id, ahead.new))
+        return await self.write(joined.ask_ahead, run_id, ahead)
+
     async def pend(
         self,
         run_id: str,
