@@ -245,7 +245,7 @@ async def campaign(
     within: int,
     injure: Callable[..., Awaitable[list[tuple[str, float]]]] = kill_until,
 ) -> list[str]:
-    queue = f"sagas-{effect}-{injure.__name__}-{SEED}"
+    queue = f"sagas-{effect}-{injure.__name__}-{SEED}-{folder.name}"
     settings = Settings(home=folder, task_queue=queue, ledger_url=f"sqlite:///{folder / 'ledger.db'}")
     ledger = Ledger.connect(settings.ledger)
     await ledger.migrate()
