@@ -208,14 +208,16 @@ class Asked(Script):
         return await super().respond(request)
 
 
-def wrap(name: str, before: str, after: str) -> None:
-    """Die right before or right after one of the ledger's transactions."""
+def wrap(name: str, before: str | tuple[str, ...], after: str | tuple[str, ...]) -> None:
+    """Die right before or right after one of the ledger's transactions, which may be several points at once."""
     original: Callable[..., Awaitable[Any]] = getattr(Ledger, name)
 
     async def wrapped(*args: Any, **kwargs: Any) -> Any:
-        die(before)
+        for point in (before,) if isinstance(before, str) else before:
+            die(point)
         result = await original(*args, **kwargs)
-        die(after)
+        for point in (after,) if isinstance(after, str) else after:
+            die(point)
         return result
 
     setattr(Ledger, name, wrapped)
@@ -258,11 +260,12 @@ agent = Agent(
 
 if __name__ == "__main__":
     wrap("open_run", "M0 before opening", "M1 opened")
-    wrap("open_and_ask", "M0 before opening", "M1 opened")
+    wrap("open_and_ask", ("M0 before opening", "M2 model answered"), ("M1 opened", "K0 decided"))
     wrap("settle_turn", "M2 model answered", "K0 decided")
     wrap("reserve", "K1 started", "K2 reserved")
     wrap("settle", "-", "K6 settled, unreported")
-    wrap("settle_and_ask", "-", "K6 settled, unreported")
+    wrap("settle_and_ask", "M2 model answered", ("K6 settled, unreported", "K0 decided"))
+    wrap("ask_ahead", "M2 model answered", "K0 decided")
     wrap("record_decision", "-", "P1 word written")
     wrap("record_resolution", "-", "P1 word written")
     wrap("begin_undo", "U0 before undoing", "U0 begun")
@@ -275,7 +278,7 @@ if __name__ == "__main__":
     wrap_sending()
     wrap_transaction("T6 committed, unreported")
     wrap("close_run", "M4 before closing", "M5 closed")
-    wrap("ask_and_close", "M4 before closing", "M5 closed")
+    wrap("ask_and_close", ("M2 model answered", "M4 before closing"), "M5 closed")
     settings = load_settings()
     configure_logs(settings)
     asyncio.run(serve([family(charge, "ref")] if TREE else [agent], settings))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 
 from holdfast import (
     Agent,
+    Client,
     Effect,
     Outcome,
     RunFailed,
@@ -25,6 +27,7 @@ from holdfast import (
 )  # fmt: skip
 from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, Text, ToolCall
 from holdfast.contracts.wire import CallInput, Head, Opened
+from holdfast.ledger import Ledger
 from holdfast.llm.script import Step
 from holdfast.workflows.agent_run import AgentRun
 from holdfast.workflows.calls import Calls
@@ -396,3 +399,18 @@ async def test_the_fast_lane_leaves_two_events_a_call(shop: OpenShop) -> None:
     types = [event.WhichOneof("attributes") for event in history.events]
     assert types.count("activity_task_scheduled_event_attributes") == 6
     assert types.count("marker_recorded_event_attributes") == 7
+
+
+async def test_a_run_that_another_ledger_has_is_not_waited_for_in_vain(shop: OpenShop, tmp_path: Path) -> None:
+    desk = await shop(agent(["Hello."]))
+    run = await desk.client.start("tester", "Hi", id="elsewhere")
+    await run.handle.result()
+    address, other = desk.client.engine.address, f"sqlite:///{tmp_path / 'other.db'}"
+    ledger = Ledger.connect(other)
+    await ledger.migrate()
+    await ledger.close()
+    async with await Client.connect(address, settings=desk.settings, ledger_url=other) as client:
+        with pytest.raises(RunIdTaken, match="do HOLDFAST_LEDGER_URL and TEMPORAL_ADDRESS belong together"):
+            await client.start("tester", "Hi", id="elsewhere")
+    again = await desk.client.start("tester", "Hi", id="elsewhere")
+    assert (await again.result()).text == "Hello."

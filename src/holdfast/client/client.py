@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from temporalio.client import Client as TemporalClient
+from temporalio.client import WorkflowExecutionStatus
 from temporalio.common import (
     SearchAttributeKey,
     SearchAttributePair,
@@ -25,7 +26,7 @@ from holdfast.contracts import names
 from holdfast.contracts.audit import Audit
 from holdfast.contracts.called_from import NOWHERE, CalledFrom
 from holdfast.contracts.effects import Outcome, RunStatus
-from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError, SignatureRefused
+from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError, RunIdTaken, SignatureRefused
 from holdfast.contracts.grants import read_grant
 from holdfast.contracts.identity import canonical_json
 from holdfast.contracts.names import ROLLBACK_PREFIX
@@ -326,13 +327,27 @@ class Client:
             )
         except WorkflowAlreadyStartedError:
             # It has already run and closed; the ledger knows how.
-            return
+            await self._require_ours(run_id)
         except RPCError as error:
             msg = (
                 f"Temporal did not take run {run_id!r}: {error.message}. Its request is kept: "
                 "start it again with the same id and text"
             )
             raise EngineUnavailable(msg) from error
+
+    async def _require_ours(self, run_id: str) -> None:
+        """Refuse a run of which Temporal says that it has completed, and this ledger that it never began: nobody would ever end it."""
+        status = None
+        with contextlib.suppress(RPCError):
+            status = (await self.temporal.get_workflow_handle(run_id).describe()).status
+        if status is not WorkflowExecutionStatus.COMPLETED:
+            return
+        if (await self.ledger.read_run(run_id)).status is RunStatus.REQUESTED:
+            msg = (
+                f"run id {run_id!r} is of a workflow that has completed, and this ledger knows nothing of that: do "
+                "HOLDFAST_LEDGER_URL and TEMPORAL_ADDRESS belong together? If so, start the request under a new id"
+            )
+            raise RunIdTaken(msg)
 
 
 def _require_startable(run_id: str, text: str, **names: str) -> None:
