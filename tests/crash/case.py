@@ -3,7 +3,7 @@
 import asyncio
 import signal as signals
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +12,26 @@ from sqlalchemy import text
 
 from holdfast import Client, Effect, Outcome, Tier
 from holdfast.client import Run
+from holdfast.contracts.errors import DecisionRefused
 from holdfast.engine.connect import Engine
 from holdfast.ledger import Ledger
 from holdfast.settings import Settings
 from tests.crash.harness import Process, charges, downstream, worker_env
 
 REFS = ("one", "two")
+
+
+async def once_over(word: Callable[[], Awaitable[None]]) -> None:
+    """Say it as soon as no attempt may still act."""
+    while True:
+        try:
+            await word()
+        except DecisionRefused as error:
+            if "may still act" not in str(error):
+                raise
+            await asyncio.sleep(0.3)
+        else:
+            return
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +79,29 @@ class Case:
         """Look at the other side, and say of what could not be undone what is so."""
         for one in await self.run.undo():
             if one.blocked and one.operation not in self.resolved:
-                self.resolved.add(one.operation)
                 [operation] = [o for o in await self.run.operations() if o.operation_id == one.operation]
                 undone = bool(await charges(self.address, f"undo-{operation.arguments['ref']}"))
-                await self.run.unblock(one.operation, "done" if undone else "retry", by="a person")
+                await self._say(
+                    one.operation, self.run.unblock(one.operation, "done" if undone else "retry", by="a person")
+                )
 
     async def resolve_as_a_person_would(self) -> None:
         """Look at the other side, and say once what became of what is not known."""
         for operation in await self.run.operations():
             if operation.outcome is Outcome.UNKNOWN and operation.operation_id not in self.resolved:
-                self.resolved.add(operation.operation_id)
                 happened = bool(await charges(self.address, operation.arguments["ref"]))
-                await self.run.resolve(operation.operation_id, happened=happened, by="a person")
+                identity = operation.operation_id
+                await self._say(identity, self.run.resolve(identity, happened=happened, by="a person"))
+
+    async def _say(self, identity: str, word: Awaitable[None]) -> None:
+        """Say it once. What comes while an attempt may still act is refused: then look again."""
+        try:
+            self.resolved.add(identity)
+            await word
+        except DecisionRefused as error:
+            if "may still act" not in str(error):
+                raise
+            self.resolved.discard(identity)
 
 
 @asynccontextmanager

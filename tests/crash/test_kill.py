@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from holdfast.client import Run
 from holdfast.contracts.results import Operation
 from holdfast.engine.connect import Engine
 from tests.conftest import new_database, outcomes, until
-from tests.crash.case import Case, opened_case
+from tests.crash.case import Case, once_over, opened_case
 
 CALL_POINTS = (
     "K1 started",
@@ -197,7 +198,8 @@ async def say_and_go(engine: Engine, tmp_path: Path, *, unknown: bool) -> None:
             worker = case.worker("second")
         [first] = await until(lambda: waits_for_a_person(case.run), seconds=60)
         if unknown:
-            saying = asyncio.create_task(case.run.resolve(first, happened=False, by="a person"))
+            word = partial(case.run.resolve, first, happened=False, by="a person")
+            saying = asyncio.create_task(once_over(word))
         else:
             saying = asyncio.create_task(case.run.decide(first, approve=True, by="a person"))
         assert await worker.wait() == -signal.SIGKILL

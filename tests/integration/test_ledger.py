@@ -468,3 +468,22 @@ def upgrade(url: str, revision: str) -> None:
 def test_a_faulty_ledger_url_is_refused_with_what_to_write(url: str) -> None:
     with pytest.raises(SettingsError, match=r"sqlite|postgresql|writable place"):
         Ledger.connect(url)
+
+
+async def test_nobody_may_have_a_call_done_again_while_a_frozen_attempt_may_still_act(ledger: Ledger) -> None:
+    await open_run(ledger)
+    frozen, ended, over = await ask(ledger, {"n": 1}, {"n": 2}, {"n": 3}, effect=Effect.ONCE)
+    for call, lease_ms in ((frozen, 60_000), (ended, 60_000), (over, 1)):
+        await ledger.reserve("r1", call, call.id, lease_ms, "1.0.0", seen=0)
+    await ledger.settle("r1", ended.id, ended.id, MAYBE)
+    for call in (frozen, over):
+        assert (await ledger.fence("r1", call.id, "its worker does not answer")).outcome is Outcome.UNKNOWN
+    await asyncio.sleep(0.01)
+    with pytest.raises(
+        DecisionRefused, match=r"may still act for (60\.0|59\.\d) s if its worker is only frozen: look again"
+    ):
+        await ledger.record_resolution("r1", Resolution(operation=frozen.id, happened=False))
+    # That it has happened has nothing done again, and of the others it is known that they act no more.
+    for call, happened in ((frozen, True), (ended, False), (over, False)):
+        await ledger.record_resolution("r1", Resolution(operation=call.id, happened=happened))
+    assert [one.outcome for one in await ledger.list_operations("r1")] == [Outcome.SUCCEEDED, *2 * [Outcome.FAILED]]

@@ -11,7 +11,7 @@ from holdfast.contracts.effects import Outcome, Tier
 from holdfast.contracts.errors import DecisionRefused, ErrorCode
 from holdfast.contracts.grants import Approver
 from holdfast.contracts.wire import CallResult, Decision, Resolution
-from holdfast.ledger.entries import NewEntry, append, find
+from holdfast.ledger.entries import NewEntry, append, entry_at, find, now_ms
 from holdfast.ledger.keys import list_keys
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.operations import settle
@@ -191,6 +191,8 @@ def record_resolution(
         )
         raise DecisionRefused(f"operation {resolution.operation!r} has nothing to resolve: {state}")
     by = resolution.by if judge is None else judge_word(connection, row, word_of(resolution), judge).by
+    if not resolution.happened:
+        require_over(connection, row)
     said = word_of(resolution).said
     content: dict[str, Any] = {"message": f"a person looked: this call {said}", "note": resolution.note}
     if not resolution.happened:
@@ -205,6 +207,28 @@ def record_resolution(
         .values(outcome=outcome, settled_seq=anchor[0])
     )
     return CallResult(outcome=outcome, anchor=anchor)
+
+
+def require_over(connection: Connection, row: Any) -> None:
+    """Refuse a word by which a call may be done once more while an attempt of it, of which nobody has heard, may still act.
+
+    It may until its lease is over: its worker may be frozen, and wake up.
+
+    Raises:
+        DecisionRefused: It may.
+    """
+    left = (row.lease_until - now_ms()) / 1000
+    if left <= 0 or find(connection, row.run_id, "pending", row.operation_id) is not None:
+        return
+    if row.state == "settled" and not entry_at(connection, row.run_id, row.settled_seq).meta.get("fenced"):
+        # The attempt itself has said how it ended.
+        return
+    if row.state in {"settled", "reserved"}:
+        msg = (
+            f"operation {row.operation_id!r}: its last attempt left no word, and may still act for {left:.1f} s if its worker is "
+            "only frozen: look again after that, and say it then"
+        )
+        raise DecisionRefused(msg)
 
 
 def row_of_call(connection: Connection, run_id: str, operation_id: str) -> Any:

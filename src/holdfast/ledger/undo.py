@@ -16,7 +16,7 @@ from holdfast.contracts.errors import DecisionRefused, LedgerConflict
 from holdfast.contracts.identity import compensation_id
 from holdfast.contracts.names import ROLL_BACK, SAVEPOINT, START
 from holdfast.contracts.wire import CallInput, TurnResult, UndoInput, Undone, UndoPlan, UndoStep, UndoWord
-from holdfast.ledger.decisions import Judge, judge_word
+from holdfast.ledger.decisions import Judge, judge_word, require_over
 from holdfast.ledger.entries import NewEntry, append, entry_at, find, now_ms
 from holdfast.ledger.family import find_child
 from holdfast.ledger.listing import read_call
@@ -310,6 +310,8 @@ def unblock(connection: Connection, run_id: str, word: UndoWord, judge: Judge | 
             return Undone(retry=last if word.action == "retry" else "", anchor=before.anchor)
         raise DecisionRefused(f"operation {word.operation!r} is not blocked: {row.undoing or row.outcome}")
     by = word.by if judge is None else judge_word(connection, row, word_of(word), judge).by
+    if last:
+        require_over(connection, _read(connection, run_id, last))
     entries = [
         NewEntry(
             kind="unblocked",
