@@ -8,7 +8,7 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
 
-from holdfast import Agent, Effect, Outcome, Run, RunStatus, Tier, tool
+from holdfast import Agent, Effect, Limits, Outcome, Run, RunStatus, Tier, tool
 from holdfast.activities import operation
 from holdfast.ledger import Ledger
 from tests.conftest import OpenShop, until
@@ -170,3 +170,15 @@ async def test_a_rollback_that_comes_while_the_last_call_closes_the_run_undoes_i
     assert ([one.tool for one in result.undone], result.not_undone) == (["hotel", "flight"], ())
     [undo] = [event for event in await desk.ledger.read_events(run.id) if event.kind == "undo" and event.data["calls"]]
     assert (undo.data["by"], undo.data["cause"]) == ("ada", "rollback")
+
+
+async def test_the_history_of_two_wide_layers_grows_with_their_calls_and_not_with_their_product(shop: OpenShop) -> None:
+    desk = await shop(Agent(name="desk", tools=[number, total], limits=Limits(calls=1000)))
+    sizes: dict[int, int] = {}
+    for width in (20, 60):
+        first = {f"a{n}": {"tool": "number", "with": {"of": n}} for n in range(width)}
+        second = {f"b{n}": {"tool": "number", "with": {"of": n}, "depends_on": [*first]} for n in range(width)}
+        run = await start(desk, first | second)
+        await asyncio.wait_for(run.handle.result(), 60)
+        sizes[width] = sum([event.ByteSize() async for event in run.handle.fetch_history_events()])
+    assert sizes[60] < 3.3 * sizes[20]

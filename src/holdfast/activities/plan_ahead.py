@@ -22,7 +22,7 @@ from holdfast.contracts.wire import CallInput, CloseInput, TurnResult
 from holdfast.ledger import LastTurn, Looked, PlanContext, RunRow, StepResults, TurnAhead
 from holdfast.ledger.plans import place_of
 
-SURELY_GOES_ON = 0.25
+CLOSES_WITHIN = 0.25
 """Seconds from the scheduling of a plan's last calls within which a cancellation comes too late: they may close the run themselves."""
 log = structlog.get_logger()
 
@@ -88,9 +88,10 @@ async def _ahead(
     agent = boundary.registry.agents.get(kept.run.agent)
     if agent is None or planned.of(agent).brings or activity.is_cancelled():
         return None
-    found = {asked.head.id: asked.kept[0] for asked in kept.asked if asked.kept} | kept.succeeded | {call.id: content}
-    if not all(asked.head.id in found for asked in kept.asked):
+    ended = {*kept.succeeded, call.id}
+    if any(asked.head.id not in ended and not asked.kept for asked in kept.asked):
         return None
+    found = {asked.head.id: asked.kept[0] for asked in kept.asked if asked.kept} | kept.succeeded | {call.id: content}
     results = await _results(boundary, run_id, kept, found, planned.plan, needed_by(planned.plan, turn))
     context = PlanContext(run=kept.run, results=results, intents=set())
     new = await settlement(boundary, agent, planned, context, turn)
@@ -126,6 +127,6 @@ def _close(turn: PlanTurnInput, looked: Looked) -> CloseInput | None:
     if turn.closes is None or looked.approved or looked.parent:
         return None
     took = (datetime.now(UTC) - activity.info().scheduled_time).total_seconds()
-    if took > SURELY_GOES_ON:
+    if took > CLOSES_WITHIN:
         return None
     return CloseInput(status=RunStatus.COMPLETED, work_seconds=turn.closes + max(took, 0.0))

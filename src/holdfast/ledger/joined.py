@@ -50,11 +50,6 @@ class SettledCall:
     next: LastTurn | None = None
 
 
-def open_and_ask(connection: Connection, run_id: str, opening: NewOpening, first: NewTurn) -> Opened:
-    """Open a run, and settle its first turn; see `runs.open_run` and `turns.settle_turn`."""
-    return Opened(row=open_run(connection, run_id, opening), first=_settled_turn(connection, run_id, first))
-
-
 @dataclass(frozen=True, kw_only=True)
 class TurnAhead:
     """A turn that is ready to be settled with the last call of the one before."""
@@ -74,6 +69,11 @@ NOT_SUCCEEDED = Statement(
     .where(operations.c.undoes == "", operations.c.outcome.is_(None) | (operations.c.outcome != Outcome.SUCCEEDED))
     .limit(1)
 )
+
+
+def open_and_ask(connection: Connection, run_id: str, opening: NewOpening, first: NewTurn) -> Opened:
+    """Open a run, and settle its first turn; see `runs.open_run` and `turns.settle_turn`."""
+    return Opened(row=open_run(connection, run_id, opening), first=_settled_turn(connection, run_id, first))
 
 
 def settle_and_ask(

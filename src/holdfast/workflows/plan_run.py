@@ -39,6 +39,10 @@ LONGEST_WAIT = 60
 """Seconds between two of these."""
 
 
+MOST_TOLD = 500
+"""Every call of a turn is told what follows. Beyond so many entries together the history would pay more than a local activity."""
+
+
 @workflow.defn(name=names.PLAN_RUN)
 class PlanRun(Steered):
     """A durable run of a plan: open, ask for what is ready, carry it out, record, close."""
@@ -153,6 +157,8 @@ class PlanRun(Steered):
         # What a turn that was settled before has left out is asked for beside it.
         alone = alone and not self._over and not self._board.ready()
         then = self._follows([told.step for told, _ in begun]) if alone else None
+        if then is not None and len(then.asks) * len(result.heads) > MOST_TOLD:
+            then = None
         for told, heads in begun:
             self._begin(told, heads, then, beside=len(result.heads) > 1)
 
