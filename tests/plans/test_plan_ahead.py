@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 
 from holdfast import Agent, Effect, Limits, Outcome, Run, RunStatus, Tier, tool
 from holdfast.activities import operation
-from holdfast.ledger import Ledger
+from holdfast.ledger import Ledger, Settlement
 from tests.conftest import OpenShop, until
 from tests.plans.test_plan_run import CAR, FLIGHT, HOTEL, desk_agent, ended, start, travel
 from tests.undo.travel import Travel
@@ -182,3 +183,24 @@ async def test_the_history_of_two_wide_layers_grows_with_their_calls_and_not_wit
         await asyncio.wait_for(run.handle.result(), 60)
         sizes[width] = sum([event.ByteSize() async for event in run.handle.fetch_history_events()])
     assert sizes[60] < 3.3 * sizes[20]
+
+
+async def test_what_follows_is_given_the_result_that_stands_not_the_one_that_came_too_late(
+    shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle_and_ask = Ledger.settle_and_ask
+
+    async def come_too_late(
+        self: Ledger, run_id: str, operation_id: str, owner: str, new: Settlement, *args: Any, **options: Any
+    ) -> Any:
+        if new.content == 7:
+            await self.settle(run_id, operation_id, "another attempt", replace(new, content=900))
+        return await settle_and_ask(self, run_id, operation_id, owner, new, *args, **options)
+
+    monkeypatch.setattr(Ledger, "settle_and_ask", come_too_late)
+    desk = await shop(Agent(name="desk", tools=[number, total]))
+    steps = {
+        "one": {"tool": "number", "with": {"of": 7}},
+        "sum": {"tool": "total", "with": {"numbers": ["${steps.one.result}"]}},
+    }
+    assert (await ended(await start(desk, steps, output="${steps.sum.result}"))).output == 900
