@@ -1,5 +1,7 @@
 """Undoing in the ledger, on both databases: what is owed, what a late word does, what people may say."""
 
+import asyncio
+
 import pytest
 
 from holdfast.contracts.effects import Effect, Outcome, RunStatus
@@ -179,3 +181,20 @@ async def test_undoing_goes_back_to_a_point_and_takes_in_what_branches_left_behi
     await ledger.begin_branch("r1", 2, left="execution-1")
     assert [step.undoes for step in await begun(ledger)] == [three.id, two.id, one.id]
     assert (await ledger.verify("r1")).faults == ()
+
+
+@pytest.mark.parametrize("action", ["retry", "skip", "done"])
+async def test_no_word_on_an_undoing_counts_while_a_frozen_attempt_of_it_may_still_act(
+    ledger: Ledger, action: str
+) -> None:
+    [call] = await carried_out(ledger, effect=Effect.ONCE)
+    [step] = await begun(ledger)
+    await ledger.reserve("r1", step.call, step.call.id, 700, "1.0.0", seen=0)
+    await ledger.fence("r1", step.call.id, "its worker does not answer")
+    await ledger.block("r1", call.id, step.call.id, "nobody knows")
+    word = UndoWord.model_validate({"operation": call.id, "action": action, "by": "ada", "reason": "it may stay"})
+    with pytest.raises(DecisionRefused, match="may still act for 0"):
+        await ledger.unblock("r1", word)
+    await asyncio.sleep(0.75)
+    await ledger.unblock("r1", word)
+    assert await ledger.list_runs(blocked=True) == []

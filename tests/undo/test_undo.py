@@ -14,13 +14,14 @@ from holdfast import DecisionRefused, Effect, Limits, Outcome, Run, RunFailed, R
 from holdfast.contracts.circuit import CircuitPolicy
 from holdfast.contracts.errors import RunError
 from holdfast.contracts.messages import ModelRequest
+from holdfast.contracts.tool import Tool
 from holdfast.contracts.upstream import Upstream
 from holdfast.engine.connect import connect
 from holdfast.ledger import Settlement
 from holdfast.llm.script import Step
 from holdfast.workers.worker import make_worker
 from tests.conftest import OpenShop, Postgres, Shop, new_database, outcomes, until
-from tests.undo.travel import TOOLS, TRIP, Booking, Travel, booking, cancelling, traveller
+from tests.undo.travel import SAFE, TOOLS, TRIP, Booking, Travel, book, booking, cancelling, traveller
 
 
 def new_id() -> str:
@@ -74,6 +75,26 @@ async def test_a_run_that_ends_well_pays_nothing_for_it(shop: OpenShop, travel: 
         if event.HasField("activity_task_scheduled_event_attributes")
     ]
     assert sorted(scheduled) == ["car", "flight", "hotel", *["model_turn"] * 4]
+
+
+async def test_what_undoes_a_call_costs_under_a_hundred_bytes_of_its_history(shop: OpenShop, travel: Travel) -> None:
+    """Beside the same tools with nothing to undo them: that it may be stopped halfway is all the workflow has to know."""
+
+    def plain(kind: str) -> Tool:
+        @tool(name=kind, version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="travel:w")
+        async def act(number: str, ctx: ToolContext) -> Booking:
+            """Book."""
+            return await book(kind, number, ctx)
+
+        return act
+
+    sizes: list[int] = []
+    for tools in ([plain(kind) for kind in ("flight", "hotel", "car")], SAFE):
+        desk = await shop(traveller([*TRIP, "Booked."], tools), upstreams=travel.upstreams)
+        run = await desk.client.start("traveller", "Go", id=new_id())
+        await run.handle.result()
+        sizes.append(sum([event.ByteSize() async for event in run.handle.fetch_history_events()]))
+    assert 0 < sizes[1] - sizes[0] <= 3 * 100
 
 
 async def test_an_error_that_the_model_can_act_on_undoes_nothing(shop: OpenShop, travel: Travel) -> None:
