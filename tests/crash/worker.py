@@ -17,6 +17,7 @@ from typing import Any
 from httpcore._backends.anyio import AnyIOStream
 from pydantic import BaseModel
 from sqlalchemy import text
+from temporalio import activity
 
 from holdfast import Agent, Effect, Lane, Limits, Script, Tier, ToolContext, ToolError, ask, compensation, tool
 from holdfast.activities.operation import OperationAttempt
@@ -34,6 +35,8 @@ MARK = Path(os.environ.get("CRASH_MARK", "/nonexistent"))
 """Has a line for each crash, written before it, so that each happens once."""
 COUNT = int(os.environ.get("CRASH_COUNT", "1"))
 """At which passing of a point to crash."""
+TARGETS: dict[str, tuple[str, int]] = json.loads(Path(os.environ.get("CRASH_TARGETS", os.devnull)).read_text() or "{}")
+"""Where several runs are served, by their ids: at which point of it to crash, and at which passing. Each has its mark, by its id."""
 passed: list[str] = []
 SLOW = "slow" in POINTS
 OWN_REFS = os.environ.get("CRASH_REFS") == "own"
@@ -66,6 +69,8 @@ def crash_here(point: str) -> bool:
     """Whether this is the next point."""
     if undoing.get():
         point = point.replace("K", "U", 1)
+    if TARGETS:
+        return is_target(point)
     crashed = len(MARK.read_text().splitlines()) if MARK.exists() else 0
     if crashed >= len(POINTS) or point != POINTS[crashed]:
         return False
@@ -74,6 +79,19 @@ def crash_here(point: str) -> bool:
         return False
     with MARK.open("a") as file:
         file.write(f"{time.time()}\n")
+    return True
+
+
+def is_target(point: str) -> bool:
+    """Whether the run that this activity belongs to is to crash here."""
+    run = activity.info().workflow_id or ""
+    mark = MARK / run
+    if mark.exists() or TARGETS.get(run, ("", 0))[0] != point:
+        return False
+    passed.append(run)
+    if passed.count(run) < TARGETS[run][1]:
+        return False
+    mark.write_text(f"{time.time()}")
     return True
 
 

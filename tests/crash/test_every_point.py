@@ -1,0 +1,176 @@
+"""kill -9 at every crash point of every call and every compensation of a plan: one plan, one kill, for each of them.
+
+Plans of two to eight steps, serial and side by side, that fail at one of their steps or at none. A few workers serve them, each one
+plan after the other. The other side's own log says what became of it.
+"""
+
+import asyncio
+import itertools
+import json
+import signal
+import statistics
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from holdfast import Client, Effect
+from holdfast.engine.connect import Engine
+from holdfast.ledger import Ledger
+from holdfast.settings import Settings
+from tests.crash.harness import Process, downstream, worker_env
+from tests.crash.sagas import Saga, faults_of, log_of, look_as_a_person_would, seconds_to_consistent
+
+SENT = ("2 reserved", "3 before sending", "3 sending", "4 committed, no answer", "5 answered, unwritten")
+OF_CALLS = ("K1 started", *(f"K{point}" for point in SENT), "K6 settled, unreported")
+OF_UNDOING = ("U1 started", *(f"U{point}" for point in SENT), "U6 settled, unreported")
+OPENING = ("M0 before opening", "M1 opened")
+ENDING_BADLY = ("U0 before undoing", "U0 begun", "M4 before closing", "M5 closed")
+"""One that ends well is closed with its last call."""
+LINES = 20
+"""So many plans at once, each with a worker of its own."""
+WITHIN = 60
+"""Seconds within which a plan must be consistent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A plan, and where its worker is killed: at that passing of that point."""
+
+    saga: Saga
+    point: str
+    passing: int = 1
+
+
+def cells_of(saga: Saga) -> Iterator[Cell]:
+    """Every point of every call and of all that undoes them."""
+    charges = saga.steps - 1 if saga.fails else saga.steps
+    before = saga.fails - 1 if saga.fails and saga.serial else charges
+    for point in (*OPENING, *(ENDING_BADLY if saga.fails else ())):
+        yield Cell(saga=saga, point=point)
+    for point, passing in itertools.product(OF_CALLS, range(1, before + 1)):
+        yield Cell(saga=saga, point=point, passing=passing)
+    if saga.fails:
+        yield Cell(saga=saga, point="K6 settled, unreported", passing=before + 1)
+        for point, passing in itertools.product(OF_UNDOING, range(1, before + 1)):
+            yield Cell(saga=saga, point=point, passing=passing)
+
+
+def every_cell(lengths: Sequence[int]) -> list[Cell]:
+    """Serial plans fail at their last step: one that fails earlier is a shorter one. Others fail at each in turn, but the first."""
+    cells: list[Cell] = []
+    for steps in lengths:
+        cells += cells_of(Saga(steps=steps, serial=True, fails=steps))
+        cells += cells_of(Saga(steps=steps, serial=True, fails=0))
+        aside = list(cells_of(Saga(steps=steps, serial=False, fails=steps)))
+        cells += [
+            replace(cell, saga=replace(cell.saga, fails=2 + number % (steps - 1))) for number, cell in enumerate(aside)
+        ]
+        cells += cells_of(Saga(steps=steps, serial=False, fails=0))
+    return cells
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """What became of a plan."""
+
+    cell: Cell
+    faults: Sequence[str]
+    killed: bool
+    doubts: int
+    """So often a person was asked."""
+    seconds: float | None
+    """From the moment at which undoing began, or from the kill if that was later, to the end; None if nothing was undone."""
+
+
+@asynccontextmanager
+async def served(env: Mapping[str, str], folder: Path) -> AsyncGenerator[None]:
+    """By one worker at a time: another one takes over when it was killed."""
+
+    async def serve() -> None:
+        while True:
+            worker = Process("tests.crash.worker", env=env, output=folder / "worker.log")
+            try:
+                # No thread waits for it: of those there are fewer than lines.
+                while worker.code is None:
+                    await asyncio.sleep(0.02)
+                assert worker.code == -signal.SIGKILL, worker.output.read_text()[-3000:]
+            finally:
+                await worker.stop()
+
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(serve())
+        yield
+        serving.cancel()
+
+
+async def play(engine: Engine, folder: Path, effect: Effect, cells: Sequence[Cell], address: str) -> list[Played]:
+    """Plans that are served one after the other, by one worker at a time."""
+    marks, targets = folder / "marks", folder / "targets.json"
+    queue = f"{effect}-{folder.parent.name}-{folder.name}"
+    settings = Settings(home=folder, task_queue=queue, ledger_url=f"sqlite:///{folder / 'ledger.db'}")
+    ledger = Ledger.connect(settings.ledger)
+    await ledger.migrate()
+    await ledger.close()
+    ids = [f"{queue}-{number}" for number in range(len(cells))]
+    struck_at = {run_id: (cell.point, cell.passing) for run_id, cell in zip(ids, cells, strict=True)}
+    targets.write_text(json.dumps(struck_at))
+    crash = {
+        "CRASH_EFFECT": effect.value, "CRASH_REFS": "own", "CRASH_UNDO": "1", "CRASH_TARGETS": str(targets), "CRASH_MARK": str(marks),
+    }  # fmt: skip
+    env = worker_env(engine.address, settings.ledger, queue, {"downstream": address}, **crash)
+    played: list[Played] = []
+    async with await Client.connect(engine.address, settings=settings) as client, served(env, folder):
+        for run_id, cell in zip(ids, cells, strict=True):
+            run = await client.start_plan(cell.saga.plan, id=run_id)
+            doubts = 0
+            async with asyncio.timeout(WITHIN):
+                if effect is Effect.ONCE:
+                    doubts = await look_as_a_person_would(run, address)
+                await asyncio.gather(run.result(), return_exceptions=True)
+            mark = marks / run_id
+            killed_at = [float(mark.read_text())] if mark.exists() else []
+            faults = [
+                *await faults_of(cell.saga, effect, run, await log_of(address)),
+                *(await client.ledger.verify(run_id)).faults,
+            ]
+            seconds = await seconds_to_consistent(client.ledger, run, killed_at)
+            played.append(Played(cell=cell, faults=faults, killed=bool(killed_at), doubts=doubts, seconds=seconds))
+    return played
+
+
+async def campaign(engine: Engine, folder: Path, effect: Effect, cells: Sequence[Cell]) -> list[Played]:
+    for line in range(LINES):
+        (folder / str(line) / "marks").mkdir(parents=True)
+    async with downstream(folder) as address:
+        lines = await asyncio.gather(
+            *(play(engine, folder / str(line), effect, cells[line::LINES], address) for line in range(LINES))
+        )
+    return [played for line in lines for played in line]
+
+
+def require_whole(effect: Effect, played: Sequence[Played]) -> None:
+    """No fault, and every plan was struck where it was to be."""
+    took = sorted(one.seconds for one in played if one.seconds is not None)
+    print(
+        f"\n{effect:<11} {len(played)} plans, {sum(one.killed for one in played)} killed, each at another point of another call; "
+        f"{sum(one.doubts for one in played)} doubts shown to a person   violations {sum(len(one.faults) for one in played)}   "
+        f"from undoing, or the kill, to consistent: median {statistics.median(took):.1f} s, p99 {took[int(len(took) * 0.99)]:.1f} s"
+    )
+    assert [(one.cell, one.faults) for one in played if one.faults] == []
+    assert [one.cell for one in played if not one.killed] == []
+
+
+@pytest.mark.timeout(120)
+async def test_a_plan_is_whole_or_undone_wherever_its_worker_dies(engine: Engine, tmp_path: Path) -> None:
+    cells = every_cell([2])
+    require_whole(Effect.KEYED, await campaign(engine, tmp_path, Effect.KEYED, cells))
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED, Effect.ONCE])
+async def test_every_point_of_every_call_and_compensation(engine: Engine, tmp_path: Path, effect: Effect) -> None:
+    require_whole(effect, await campaign(engine, tmp_path, effect, every_cell(range(2, 9))))
