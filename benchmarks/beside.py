@@ -4,7 +4,7 @@ import logging
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from holdfast import Agent, Client
+from holdfast.contracts.upstream import Upstream
 from holdfast.engine.connect import connect, require_search_attributes
 from holdfast.engine.embedded import EmbeddedEngine
 from holdfast.ledger import Ledger
@@ -38,13 +39,22 @@ async def median_ms(run: Callable[[], Awaitable[object]], runs: int) -> float:
 
 @asynccontextmanager
 async def opened(
-    agents: Sequence[Agent], *, workflows: Sequence[type], activities: Sequence[Callable[..., Any]]
+    agents: Sequence[Agent],
+    *,
+    workflows: Sequence[type],
+    activities: Sequence[Callable[..., Any]],
+    upstreams: Mapping[str, Upstream] | None = None,
 ) -> AsyncGenerator[tuple[Temporal, Client, dict[str, str]]]:
     """A worker for the agents, and one for the hand-written workflows with each runner; the queues of these by their names."""
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         async with EmbeddedEngine(Path(folder)) as embedded:
-            settings = Settings(home=Path(folder), ledger_url=f"sqlite:///{folder}/ledger.db", task_queue="bench")
+            settings = Settings(
+                home=Path(folder),
+                ledger_url=f"sqlite:///{folder}/ledger.db",
+                task_queue="bench",
+                upstreams=dict(upstreams or {}),
+            )
             ledger = Ledger.connect(settings.ledger)
             await ledger.migrate()
             temporal, _ = await connect(settings, embedded.engine.address)

@@ -6,7 +6,7 @@ import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ from typing import Any
 from temporalio.client import Client as Temporal
 
 from benchmarks.beside import median_ms, opened
+from benchmarks.peers.calling import Calls
 from benchmarks.peers.steps import STEPS, ByHand, Notes, step
-from holdfast import Agent, Client, Effect, Lane, Limits, Plan, Tier, tool
+from benchmarks.service import serving
+from holdfast import Agent, Client, Effect, Lane, Limits, Plan, Tier, ToolContext, tool
+from holdfast.contracts.upstream import Upstream
 
-ROUNDS, RUNS, WARM_UP = 5, 12, 4
+RUNS, WARM_UP = 60, 5
 MANY = 1000
 LIMITS = Limits(turns=10**6, calls=10**6, wall_time=timedelta(hours=1))
 
@@ -34,7 +37,24 @@ def stepping(name: str, effect: Effect, lane: Lane = Lane.STANDARD) -> Any:
     return act
 
 
-TOOLS = [stepping("read", Effect.READ), stepping("keyed", Effect.KEYED), stepping("fast", Effect.KEYED, Lane.FAST)]
+@tool(
+    version="1.0.0",
+    effect=Effect.KEYED,
+    tier=Tier.REVERSIBLE,
+    scope="bench:run",
+    timeout=timedelta(seconds=30),
+)
+async def calling(number: int, ctx: ToolContext) -> str:
+    """Call the service."""
+    return str((await ctx.http("service").post("/work", json={"number": number})).json()["done"])
+
+
+TOOLS = [
+    stepping("read", Effect.READ),
+    stepping("keyed", Effect.KEYED),
+    stepping("fast", Effect.KEYED, Lane.FAST),
+    calling,
+]
 
 
 def plan(name: str, *, serial: bool) -> Plan:
@@ -47,30 +67,45 @@ def plan(name: str, *, serial: bool) -> Plan:
     )
 
 
-async def side_by_side(temporal: Temporal, client: Client, queues: dict[str, str]) -> None:
-    async def by_hand(queue: str, serial: bool, name: str = "step") -> None:
-        await temporal.execute_workflow(ByHand.run, args=[serial, name], id=uuid.uuid4().hex, task_queue=queue)
+Systems = dict[str, Callable[[bool], Awaitable[None]]]
+"""By name: what carries out the steps, one after the other or side by side."""
 
-    async def planned(name: str, serial: bool) -> None:
-        # Like the other, until Temporal says that it has ended; what the ledger keeps is not read.
-        run = await client.start_plan(plan(name, serial=serial), id=uuid.uuid4().hex)
-        await run.handle.result()
 
-    systems: dict[str, Callable[[bool], Awaitable[None]]] = {
-        **{name: lambda serial, queue=queue: by_hand(queue, serial) for name, queue in queues.items()},  # type: ignore[misc]
-        "hand-written, written down": lambda serial: by_hand(next(iter(queues.values())), serial, "written_step"),
-        **{f"plan, {name}": lambda serial, name=name: planned(name, serial) for name in ("read", "keyed", "fast")},  # type: ignore[misc]
-    }
+def all_systems(temporal: Temporal, client: Client, queues: dict[str, str]) -> tuple[Systems, Systems]:
+    """Those whose steps do nothing, and those whose steps call the service; what the others are measured against comes first."""
+
+    def by_hand(step: str, queue: str = "") -> Callable[[bool], Awaitable[None]]:
+        async def run(serial: bool) -> None:
+            task_queue = queue or next(iter(queues.values()))
+            await temporal.execute_workflow(ByHand.run, args=[serial, step], id=uuid.uuid4().hex, task_queue=task_queue)
+
+        return run
+
+    def planned(name: str) -> Callable[[bool], Awaitable[None]]:
+        async def run(serial: bool) -> None:
+            # Like the other, until Temporal says that it has ended; what the ledger keeps is not read.
+            started = await client.start_plan(plan(name, serial=serial), id=uuid.uuid4().hex)
+            await started.handle.result()
+
+        return run
+
+    idle = {name: by_hand("step", queue) for name, queue in queues.items()}
+    idle["hand-written, written down"] = by_hand("written_step")
+    idle |= {f"plan, {name}": planned(name) for name in ("read", "keyed", "fast")}
+    return idle, {"hand-written, calling": by_hand("calling_step"), "plan, calling": planned("calling")}
+
+
+async def compare(systems: Systems, bases: Sequence[str]) -> None:
+    """Run by run in turn, so that what else the machine does meets all of them."""
     found: dict[tuple[str, bool], list[float]] = {}
     for serial in (True, False):
         for one in systems.values():
             for _ in range(WARM_UP):
                 await one(serial)
-        for _ in range(ROUNDS):
+        for _ in range(RUNS):
             for name, one in systems.items():
-                found.setdefault((name, serial), []).append(await median_ms(lambda: one(serial), RUNS))  # noqa: B023 - awaited here
-    bases = (next(iter(queues)), "hand-written, written down")
-    print(f"{STEPS} steps, ms a run, medians of {ROUNDS} rounds of {RUNS} runs; ratios to {' and to '.join(bases)}")
+                found.setdefault((name, serial), []).append(await median_ms(lambda: one(serial), 1))  # noqa: B023 - awaited here
+    print(f"{STEPS} steps, ms a run, medians of {RUNS} runs in turn; ratios to {' and to '.join(bases)}")
     for serial in (True, False):
         for name in systems:
             ms = statistics.median(found[name, serial])
@@ -98,10 +133,15 @@ async def main() -> None:
     bench = Agent(name="bench", tools=TOOLS, limits=LIMITS)
     with tempfile.TemporaryDirectory() as folder:
         notes = Notes(Path(folder) / "notes.db")
-        activities = [step, notes.written_step]
-        async with opened([bench], workflows=[ByHand], activities=activities) as (temporal, client, queues):
-            await side_by_side(temporal, client, queues)
-            await many(client)
+        async with serving() as address:
+            activities = [step, notes.written_step, Calls(address).calling_step]
+            services = {"service": Upstream(base_url=address)}
+            opening = opened([bench], workflows=[ByHand], activities=activities, upstreams=services)
+            async with opening as (temporal, client, queues):
+                idle, calling = all_systems(temporal, client, queues)
+                await compare(calling, list(calling)[:1])
+                await compare(idle, [next(iter(queues)), "hand-written, written down"])
+                await many(client)
 
 
 if __name__ == "__main__":
