@@ -18,7 +18,8 @@ from benchmarks.peers.base import RESULT, System
 from holdfast import Agent, Client, Effect, Lane, Limits, Script, Tier, ask, tool
 from holdfast.engine.connect import connect, require_search_attributes
 from holdfast.ledger import Ledger
-from holdfast.ledger.database import Database, connect_database
+from holdfast.ledger.connect import connect_database
+from holdfast.ledger.database import Database
 from holdfast.ledger.operations import Settled
 from holdfast.logs import configure_logs
 from holdfast.settings import Settings

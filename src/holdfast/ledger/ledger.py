@@ -64,7 +64,8 @@ from holdfast.ledger import peers as peers_
 from holdfast.ledger.cached import Found
 from holdfast.ledger.chain import ANCHOR_CHARACTERS
 from holdfast.ledger.children import NewChild
-from holdfast.ledger.database import Database, connect_database
+from holdfast.ledger.connect import connect_database
+from holdfast.ledger.database import Database
 from holdfast.ledger.decisions import Judge
 from holdfast.ledger.installation import Installation
 from holdfast.ledger.joined import LastTurn, Opened, SettledCall, SettledTurn, TurnAhead
