@@ -193,7 +193,7 @@ async def seen(engine: Engine, case: Case, points: tuple[str, ...], injuries: in
             if operations[ref].effect is not Effect.READ
         ),
         doubtful=len(case.resolved),
-        flagged=sum(notice.kind == "late_effect" for notice in await ledger.list_notices()),
+        flagged=sum(notice.kind == "late_effect" for notice in await ledger.shared.list_notices()),
         false_failures=sum(
             operations[ref].outcome is Outcome.FAILED
             and bool(charged[ref])

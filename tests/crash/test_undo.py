@@ -156,7 +156,7 @@ async def test_an_effect_that_lands_after_it_was_undone_is_told_and_undone_again
             ledger = case.client.ledger
 
             async def told() -> bool:
-                return [notice.kind for notice in await ledger.list_notices()] == ["late_effect"]
+                return [notice.kind for notice in await ledger.shared.list_notices()] == ["late_effect"]
 
             await until(told, seconds=60)
             assert await case.charged() == {"one": 1, "two": 0}

@@ -23,6 +23,8 @@ from holdfast import Agent, Effect, Lane, Limits, Script, Tier, ToolContext, Too
 from holdfast.activities.operation import OperationAttempt
 from holdfast.contracts.messages import ModelRequest, ModelResponse
 from holdfast.ledger import Ledger
+from holdfast.ledger.families import Families
+from holdfast.ledger.undoing import Undoing
 from holdfast.logs import configure_logs
 from holdfast.settings import load_settings
 from holdfast.workers.process import serve
@@ -226,9 +228,9 @@ class Asked(Script):
         return await super().respond(request)
 
 
-def wrap(name: str, before: str | tuple[str, ...], after: str | tuple[str, ...]) -> None:
+def wrap(name: str, before: str | tuple[str, ...], after: str | tuple[str, ...], *, of: type = Ledger) -> None:
     """Die right before or right after one of the ledger's transactions, which may be several points at once."""
-    original: Callable[..., Awaitable[Any]] = getattr(Ledger, name)
+    original: Callable[..., Awaitable[Any]] = getattr(of, name)
 
     async def wrapped(*args: Any, **kwargs: Any) -> Any:
         for point in (before,) if isinstance(before, str) else before:
@@ -238,18 +240,18 @@ def wrap(name: str, before: str | tuple[str, ...], after: str | tuple[str, ...])
             die(point)
         return result
 
-    setattr(Ledger, name, wrapped)
+    setattr(of, name, wrapped)
 
 
 def wrap_undoing() -> None:
     """Know in an activity that it is a compensation."""
-    original = Ledger.read_to_undo
+    original = Undoing.to_undo
 
     async def wrapped(*args: Any) -> Any:
         undoing.set(True)
         return await original(*args)
 
-    setattr(Ledger, original.__name__, wrapped)
+    setattr(Undoing, original.__name__, wrapped)
 
 
 clerk = Agent(
@@ -286,12 +288,12 @@ if __name__ == "__main__":
     wrap("ask_ahead", "M2 model answered", "K0 decided")
     wrap("record_decision", "-", "P1 word written")
     wrap("record_resolution", "-", "P1 word written")
-    wrap("begin_undo", "U0 before undoing", "U0 begun")
-    wrap("block", "B0 not undone", "B1 blocked")
-    wrap("unblock", "-", "B2 word written")
-    wrap("begin_child", "F0 before it is begun", "F1 child begun")
-    wrap("end_child", "F2 child ended", "F3 its end written")
-    wrap("undo_child", "F4 child undone", "F5 its undoing written")
+    wrap("begin", "U0 before undoing", "U0 begun", of=Undoing)
+    wrap("block", "B0 not undone", "B1 blocked", of=Undoing)
+    wrap("unblock", "-", "B2 word written", of=Undoing)
+    wrap("begin", "F0 before it is begun", "F1 child begun", of=Families)
+    wrap("end", "F2 child ended", "F3 its end written", of=Families)
+    wrap("undo", "F4 child undone", "F5 its undoing written", of=Families)
     wrap_undoing()
     wrap_sending()
     wrap_transaction("T6 committed, unreported")

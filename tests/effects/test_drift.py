@@ -69,7 +69,7 @@ async def looked(shop: OpenShop, look: Tool, service: Service, numbers: list[int
         calls = [ask("look", n=n) for n in numbers]
         upstreams = {"orders": Upstream(base_url=f"{orders.url}/")}
         desk = await shop(agent(calls, "done", tools=[look]), upstreams=upstreams)
-        await desk.ledger.add_counts({("look", "1.2.0"): USUAL}, now_ms() - 30 * HOUR_MS)
+        await desk.ledger.shared.add_counts({("look", "1.2.0"): USUAL}, now_ms() - 30 * HOUR_MS)
         await desk.client.execute("tester", "Go")
     await desk.boundary.drift.sum_up()
     return desk
@@ -94,35 +94,35 @@ async def test_what_rises_against_its_own_baseline_is_told_to_the_owner(
     shop: OpenShop, status: int, body: Any, numbers: list[int], now: Counts, misfit: Misfit | None
 ) -> None:
     desk = await looked(shop, reading(), Service(status, body), numbers)
-    assert await desk.ledger.read_drift() == [Drift(tool="look", version="1.2.0", now=now, before=USUAL)]
-    told = [(n.kind, n.subject, n.owner, n.count) for n in await desk.ledger.list_notices()]
+    assert await desk.ledger.shared.read_drift() == [Drift(tool="look", version="1.2.0", now=now, before=USUAL)]
+    told = [(n.kind, n.subject, n.owner, n.count) for n in await desk.ledger.shared.list_notices()]
     assert told == ([("drift", f"{misfit} in look 1.2.0", "sales", 1)] if misfit else [])
 
 
 async def test_an_answer_that_a_tool_can_not_read_counts_without_a_declared_endpoint(shop: OpenShop) -> None:
     desk = await looked(shop, reading(declared=False), Service(200, {"id": 1}), [1] * 6)
-    [drift] = await desk.ledger.read_drift()
+    [drift] = await desk.ledger.shared.read_drift()
     assert (drift.now, drift.rising) == (Counts(asked=6, answered=6, mismatched=6), (Misfit.MISMATCHED,))
 
 
 async def test_a_version_without_a_past_is_held_against_the_tools_other_versions(ledger: Ledger) -> None:
-    await ledger.add_counts({("look", "1.0.0"): USUAL, ("other", "1.0.0"): USUAL}, now_ms() - 30 * HOUR_MS)
-    await ledger.add_counts({("look", "1.0.0"): USUAL}, now_ms() - 400 * HOUR_MS)
+    await ledger.shared.add_counts({("look", "1.0.0"): USUAL, ("other", "1.0.0"): USUAL}, now_ms() - 30 * HOUR_MS)
+    await ledger.shared.add_counts({("look", "1.0.0"): USUAL}, now_ms() - 400 * HOUR_MS)
     for _ in range(2):
-        await ledger.add_counts({("look", "2.0.0"): Counts(asked=10, invalid=5)})
+        await ledger.shared.add_counts({("look", "2.0.0"): Counts(asked=10, invalid=5)})
     now = Counts(asked=20, invalid=10)
-    assert await ledger.read_drift() == [Drift(tool="look", version="2.0.0", now=now, before=USUAL)]
+    assert await ledger.shared.read_drift() == [Drift(tool="look", version="2.0.0", now=now, before=USUAL)]
 
 
 async def test_counts_wait_for_a_ledger_that_has_its_tables(tmp_path: Path) -> None:
     ledger = Ledger.connect(f"sqlite:///{tmp_path}/ledger.db")
-    watch = DriftWatch(ledger, Notices(None), every=3600)
+    watch = DriftWatch(ledger.shared, Notices(None), every=3600)
     watch.asked(reading(), invalid=True)
     await watch.sum_up()
     await ledger.migrate()
     watch.asked(reading(), invalid=False)
     await watch.close()
-    assert [drift.now for drift in await ledger.read_drift()] == [Counts(asked=2, invalid=1)]
+    assert [drift.now for drift in await ledger.shared.read_drift()] == [Counts(asked=2, invalid=1)]
     await ledger.close()
 
 

@@ -201,7 +201,7 @@ async def test_a_rollback_afterwards_undoes_children_too_and_its_dry_run_names_t
     desk = await shop(agent("boss", [ask("clerk", request="go"), "Done."], [sub(clerk)]), upstreams=travel.upstreams)
     run = await started(desk)
     await ended(run)
-    assert [tool for _, tool, _ in await desk.ledger.list_owed(run.id)] == ["flight"]
+    assert [tool for _, tool, _ in await desk.ledger.undoing.owed(run.id)] == ["flight"]
     await run.rollback(by="ada")
     await asyncio.wait_for(desk.client.temporal.get_workflow_handle(f"rollback:{run.id}").result(), 30)
     assert travel.standing == set()

@@ -390,7 +390,7 @@ async def test_a_child_that_begins_while_its_parent_is_being_paused_stands_still
     """The pause comes when the child is written down, and before its workflow is started."""
     clerk = agent("clerk", [ask("flight", number="oslo"), "booked"])
     desk = await shop(agent("boss", [ask("clerk", request="go"), "Done."], [sub(clerk)]), upstreams=travel.upstreams)
-    begin = desk.boundary.ledger.begin_child
+    begin = desk.boundary.ledger.families.begin
     written, go_on = asyncio.Event(), asyncio.Event()
 
     async def slowly(*args: Any) -> Any:
@@ -399,7 +399,7 @@ async def test_a_child_that_begins_while_its_parent_is_being_paused_stands_still
         await go_on.wait()
         return result
 
-    monkeypatch.setattr(desk.boundary.ledger, "begin_child", slowly)
+    monkeypatch.setattr(desk.boundary.ledger.families, "begin", slowly)
     run = await started(desk)
     await asyncio.wait_for(written.wait(), 30)
     await run.pause()

@@ -108,11 +108,11 @@ async def test_what_ends_a_run_that_the_ledger_has_as_completed_undoes_nothing(l
     await open_run(ledger)
     [call] = await ask(ledger, {"n": 1})
     assert await settle(ledger, call, SUCCESS, ahead(closes=True), owner="") == (True, True, True)
-    assert (await ledger.begin_undo("r1", UndoInput(cause=RunStatus.CANCELLED), "execution-1")).steps == ()
+    assert (await ledger.undoing.begin("r1", UndoInput(cause=RunStatus.CANCELLED), "execution-1")).steps == ()
     assert "undo" not in await kinds(ledger)
     await ledger.close_run("r1", CloseInput(status=RunStatus.CANCELLED))
     assert (await ledger.read_run("r1")).status is RunStatus.COMPLETED
     # Somebody who asks for it all the same gets it.
-    await ledger.begin_undo("r1", UndoInput(cause="rollback", by="ada"), "another")
+    await ledger.undoing.begin("r1", UndoInput(cause="rollback", by="ada"), "another")
     assert "undo" in await kinds(ledger)
     assert [one.outcome for one in await ledger.list_operations("r1")] == [Outcome.SUCCEEDED]

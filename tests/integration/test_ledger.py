@@ -269,7 +269,7 @@ async def test_an_owner_is_told_when_two_attempts_may_have_had_an_effect_each(
             await ledger.settle("r1", call.id, "frozen", late)
         else:
             await ledger.release("r1", call.id, "frozen", "timeout", attempt=1, surely_not=False, acted=late.acted)
-    notices = await ledger.list_notices()
+    notices = await ledger.shared.list_notices()
     assert [(notice.kind, notice.subject, notice.count) for notice in notices] == [("late_effect", call.id, 1)] * told
     assert (await ledger.verify("r1")).faults == ()
 
@@ -449,7 +449,7 @@ async def test_a_database_of_an_earlier_version_is_brought_up_with_what_it_holds
     assert await ledger.migrate() == ("0001", NEWEST)
     run = await ledger.read_run("r1")
     assert (run.agent, run.contracts) == ("a", {})
-    assert await ledger.list_notices() == []
+    assert await ledger.shared.list_notices() == []
     await ledger.close()
 
 

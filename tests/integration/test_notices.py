@@ -18,7 +18,7 @@ async def test_owners_see_what_was_told_and_how_often(shop: OpenShop, monkeypatc
     monkeypatch.setenv("TEMPORAL_ADDRESS", desk.client.engine.address)
     told = Notice(kind="upstream_deprecated", subject="pay through refund", text="pay goes in 2030", owner="payments")
     for _ in range(2):
-        await desk.ledger.record_notice(told)
+        await desk.ledger.shared.record_notice(told)
     printed: dict[str, str] = {}
     for words in (("tools", "notices"), ("tools", "notices", "--json")):
         result = await asyncio.to_thread(CliRunner().invoke, app, list(words), env={"COLUMNS": "200"})

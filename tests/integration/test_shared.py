@@ -97,27 +97,27 @@ async def test_a_call_that_one_window_refuses_takes_no_place_in_another(ledger: 
 
 
 async def keep(ledger: Ledger, key: str, content: object, *, generation: int = 0, most: int = 10) -> bool:
-    return await ledger.keep_cached("t/look", key, content, generation=generation, ttl_ms=60_000, most=most)
+    return await ledger.shared.keep_cached("t/look", key, content, generation=generation, ttl_ms=60_000, most=most)
 
 
 async def test_a_result_that_was_read_before_a_write_is_not_kept_after_it(ledger: Ledger) -> None:
-    before = await ledger.look_for_cached("t/look", "k")
+    before = await ledger.shared.look_for_cached("t/look", "k")
     await ledger.database.write(lambda connection: forget(connection, "t/look"))
     assert not await keep(ledger, "k", "old", generation=before.generation)
-    after = await ledger.look_for_cached("t/look", "k")
+    after = await ledger.shared.look_for_cached("t/look", "k")
     assert (after.generation, after.expires_at) == (1, 0)
     assert await keep(ledger, "k", "new", generation=1)
-    assert (await ledger.look_for_cached("t/look", "k")).content == "new"
+    assert (await ledger.shared.look_for_cached("t/look", "k")).content == "new"
 
 
 async def test_the_oldest_results_make_room(ledger: Ledger) -> None:
     for number in range(5):
         await keep(ledger, f"k{number}", number, most=3)
         await asyncio.sleep(0.005)
-    kept = [(await ledger.look_for_cached("t/look", f"k{number}")).content for number in range(5)]
+    kept = [(await ledger.shared.look_for_cached("t/look", f"k{number}")).content for number in range(5)]
     assert kept == [None, None, 2, 3, 4]
 
 
 async def test_many_who_keep_the_same_result_at_once_keep_it_once(ledger: Ledger) -> None:
     assert all(await asyncio.gather(*(keep(ledger, "k", {"n": 1}) for _ in range(10))))
-    assert (await ledger.look_for_cached("t/look", "k")).content == {"n": 1}
+    assert (await ledger.shared.look_for_cached("t/look", "k")).content == {"n": 1}

@@ -27,7 +27,7 @@ async def carried_out(ledger: Ledger, number: int = 1, effect: Effect = Effect.K
 
 
 async def begun(ledger: Ledger, ref: str = "execution-1") -> tuple[UndoStep, ...]:
-    return (await ledger.begin_undo("r1", FAILED, ref)).steps
+    return (await ledger.undoing.begin("r1", FAILED, ref)).steps
 
 
 async def undo(ledger: Ledger, step: UndoStep) -> None:
@@ -50,7 +50,7 @@ async def test_what_is_owed_is_read_from_the_calls_and_undone_with_its_settlemen
         (one.id, Outcome.SUCCEEDED), (two.id, Outcome.COMPENSATED), (nothing.id, Outcome.SUCCEEDED),
     ]  # fmt: skip
     assert [step.undoes for step in await begun(ledger)] == [one.id]
-    assert [(u.operation, u.undone, u.reason[:28]) for u in await ledger.list_undo("r1")] == [
+    assert [(u.operation, u.undone, u.reason[:28]) for u in await ledger.undoing.undone("r1")] == [
         (nothing.id, False, "nothing undoes such a call: "), (two.id, True, ""), (one.id, False, "not tried yet"),
     ]  # fmt: skip
     assert (await ledger.verify("r1")).faults == ()
@@ -78,7 +78,7 @@ async def test_a_late_success_of_a_call_that_was_undone_is_owed_again(ledger: Le
     await ledger.settle("r1", call.id, "frozen", SUCCESS, tool="pay")
     [operation] = await ledger.list_operations("r1")
     assert operation.outcome is Outcome.UNKNOWN
-    assert [notice.kind for notice in await ledger.list_notices()] == ["late_effect"]
+    assert [notice.kind for notice in await ledger.shared.list_notices()] == ["late_effect"]
     [again] = await begun(ledger)
     assert (again.undoes, again.call.id != first.call.id) == (call.id, True)
     await undo(ledger, again)
@@ -118,7 +118,7 @@ async def blocked(ledger: Ledger) -> tuple[CallInput, UndoStep]:
     [step] = await begun(ledger)
     await ledger.fence("r1", step.call.id, "it was tried 8 times")
     for _ in range(2):
-        await ledger.block("r1", call.id, step.call.id, "it was tried 8 times")
+        await ledger.undoing.block("r1", call.id, step.call.id, "it was tried 8 times")
     assert [run.run_id for run in await ledger.list_runs(blocked=True)] == ["r1"]
     return call, step
 
@@ -127,10 +127,10 @@ async def blocked(ledger: Ledger) -> tuple[CallInput, UndoStep]:
 async def test_a_word_ends_what_is_blocked_and_counts_once(ledger: Ledger, action: str) -> None:
     call, _ = await blocked(ledger)
     word = UndoWord.model_validate({"operation": call.id, "action": action, "by": "ada", "reason": "closed"})
-    said = await ledger.unblock("r1", word)
-    assert await ledger.unblock("r1", word) == said
+    said = await ledger.undoing.unblock("r1", word)
+    assert await ledger.undoing.unblock("r1", word) == said
     with pytest.raises(DecisionRefused, match="is not blocked"):
-        await ledger.unblock("r1", word.model_copy(update={"action": "retry"}))
+        await ledger.undoing.unblock("r1", word.model_copy(update={"action": "retry"}))
     assert (await begun(ledger), await ledger.list_runs(blocked=True)) == ((), [])
     assert (await ledger.verify("r1")).faults == ()
 
@@ -138,8 +138,8 @@ async def test_a_word_ends_what_is_blocked_and_counts_once(ledger: Ledger, actio
 async def test_a_retry_is_another_operation_with_another_key(ledger: Ledger) -> None:
     call, step = await blocked(ledger)
     word = UndoWord(operation=call.id, action="retry", by="ada")
-    said = await ledger.unblock("r1", word)
-    assert await ledger.unblock("r1", word) == said
+    said = await ledger.undoing.unblock("r1", word)
+    assert await ledger.undoing.unblock("r1", word) == said
     assert said.retry not in {"", step.call.id, call.id}
     [again] = await begun(ledger)
     assert again.call.id == said.retry
@@ -157,10 +157,10 @@ async def test_what_is_not_known_is_found_or_said_before_it_is_undone(ledger: Le
         await ledger.reserve("r1", call, call.id, MINUTE, "1.0.0", seen=0)
         await ledger.settle("r1", call.id, call.id, MAYBE)
     steps = {step.undoes: step for step in await begun(ledger)}
-    await ledger.record_found("r1", found.id, happened=True, result={"n": 1})
-    await ledger.record_found("r1", absent.id, happened=False, result=None)
+    await ledger.undoing.record_found("r1", found.id, happened=True, result={"n": 1})
+    await ledger.undoing.record_found("r1", absent.id, happened=False, result=None)
     await ledger.record_resolution("r1", Resolution(operation=said.id, happened=True, by="ada"))
-    to_undo = [await ledger.read_to_undo("r1", steps[call.id].call.id) for call in (found, absent, said)]
+    to_undo = [await ledger.undoing.to_undo("r1", steps[call.id].call.id) for call in (found, absent, said)]
     assert [(one.outcome, one.result) for one in to_undo] == [
         (Outcome.SUCCEEDED, {"n": 1}), (Outcome.FAILED, None), (Outcome.SUCCEEDED, None),
     ]  # fmt: skip
@@ -168,15 +168,15 @@ async def test_what_is_not_known_is_found_or_said_before_it_is_undone(ledger: Le
     await undo(ledger, steps[absent.id])
     assert (await ledger.list_operations("r1"))[1].outcome is Outcome.FAILED
     with pytest.raises(LedgerConflict, match="undoes no call"):
-        await ledger.read_to_undo("r1", found.id)
+        await ledger.undoing.to_undo("r1", found.id)
     assert (await ledger.verify("r1")).faults == ()
 
 
 async def test_undoing_goes_back_to_a_point_and_takes_in_what_branches_left_behind(ledger: Ledger) -> None:
     one, two, three = await carried_out(ledger, 3)
-    assert [owed[0] for owed in await ledger.list_owed("r1", one.id)] == [three.id, two.id]
+    assert [owed[0] for owed in await ledger.undoing.owed("r1", one.id)] == [three.id, two.id]
     with pytest.raises(DecisionRefused, match="has no operation"):
-        await ledger.list_owed("r1", "none")
+        await ledger.undoing.owed("r1", "none")
     await ledger.close_run("r1", CloseInput(status=RunStatus.COMPLETED))
     await ledger.begin_branch("r1", 2, left="execution-1")
     assert [step.undoes for step in await begun(ledger)] == [three.id, two.id, one.id]
@@ -191,10 +191,10 @@ async def test_no_word_on_an_undoing_counts_while_a_frozen_attempt_of_it_may_sti
     [step] = await begun(ledger)
     await ledger.reserve("r1", step.call, step.call.id, 700, "1.0.0", seen=0)
     await ledger.fence("r1", step.call.id, "its worker does not answer")
-    await ledger.block("r1", call.id, step.call.id, "nobody knows")
+    await ledger.undoing.block("r1", call.id, step.call.id, "nobody knows")
     word = UndoWord.model_validate({"operation": call.id, "action": action, "by": "ada", "reason": "it may stay"})
     with pytest.raises(DecisionRefused, match="may still act for 0"):
-        await ledger.unblock("r1", word)
+        await ledger.undoing.unblock("r1", word)
     await asyncio.sleep(0.75)
-    await ledger.unblock("r1", word)
+    await ledger.undoing.unblock("r1", word)
     assert await ledger.list_runs(blocked=True) == []

@@ -188,13 +188,13 @@ async def test_what_an_upstream_says_of_its_end_is_told_to_the_owner_once(tmp_pa
     ledger = Ledger.connect(f"sqlite:///{tmp_path / 'ledger.db'}")
     await ledger.migrate()
     with Loopback(ending) as service:
-        upstreams = Upstreams({"pay": Upstream(base_url=service.url)}, notices=Notices(ledger))
+        upstreams = Upstreams({"pay": Upstream(base_url=service.url)}, notices=Notices(ledger.shared))
         client = upstreams.client("pay", Sends("op"), Caller(tool="issue_refund", owner="payments@example"))
         await client.get("/")
         await client.get("/")
         await upstreams.close()
-    again = Notices(ledger)
-    [told] = await ledger.list_notices()
+    again = Notices(ledger.shared)
+    [told] = await ledger.shared.list_notices()
     assert (told.kind, told.subject, told.owner) == (
         "upstream_deprecated",
         "pay through issue_refund",
@@ -205,7 +205,7 @@ async def test_what_an_upstream_says_of_its_end_is_told_to_the_owner_once(tmp_pa
         "see https://pay.example/v2"
     )
     await again.tell(told)
-    [twice] = await ledger.list_notices()
+    [twice] = await ledger.shared.list_notices()
     assert (told.count, twice.count, twice.first_at) == (1, 2, told.first_at)
     await ledger.close()
 

@@ -95,7 +95,7 @@ async def test_workers_share_a_circuit_and_let_one_probe_of_many_through(ledger:
     with Failing() as service:
         policy = CircuitPolicy(failures=3, seconds=0.5, successes=2)
         settings = {"s": Upstream(base_url=service.url, circuit=policy)}
-        first, second = (Upstreams(settings, circuits=ledger) for _ in range(2))
+        first, second = (Upstreams(settings, circuits=ledger.shared) for _ in range(2))
         assert [await ask(first) for _ in range(4)] == ["unavailable"] * 3 + ["circuit_open"]
         assert [await ask(second), await ask(second, tenant="two")] == ["circuit_open", "unavailable"]
         service.repaired, before = True, service.asked
@@ -103,7 +103,7 @@ async def test_workers_share_a_circuit_and_let_one_probe_of_many_through(ledger:
         probing = await asyncio.gather(*(ask(upstreams) for upstreams in [first, second] * 10))
         assert probing.count("ok") >= 1
         assert service.asked - before == probing.count("ok")
-        while not (await ledger.read_circuit("s", "one")).closed:
+        while not (await ledger.shared.read_circuit("s", "one")).closed:
             await ask(second)
         assert [await ask(second) for _ in range(3)] == ["ok"] * 3
         for upstreams in (first, second):
@@ -114,7 +114,7 @@ async def test_a_service_that_is_away_opens_it_too_and_says_when_to_come_back(tm
     ledger = Ledger.connect(f"sqlite:///{tmp_path / 'ledger.db'}")
     await ledger.migrate()
     away = Upstream(base_url=f"http://127.0.0.1:{free_port()}", circuit=CircuitPolicy(failures=1, seconds=30))
-    upstreams = Upstreams({"s": away}, circuits=ledger)
+    upstreams = Upstreams({"s": away}, circuits=ledger.shared)
     assert await ask(upstreams) == "unavailable"
     with pytest.raises(ToolError, match="s is down: it failed again and again, and is tried again in") as refused:
         await upstreams.client("s", Sends("op"), Caller(tenant="one")).post("/")

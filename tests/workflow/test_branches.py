@@ -187,7 +187,7 @@ async def test_a_call_under_way_is_left_behind_in_doubt_and_what_it_did_is_told(
     mind.hold.set()
 
     async def told() -> bool:
-        return any(notice.kind == "late_effect" for notice in await desk.ledger.list_notices())
+        return any(notice.kind == "late_effect" for notice in await desk.ledger.shared.list_notices())
 
     await until(told)
     assert await story(run) == [("ada", 1, Outcome.UNKNOWN)]

@@ -63,7 +63,7 @@ class Boundary:
         """The clients of the upstreams, on one pool; made when first asked for."""
         from holdfast.tools.http import Upstreams
 
-        return Upstreams(self.upstreams, circuits=self.ledger, notices=self.notices, credentials=self.credentials)
+        return Upstreams(self.upstreams, circuits=self.ledger.shared, notices=self.notices, credentials=self.credentials)
 
     @cached_property
     def credentials(self) -> "Credentials":
@@ -82,14 +82,14 @@ class Boundary:
         """Where owners are told what they should know."""
         from holdfast.tools.notices import Notices
 
-        return Notices(self.ledger)
+        return Notices(self.ledger.shared)
 
     @cached_property
     def drift(self) -> "DriftWatch":
         """What does not fit, counted."""
         from holdfast.tools.drift import DriftWatch
 
-        return DriftWatch(self.ledger, self.notices)
+        return DriftWatch(self.ledger.shared, self.notices)
 
     @cached_property
     def results(self) -> ResultCache:

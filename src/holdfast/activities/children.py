@@ -131,7 +131,7 @@ async def _new_run(
 async def _begin(boundary: Boundary, given: ChildInput, owner: Agent, new: NewRun) -> ChildBegun:
     wanted = NewChild(run=new, limits=owner.limits, left=given.left, plan=activity.info().workflow_type == PLAN_RUN)
     try:
-        result = await patiently(lambda: boundary.ledger.begin_child(given.call, wanted))
+        result = await patiently(lambda: boundary.ledger.families.begin(given.call, wanted))
     except RunIdTaken as error:
         told = {"code": ErrorCode.RUN_ID_REUSED, "message": str(error)}
         return await _refuse(boundary, new.parent, given.call, told)
@@ -146,7 +146,7 @@ async def end_child(boundary: Boundary, given: ChildInput) -> CallResult:
     run_id, call = run_id_of_this_activity(), given.call
     structlog.contextvars.bind_contextvars(operation_id=call.id)
     try:
-        result = await patiently(lambda: boundary.ledger.end_child(run_id, call, unstarted=given.unstarted))
+        result = await patiently(lambda: boundary.ledger.families.end(run_id, call, unstarted=given.unstarted))
     except LedgerConflict as error:
         raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
     if result is None:

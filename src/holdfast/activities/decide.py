@@ -22,7 +22,7 @@ async def record_decision(boundary: Boundary, record: RecordDecision) -> CallRes
         if record.stuck is not None:
             stuck = record.stuck
             blocked = await patiently(
-                lambda: boundary.ledger.block(run_id, stuck.operation, stuck.compensation, stuck.reason)
+                lambda: boundary.ledger.undoing.block(run_id, stuck.operation, stuck.compensation, stuck.reason)
             )
             return Undone(blocked=stuck.reason if blocked else "")
         return await _take(boundary, run_id, record)
@@ -39,7 +39,7 @@ async def _take(boundary: Boundary, run_id: str, record: RecordDecision) -> Call
     elif record.resolution is not None:
         told, take = record.resolution, partial(ledger.record_resolution, run_id, record.resolution, judge)
     elif record.unblock is not None:
-        told, take = record.unblock, partial(ledger.unblock, run_id, record.unblock, judge)
+        told, take = record.unblock, partial(ledger.undoing.unblock, run_id, record.unblock, judge)
     else:
         message = "no decision, resolution or word on undoing was given"
         raise ApplicationError(message, type=ErrorCode.INTERNAL, non_retryable=True)

@@ -108,7 +108,7 @@ async def closed_run(boundary: Boundary, close: CloseInput, run: RunRow, anchor:
     """What there is to say of a run that was closed. Nothing of it is kept here any longer."""
     boundary.transcripts.drop(run.run_id)
     boundary.plans.drop(run.run_id)
-    left = await patiently(lambda: boundary.ledger.list_left(run.run_id)) if run.branches else []
+    left = await patiently(lambda: boundary.ledger.families.left(run.run_id)) if run.branches else []
     log.info("run closed", status=run.status, turns=run.turns, calls=run.calls, cost_usd=run.cost_micros / 1e6)
     return RunClosed(
         status=run.status,

@@ -39,7 +39,7 @@ class ResultCache:
         looked_at, _, found = self._here.get(key, (0.0, "", Found(generation=-1)))
         if not looked_at or now - looked_at > FRESH_SECONDS or found.expires_at <= time.time() * 1000:
             try:
-                found = await self._ledger.look_for_cached(name, key)
+                found = await self._ledger.shared.look_for_cached(name, key)
             except LedgerError:
                 # Without the ledger nothing is known to be kept: the call waits for it where it must.
                 found = Found(generation=-1)
@@ -57,7 +57,7 @@ class ResultCache:
         key, name = _key(tool, tenant, arguments), name_of(tool.name, tenant)
         ttl_ms = int(policy.ttl.total_seconds() * 1000)
         try:
-            await self._ledger.keep_cached(
+            await self._ledger.shared.keep_cached(
                 name, key, content, generation=before.generation, ttl_ms=ttl_ms, most=policy.most
             )
         except LedgerError:

@@ -40,7 +40,7 @@ async def _tell(args: RollBackArgs, ctx: ToolContext) -> dict[str, Any]:
     if not isinstance(ctx, EngineContext):
         msg = f"{ROLL_BACK} runs inside the engine only, not with a {type(ctx).__name__}"
         raise TypeError(msg)
-    found = await ctx.ledger.list_rolled_back(ctx.run_id, ctx.operation_id)
+    found = await ctx.ledger.undoing.rolled_back(ctx.run_id, ctx.operation_id)
     if found is None:
         msg = f"no savepoint {args.to!r} was set in this run: nothing was undone"
         hint = f"name one that {SAVEPOINT} has set, or {START!r} to undo everything"

@@ -39,7 +39,7 @@ async def begin_undo(boundary: Boundary, given: UndoInput) -> UndoPlan:
     run_id = run_id_of_this_activity()
     ref = activity.info().workflow_run_id or ""
     try:
-        plan = await patiently(lambda: boundary.ledger.begin_undo(run_id, given, ref))
+        plan = await patiently(lambda: boundary.ledger.undoing.begin(run_id, given, ref))
     except (DecisionRefused, RunNotFound) as error:
         raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
     log.info("undoing", cause=given.cause, calls=len(plan.steps))
@@ -61,7 +61,7 @@ async def compensate(boundary: Boundary, call: CallInput) -> Undone:
     structlog.contextvars.bind_contextvars(operation_id=call.id)
     while True:
         looked = await _look_up(boundary, run_id, call)
-        original = await patiently(lambda: boundary.ledger.read_to_undo(run_id, call.id))
+        original = await patiently(lambda: boundary.ledger.undoing.to_undo(run_id, call.id))
         structlog.contextvars.bind_contextvars(tool=original.tool, undoes=original.operation_id)
         try:
             with beating(), tool_span(original.tool, call.id, "undo"):
@@ -70,7 +70,7 @@ async def compensate(boundary: Boundary, call: CallInput) -> Undone:
             continue
         if undone.blocked:
             await patiently(
-                lambda: boundary.ledger.block(run_id, original.operation_id, call.id, undone.blocked)  # noqa: B023 - awaited here
+                lambda: boundary.ledger.undoing.block(run_id, original.operation_id, call.id, undone.blocked)  # noqa: B023 - awaited here
             )
             log.warning("call could not be undone, a person must look", reason=undone.blocked)
         return undone
@@ -87,7 +87,7 @@ async def _undo(boundary: Boundary, run_id: str, call: CallInput, looked: Looked
     if looked.settled is not None:
         return await _ended(boundary, run_id, call, looked.settled)
     if original.child:
-        return Undone(owed=not await patiently(lambda: boundary.ledger.undo_child(run_id, call)))
+        return Undone(owed=not await patiently(lambda: boundary.ledger.families.undo(run_id, call)))
     tool = _serving(boundary, original)
     if tool is None:
         return Undone(blocked=f"no worker serves {original.tool} {original.version}: start one that does, then retry")
@@ -196,7 +196,7 @@ async def _cleared(boundary: Boundary, run_id: str, looked: Looked, original: To
         raise ApplicationError(message, type=ErrorCode.OUTCOME_UNKNOWN, next_retry_delay=wait)
     happened = found is not None
     await patiently(
-        lambda: boundary.ledger.record_found(run_id, original.operation_id, happened=happened, result=found)
+        lambda: boundary.ledger.undoing.record_found(run_id, original.operation_id, happened=happened, result=found)
     )
     return ToUndo(
         operation_id=original.operation_id,

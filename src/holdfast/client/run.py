@@ -71,7 +71,7 @@ class Run:
 
     async def children(self) -> tuple[RunSummary, ...]:
         """The runs that its calls are, the oldest first: agents that it has asked, plans that it has had carried out."""
-        return tuple(await self._ledger.list_children(self.id))
+        return tuple(await self._ledger.families.children(self.id))
 
     async def state(self) -> RunState:
         """Where its workflow stands now: turn, use, pause, and the calls that wait for a person."""
@@ -136,7 +136,7 @@ class Run:
 
     async def undo(self) -> tuple[Undo, ...]:
         """What became of undoing it, the last call first; empty if nobody wanted it undone."""
-        return tuple(await self._ledger.list_undo(self.id))
+        return tuple(await self._ledger.undoing.undone(self.id))
 
     async def say(self, text: str) -> None:
         """Say something to the model before its next turn. The text goes into the ledger, not into Temporal.
@@ -323,7 +323,7 @@ class Run:
         """Undo what it did, as far as its tools name a `compensate=`: a run that goes on is cancelled for that, and waited for.
 
         Also after its end, however it ended. Said again, it goes on with what is still owed. `Run.undo` and `holdfast show` tell
-        what became of it, `Ledger.list_owed` what would be undone.
+        what became of it, `Ledger.undoing.owed` what would be undone.
 
         Args:
             to: Only the calls after this operation, of a run that is over. Unless said, all of them.
@@ -337,7 +337,7 @@ class Run:
         """
         _require_words(by=by, reason=reason)
         summary = await self.summary()
-        await self._ledger.list_owed(self.id, to)
+        await self._ledger.undoing.owed(self.id, to)
         if not summary.status.closed and not await self._over():
             if to:
                 msg = f"run {self.id!r} goes on: cancel it first, or roll it back as a whole"

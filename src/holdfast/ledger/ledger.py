@@ -1,18 +1,16 @@
 """The ledger as the rest of Holdfast uses it: every method is one transaction, and can be repeated."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, select
 
-from holdfast.contracts.circuit import Circuit
 from holdfast.contracts.clauses import Rate
-from holdfast.contracts.drift import Counts, Drift
 from holdfast.contracts.errors import LedgerRace, RunNotFound
 from holdfast.contracts.provenance import Labels
-from holdfast.contracts.results import Event, Notice, Operation, RunSummary, Undo, WaitingCall
+from holdfast.contracts.results import Event, Operation, RunSummary, WaitingCall
 from holdfast.contracts.served import ServedCall, Standing
 from holdfast.contracts.wire import (
     CallInput,
@@ -22,21 +20,14 @@ from holdfast.contracts.wire import (
     Resolution,
     Said,
     TurnInput,
-    UndoInput,
-    Undone,
-    UndoPlan,
-    UndoWord,
 )
 from holdfast.contracts.wire_model import Anchor
 from holdfast.ledger import (
     at_once,
     branches,
-    cached,
     changed,
     children,
-    circuits,
     decisions,
-    drift,
     entries,
     erase,
     family,
@@ -44,7 +35,6 @@ from holdfast.ledger import (
     joined,
     listing,
     migrate,
-    notices,
     operations,
     pending,
     plans,
@@ -54,19 +44,16 @@ from holdfast.ledger import (
     throttle,
     transcript,
     turns,
-    undo,
-    undo_listing,
     unfinished,
     verify,
     words,
 )
 from holdfast.ledger import peers as peers_
-from holdfast.ledger.cached import Found
 from holdfast.ledger.chain import ANCHOR_CHARACTERS
-from holdfast.ledger.children import NewChild
 from holdfast.ledger.connect import connect_database
 from holdfast.ledger.database import Database
 from holdfast.ledger.decisions import Judge
+from holdfast.ledger.families import Families
 from holdfast.ledger.installation import Installation
 from holdfast.ledger.joined import LastTurn, Opened, SettledCall, SettledTurn, TurnAhead
 from holdfast.ledger.late import Settlement
@@ -77,13 +64,14 @@ from holdfast.ledger.permissions import Permissions
 from holdfast.ledger.plans import AskedPlan, PlanContext
 from holdfast.ledger.provenance import Material
 from holdfast.ledger.runs import NewOpening, NewRun, OpenedRow, RunRow
+from holdfast.ledger.shared import Shared
 from holdfast.ledger.statement import DriverCall
 from holdfast.ledger.tables import entries as entries_table
 from holdfast.ledger.tables import runs as runs_table
 from holdfast.ledger.throttle import Throttle, Throttled, queue_up
 from holdfast.ledger.transcript import TurnContext
 from holdfast.ledger.turns import NewTurn
-from holdfast.ledger.undo import ToUndo
+from holdfast.ledger.undoing import Undoing
 from holdfast.ledger.unfinished import Unfinished
 from holdfast.ledger.verify import Verification
 from holdfast.ledger.words import WordsJudge
@@ -104,6 +92,9 @@ class Ledger:
         self.database = database
         self.installation = Installation(self)
         self.permissions = Permissions(self)
+        self.undoing = Undoing(self)
+        self.families = Families(self)
+        self.shared = Shared(self)
 
     @classmethod
     def connect(cls, url: str) -> "Ledger":
@@ -149,10 +140,6 @@ class Ledger:
     async def list_runs(self, limit: int = 50, *, waiting: bool = False, blocked: bool = False) -> list[RunSummary]:
         """The newest runs first."""
         return await self.read(runs.list_runs, limit=limit, waiting=waiting, blocked=blocked)
-
-    async def list_children(self, run_id: str) -> list[RunSummary]:
-        """The runs that a run has begun, the oldest first."""
-        return await self.read(runs.list_runs, limit=None, parent=run_id)
 
     async def summary(self, run_id: str) -> RunSummary:
         """One line about one run."""
@@ -373,33 +360,9 @@ class Ledger:
         """Write down what became of an UNKNOWN operation; see `decisions.record_resolution`."""
         return await self.write(decisions.record_resolution, run_id, resolution, judge)
 
-    async def begin_undo(self, run_id: str, given: UndoInput, ref: str) -> UndoPlan:
-        """Write down that a run is undone; see `undo.begin_undo`."""
-        return await self.write(undo.begin_undo, run_id, given, ref)
-
-    async def begin_child(self, call: CallInput, new: NewChild) -> CallResult | None:
-        """Write down that a call is begun as a run of its own; see `children.begin_child`."""
-        return await self.write(children.begin_child, call, new)
-
-    async def end_child(self, run_id: str, call: CallInput, *, unstarted: bool) -> CallResult | None:
-        """Settle a call with what became of its run; see `children.end_child`."""
-        return await self.write(children.end_child, run_id, call, unstarted=unstarted)
-
-    async def undo_child(self, run_id: str, call: CallInput) -> bool:
-        """Settle what undoes a call that is a run of its own; see `children.undo_child`."""
-        return await self.write(children.undo_child, run_id, call)
-
-    async def list_left(self, run_id: str) -> list[str]:
-        """The children of a run that go on; see `children.list_left`."""
-        return await self.read(children.list_left, run_id)
-
     async def read_answer(self, run_id: str) -> tuple[str, Any]:
         """The last words of a run; see `family.read_answer`."""
         return await self.read(family.read_answer, run_id)
-
-    async def list_owed(self, run_id: str, to: str = "") -> list[tuple[str, str, int]]:
-        """What would be undone now; see `undo.list_owed`."""
-        return await self.read(undo.list_owed, run_id, to)
 
     async def read_unfinished(self, run_ids: Sequence[str]) -> list[Unfinished]:
         """Those of these runs that are not over; see `unfinished.read_unfinished`."""
@@ -408,30 +371,6 @@ class Ledger:
     async def abandon(self, run_id: str, close: CloseInput) -> None:
         """Close a run whose workflow can't do it any more; see `unfinished.abandon`."""
         await self.write(unfinished.abandon, run_id, close)
-
-    async def read_to_undo(self, run_id: str, operation_id: str) -> ToUndo:
-        """The call that an operation undoes; see `undo.read_to_undo`."""
-        return await self.read(undo.read_to_undo, run_id, operation_id)
-
-    async def record_found(self, run_id: str, operation_id: str, *, happened: bool, result: Any) -> None:
-        """Write down what was found of a call in doubt; see `undo.record_found`."""
-        await self.write(undo.record_found, run_id, operation_id, happened=happened, result=result)
-
-    async def block(self, run_id: str, operation_id: str, compensation: str, reason: str) -> bool:
-        """Write down that a call could not be undone; see `undo.block`."""
-        return await self.write(undo.block, run_id, operation_id, compensation, reason)
-
-    async def unblock(self, run_id: str, word: UndoWord, judge: Judge | None = None) -> Undone:
-        """Write down a person's word on it; see `undo.unblock`."""
-        return await self.write(undo.unblock, run_id, word, judge)
-
-    async def list_undo(self, run_id: str) -> list[Undo]:
-        """What became of undoing a run; see `undo_listing.list_undo`."""
-        return await self.read(undo_listing.list_undo, run_id)
-
-    async def list_rolled_back(self, run_id: str, operation_id: str) -> list[Undo] | None:
-        """What became of one `roll_back`; see `undo_listing.list_rolled_back`."""
-        return await self.read(undo_listing.list_rolled_back, run_id, operation_id)
 
     async def list_operations(self, run_id: str) -> list[Operation]:
         """The run's operations, with arguments and results."""
@@ -471,40 +410,6 @@ class Ledger:
             return found.model_copy(update={"faults": (*found.faults, *more), "anchors": len(anchors)})
 
         return await self.database.read(check)
-
-    async def read_circuit(self, upstream: str, tenant: str) -> Circuit:
-        """A circuit as all workers share it."""
-        return await self.read(circuits.read_circuit, upstream, tenant)
-
-    async def change_circuit(
-        self, upstream: str, tenant: str, change: Callable[[Circuit, int], tuple[Circuit, T]]
-    ) -> tuple[Circuit, T]:
-        """Change a circuit; see `circuits.change_circuit`."""
-        return await self.write(circuits.change_circuit, upstream, tenant, change)
-
-    async def look_for_cached(self, name: str, key: str) -> Found:
-        """A kept result; see `cached.look`."""
-        return await self.read(cached.look, name, key)
-
-    async def keep_cached(self, name: str, key: str, content: Any, *, generation: int, ttl_ms: int, most: int) -> bool:
-        """Keep a result; see `cached.keep`."""
-        return await self.write(cached.keep, name, key, content, generation=generation, ttl_ms=ttl_ms, most=most)
-
-    async def record_notice(self, notice: Notice) -> None:
-        """Write down what an owner should know; see `notices.record_notice`."""
-        await self.write(notices.record_notice, notice)
-
-    async def list_notices(self) -> list[Notice]:
-        """What owners should know, the newest first."""
-        return await self.read(notices.list_notices)
-
-    async def add_counts(self, counts: Mapping[tuple[str, str], Counts], at_ms: int | None = None) -> None:
-        """Add what a worker has counted; see `drift.add_counts`."""
-        await self.write(drift.add_counts, counts, at_ms)
-
-    async def read_drift(self) -> list[Drift]:
-        """What does not fit lately, and did before; see `drift.read_drift`."""
-        return await self.read(drift.read_drift)
 
     async def begin_served(self, call: ServedCall, *, abandoned_ms: int, again: bool) -> Standing:
         """What stands about a call for somebody else; see `served.begin`."""

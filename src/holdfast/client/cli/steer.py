@@ -259,7 +259,7 @@ def _tell_owed(run_id: str, to: str, *, json: bool) -> None:
     async def go() -> list[tuple[str, str, int]]:
         async with await Client.connect() as client:
             await client.run(run_id).summary()
-            return await client.ledger.list_owed(run_id, to)
+            return await client.ledger.undoing.owed(run_id, to)
 
     owed = run_async(go())
     if json:

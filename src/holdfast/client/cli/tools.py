@@ -116,7 +116,7 @@ def notices(json: Json = False) -> None:
 
     async def go() -> list[Notice]:
         async with await Client.connect() as client:
-            return await client.ledger.list_notices()
+            return await client.ledger.shared.list_notices()
 
     found = run_async(go())
     for notice in found if json else ():
@@ -197,7 +197,7 @@ def drift(json: Json = False) -> None:
 
     async def go() -> list[Drift]:
         async with await Client.connect() as client:
-            return await client.ledger.read_drift()
+            return await client.ledger.shared.read_drift()
 
     found = run_async(go())
     rows: list[tuple[str | Text, ...]] = []
