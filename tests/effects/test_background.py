@@ -27,7 +27,8 @@ from holdfast import (
 from holdfast.contracts.messages import Message, ModelRequest
 from holdfast.contracts.results import Operation
 from holdfast.contracts.tool import Tool
-from holdfast.contracts.wire import CallResult, Resolution
+from holdfast.contracts.wire import CallResult
+from holdfast.contracts.wire_words import Resolution
 from holdfast.ledger import Settlement
 from holdfast.ledger.late import OUTSIDE
 from holdfast.llm.script import Step

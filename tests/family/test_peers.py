@@ -82,7 +82,7 @@ async def test_runs_that_were_started_apart_write_to_each_other_by_id(shop: Open
 
 async def test_a_message_that_is_sent_twice_is_read_once(shop: OpenShop) -> None:
     """An attempt that has delivered and not settled is repeated: the message is the same."""
-    from holdfast.contracts.wire import Said
+    from holdfast.contracts.wire_words import Said
 
     listener = agent(
         "listener",

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from holdfast.contracts.effects import Outcome, RunStatus
 from holdfast.contracts.messages import Message, Text
-from holdfast.contracts.wire import CallInput, CloseInput, TurnResult, UndoInput
+from holdfast.contracts.wire import CallInput, CloseInput, TurnResult
+from holdfast.contracts.wire_undo import UndoInput
 from holdfast.ledger import Ledger, NewRun, NewTurn, Settlement, TurnAhead
 from tests.integration.test_ledger import FAILURE, OPENING, OTHER_SUCCESS, SUCCESS, ask, open_run
 

@@ -23,7 +23,8 @@ from holdfast.contracts.errors import (
 from holdfast.contracts.grants import Approver
 from holdfast.contracts.identity import digest, operation_id
 from holdfast.contracts.messages import Message, Text, ToolCall
-from holdfast.contracts.wire import CallInput, CloseInput, Decision, Head, Resolution, TurnInput, TurnResult
+from holdfast.contracts.wire import CallInput, CloseInput, Head, TurnInput, TurnResult
+from holdfast.contracts.wire_words import Decision, Resolution
 from holdfast.ledger import (
     AskedCall,
     Judged,

@@ -6,7 +6,9 @@ import pytest
 
 from holdfast.contracts.effects import Effect, Outcome, RunStatus
 from holdfast.contracts.errors import DecisionRefused, LedgerConflict
-from holdfast.contracts.wire import CallInput, CloseInput, Resolution, UndoInput, UndoStep, UndoWord
+from holdfast.contracts.wire import CallInput, CloseInput
+from holdfast.contracts.wire_undo import UndoInput, UndoStep
+from holdfast.contracts.wire_words import Resolution, UndoWord
 from holdfast.ledger import Ledger, OperationMoved, Settlement
 from tests.integration.test_ledger import MAYBE, SUCCESS, ask, open_run
 

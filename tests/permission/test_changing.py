@@ -9,7 +9,7 @@ from temporalio.client import WorkflowUpdateFailedError
 from holdfast import DecisionRefused, Effect, Outcome, Run, RunStatus, SigningKey, Tier, ask, tool
 from holdfast.contracts.messages import ModelRequest
 from holdfast.contracts.tool import Tool
-from holdfast.contracts.wire import Decision
+from holdfast.contracts.wire_words import Decision
 from tests.conftest import OpenShop, outcomes, until
 from tests.permission.people import ended, events, person, waiting
 from tests.permission.test_commands import command

@@ -28,7 +28,8 @@ from holdfast.contracts.messages import ModelRequest
 from holdfast.contracts.plan import Plan
 from holdfast.contracts.provenance import UNTRUSTED
 from holdfast.contracts.tool import Tool
-from holdfast.contracts.wire import RunRequest, Said
+from holdfast.contracts.wire import RunRequest
+from holdfast.contracts.wire_words import Said
 from tests.conftest import OpenShop, outcomes, until
 from tests.permission.people import ended, waiting
 from tests.workflow.agents import agent, double

@@ -6,7 +6,8 @@ import pytest
 
 from holdfast import Agent, ContractError, Effect, Tier, ToolContext, compensation, tool
 from holdfast.contracts.undo_order import in_order
-from holdfast.contracts.wire import CallInput, UndoStep
+from holdfast.contracts.wire import CallInput
+from holdfast.contracts.wire_undo import UndoStep
 
 
 def steps(*calls: str) -> list[UndoStep]:

@@ -25,7 +25,8 @@ from holdfast import (
 )  # fmt: skip
 from holdfast.contracts.errors import RunError
 from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.wire import Resolution, RunClosed
+from holdfast.contracts.wire import RunClosed
+from holdfast.contracts.wire_words import Resolution
 from holdfast.llm.script import Step
 from tests.conftest import OpenShop, outcomes, until
 from tests.workflow.agents import ROOMY, agent, reset, settled

@@ -63,7 +63,9 @@ class Boundary:
         """The clients of the upstreams, on one pool; made when first asked for."""
         from holdfast.tools.http import Upstreams
 
-        return Upstreams(self.upstreams, circuits=self.ledger.shared, notices=self.notices, credentials=self.credentials)
+        return Upstreams(
+            self.upstreams, circuits=self.ledger.shared, notices=self.notices, credentials=self.credentials
+        )
 
     @cached_property
     def credentials(self) -> "Credentials":

@@ -10,7 +10,9 @@ from holdfast.activities.boundary import Boundary, log_outcome, run_id_of_this_a
 from holdfast.activities.patience import patiently
 from holdfast.contracts.authority import word_of
 from holdfast.contracts.errors import DecisionRefused, ErrorCode, LedgerConflict
-from holdfast.contracts.wire import CallResult, Decision, FenceInput, RecordDecision, Resolution, Undone, UndoWord
+from holdfast.contracts.wire import CallResult, FenceInput
+from holdfast.contracts.wire_undo import Undone
+from holdfast.contracts.wire_words import Decision, RecordDecision, Resolution, UndoWord
 
 log = structlog.get_logger()
 

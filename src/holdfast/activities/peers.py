@@ -14,7 +14,7 @@ from holdfast.contracts.effects import Effect, Tier
 from holdfast.contracts.errors import ErrorCode, ToolError
 from holdfast.contracts.names import LONGEST_WAIT_FOR_MESSAGE, SAY, SEND_MESSAGE, WAIT_FOR_MESSAGE
 from holdfast.contracts.tool import Tool
-from holdfast.contracts.wire import Said
+from holdfast.contracts.wire_words import Said
 from holdfast.ledger.peers import Letter
 
 LONGEST_MESSAGE = 20_000

@@ -20,7 +20,8 @@ from holdfast.contracts.errors import DecisionRefused, ErrorCode, LedgerConflict
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.undo_order import in_order
 from holdfast.contracts.versions import version_numbers
-from holdfast.contracts.wire import CallInput, CallResult, UndoInput, Undone, UndoPlan, UndoStep
+from holdfast.contracts.wire import CallInput, CallResult
+from holdfast.contracts.wire_undo import UndoInput, Undone, UndoPlan, UndoStep
 from holdfast.ledger import Looked, NotAskedFor, OperationMoved, Settlement, ToUndo
 from holdfast.ledger.entries import now_ms
 from holdfast.telemetry import tool_span

@@ -31,7 +31,9 @@ from holdfast.contracts.grants import SigningKey, Verb, read_grant
 from holdfast.contracts.messages import Usage
 from holdfast.contracts.policy import Condition
 from holdfast.contracts.results import Event, Operation, RunResult, RunSummary, Undo
-from holdfast.contracts.wire import Decision, Resolution, RollbackRequest, RunState, Said, UndoWord
+from holdfast.contracts.wire import RunState
+from holdfast.contracts.wire_undo import RollbackRequest
+from holdfast.contracts.wire_words import Decision, Resolution, Said, UndoWord
 from holdfast.contracts.words import Words
 from holdfast.engine.rollback import start_rollback
 from holdfast.ledger import Ledger

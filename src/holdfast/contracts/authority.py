@@ -11,7 +11,7 @@ from holdfast.contracts.identity import canonical_json
 from holdfast.contracts.messages import Frozen
 from holdfast.contracts.policy.arguments import Condition
 from holdfast.contracts.policy.globs import matches
-from holdfast.contracts.wire import Decision, Resolution, UndoWord
+from holdfast.contracts.wire_words import Decision, Resolution, UndoWord
 
 
 class Asked(Frozen):

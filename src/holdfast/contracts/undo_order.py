@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 
-from holdfast.contracts.wire import UndoStep
+from holdfast.contracts.wire_undo import UndoStep
 
 After = Callable[[UndoStep], Collection[str]]
 """The tools whose calls are undone before a step."""

@@ -10,15 +10,9 @@ from holdfast.contracts.effects import Effect, Lane, Outcome, RunStatus, Verdict
 from holdfast.contracts.limits import Limits, Used
 from holdfast.contracts.plan_steps import PlanProgress, PlanStep, PlanTurnInput, StepAsk, StepAsked
 from holdfast.contracts.wire_model import Anchor, Wire
+from holdfast.contracts.wire_words import Blocked, Decision, Resolution, Said, Waiting
 
 ChildKind = Literal["", "AgentRun", "PlanRun"]
-
-
-class Said(Wire):
-    """Something the user says during a run: by reference to the ledger, or (through plain Temporal) as text."""
-
-    ref: int = 0
-    text: str = ""
 
 
 class Carried(Wire):
@@ -259,143 +253,6 @@ class Job(Wire):
     call: CallInput
 
 
-class Decision(Wire):
-    """An approval or rejection of one operation, bound to its digest."""
-
-    operation: str
-    digest: str
-    approve: bool
-    by: str = ""
-    reason: str = ""
-    grant: str = ""
-    """The same, signed by whoever decides. What is not signed does not count."""
-    remember: bool = False
-    """It counts for later calls, too: for which, the grant says."""
-    changed: str = ""
-    """The digest of the arguments that are approved in the place of these. They are in the ledger."""
-
-
-class Resolution(Wire):
-    """A person's word on what became of an operation whose outcome is UNKNOWN."""
-
-    operation: str
-    happened: bool
-    by: str = ""
-    note: str = ""
-    grant: str = ""
-    """The same, signed. What is not signed does not count."""
-
-
-class UndoWord(Wire):
-    """A person's word on a call that could not be undone."""
-
-    operation: str
-    """The call that was to be undone."""
-    action: Literal["retry", "skip", "done"]
-    """Try it again; leave what it did as it is; or it was undone by hand."""
-    by: str = ""
-    reason: str = ""
-    grant: str = ""
-    """The same, signed. What is not signed does not count."""
-
-
-class Stuck(Wire):
-    """A call that could not be undone, and for a reason that no worker has written down."""
-
-    operation: str
-    compensation: str
-    """The operation that was to undo it."""
-    reason: str
-
-
-class RecordDecision(Wire):
-    """The input of `record_decision`: exactly one of them."""
-
-    decision: Decision | None = None
-    resolution: Resolution | None = None
-    unblock: UndoWord | None = None
-    stuck: Stuck | None = None
-
-
-class UndoInput(Wire):
-    """The input of `begin_undo`."""
-
-    cause: str
-    """The ending for which what the run did is undone; `rollback` for an operator's word, `roll_back` for the model's, `pivot` where
-    a person refused what would have committed the job."""
-    reason: str = ""
-    by: str = ""
-    to: str = ""
-    """Only the calls after this operation; all of them if empty."""
-    by_call: str = ""
-    """The call that asks for it: one of the model, which names the savepoint to go back to, or the pivot that was refused."""
-    only: tuple[str, ...] = ()
-    """Only these operations: the ways of a step that another one has won."""
-
-
-class RollbackRequest(Wire):
-    """The input of `RollbackRun`."""
-
-    cause: str = "rollback"
-    by: str = ""
-    reason: str = ""
-    to: str = ""
-    """Only the calls after this operation; all of them if empty."""
-    ends: bool = False
-    """The run may go on: it is cancelled first, and comes to its end."""
-
-
-class UndoStep(Wire):
-    """One call that is to be undone."""
-
-    call: CallInput
-    """The operation that undoes it, with the place of the call it undoes."""
-    undoes: str
-    """That call's operation."""
-    tool: str
-    show: str = ""
-    group: int
-    """Calls of one turn have the same; later turns have higher ones."""
-    queue: str = ""
-    timeout: float = 30.0
-    """Seconds of one attempt of the call itself."""
-    conflict: str = ""
-    pivot: bool = False
-    """Nothing undoes it: what there is to do is to find out whether it has happened."""
-    child: str = ""
-    """The run that carried it out, which is undone as a whole."""
-
-
-class UndoPlan(Wire):
-    """The output of `begin_undo`: what is owed, the last call first."""
-
-    steps: tuple[UndoStep, ...] = ()
-    heartbeat_seconds: float = 5.0
-
-
-class Undone(Wire):
-    """The output of `compensate`, and of a person's word on one."""
-
-    blocked: str = ""
-    """Why it could not be undone; empty if it was, or need not be."""
-    committed: bool = False
-    """It turned out to have happened, and is a pivot: nothing before it is undone."""
-    retry: str = ""
-    """The operation that tries again."""
-    owed: bool = False
-    """Of a child: something of it is still owed. Nothing was settled."""
-    anchor: Anchor = (0, "")
-
-
-class Blocked(Wire):
-    """A call that could not be undone, and waits for a person."""
-
-    operation: str
-    tool: str
-    show: str = ""
-    reason: str
-
-
 class FenceInput(Wire):
     """The input of `fence`: close an operation to late attempts and say what became of it."""
 
@@ -426,18 +283,6 @@ class RunClosed(Wire):
     left: tuple[str, ...] = ()
     """Children that go on and that nobody waits for any more: a reset has left their calls behind."""
     anchor: Anchor = (0, "")
-
-
-class Waiting(Wire):
-    """A call that waits for a person."""
-
-    operation: str
-    digest: str
-    tool: str
-    show: str = ""
-    reason: str = ""
-    unknown: bool = False
-    """It waits for a resolution, not for an approval."""
 
 
 class RunState(Wire):

@@ -7,7 +7,8 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
 from holdfast.contracts import names
-from holdfast.contracts.wire import RollbackRequest, RunClosed
+from holdfast.contracts.wire import RunClosed
+from holdfast.contracts.wire_undo import RollbackRequest
 
 
 async def start_rollback(temporal: Client, run_id: str, request: RollbackRequest, task_queue: str) -> None:

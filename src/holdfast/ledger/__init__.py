@@ -6,7 +6,8 @@ from holdfast.ledger.decisions import Judge, Judged
 from holdfast.ledger.joined import LastTurn, SettledTurn, TurnAhead
 from holdfast.ledger.late import Settlement
 from holdfast.ledger.ledger import Ledger
-from holdfast.ledger.operations import DuplicateSuspected, Looked, NotAskedFor, OperationMoved, Settled, State
+from holdfast.ledger.looked import Looked, NotAskedFor, State
+from holdfast.ledger.operations import DuplicateSuspected, OperationMoved, Settled
 from holdfast.ledger.plans import PlanContext, StepResults
 from holdfast.ledger.provenance import Material, Returned
 from holdfast.ledger.runs import NewOpening, NewRun, RunRow

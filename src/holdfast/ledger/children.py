@@ -15,7 +15,8 @@ from holdfast.ledger import branches
 from holdfast.ledger.entries import NewEntry, anchor_at, append, read_entries
 from holdfast.ledger.family import find_child, list_children, read_answer
 from holdfast.ledger.late import Settlement
-from holdfast.ledger.operations import NotAskedFor, fence, settle
+from holdfast.ledger.looked import NotAskedFor
+from holdfast.ledger.operations import fence, settle
 from holdfast.ledger.plans import read_steps
 from holdfast.ledger.provenance import read_labels
 from holdfast.ledger.runs import NewRun, RunRow, close_run, read_run, request_run

@@ -10,7 +10,8 @@ from holdfast.contracts.authority import Asked, Word, word_of
 from holdfast.contracts.effects import Outcome, Tier
 from holdfast.contracts.errors import DecisionRefused, ErrorCode
 from holdfast.contracts.grants import Approver
-from holdfast.contracts.wire import CallResult, Decision, Resolution
+from holdfast.contracts.wire import CallResult
+from holdfast.contracts.wire_words import Decision, Resolution
 from holdfast.ledger.entries import NewEntry, append, entry_at, find, now_ms
 from holdfast.ledger.keys import list_keys
 from holdfast.ledger.late import Settlement

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, and_, select
 from holdfast.contracts.effects import Tier
 from holdfast.contracts.results import WaitingCall
 from holdfast.ledger.entries import moment
-from holdfast.ledger.operations import arguments_of
+from holdfast.ledger.looked import arguments_of
 from holdfast.ledger.tables import entries, operations, runs
 
 

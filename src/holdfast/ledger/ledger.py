@@ -12,16 +12,9 @@ from holdfast.contracts.errors import LedgerRace, RunNotFound
 from holdfast.contracts.provenance import Labels
 from holdfast.contracts.results import Event, Operation, RunSummary, WaitingCall
 from holdfast.contracts.served import ServedCall, Standing
-from holdfast.contracts.wire import (
-    CallInput,
-    CallResult,
-    CloseInput,
-    Decision,
-    Resolution,
-    Said,
-    TurnInput,
-)
+from holdfast.contracts.wire import CallInput, CallResult, CloseInput, TurnInput
 from holdfast.contracts.wire_model import Anchor
+from holdfast.contracts.wire_words import Decision, Resolution, Said
 from holdfast.ledger import (
     at_once,
     branches,
@@ -34,6 +27,7 @@ from holdfast.ledger import (
     inbox,
     joined,
     listing,
+    looked,
     migrate,
     operations,
     pending,
@@ -57,7 +51,8 @@ from holdfast.ledger.families import Families
 from holdfast.ledger.installation import Installation
 from holdfast.ledger.joined import LastTurn, Opened, SettledCall, SettledTurn, TurnAhead
 from holdfast.ledger.late import Settlement
-from holdfast.ledger.operations import Looked, Settled
+from holdfast.ledger.looked import Looked
+from holdfast.ledger.operations import Settled
 from holdfast.ledger.peers import Letter
 from holdfast.ledger.pending import Begun
 from holdfast.ledger.permissions import Permissions
@@ -227,8 +222,8 @@ class Ledger:
         return await self.read(listing.read_labelled, run_id, operation_id)
 
     async def look_up(self, run_id: str, call: CallInput) -> Looked:
-        """What stands about a call; see `operations.look_up`."""
-        return await self.read(operations.look_up, run_id, call)
+        """What stands about a call; see `looked.look_up`."""
+        return await self.read(looked.look_up, run_id, call)
 
     async def reserve(
         self,

@@ -12,7 +12,7 @@ from holdfast.contracts.provenance import Labels
 from holdfast.contracts.results import Operation
 from holdfast.ledger.branches import ORPHANED
 from holdfast.ledger.entries import entry_at, moment
-from holdfast.ledger.operations import arguments_of
+from holdfast.ledger.looked import arguments_of
 from holdfast.ledger.tables import entries, operations, runs
 from holdfast.ledger.undone import RUN, STANDS
 

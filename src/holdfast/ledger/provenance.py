@@ -10,7 +10,7 @@ from holdfast.contracts.effects import Outcome
 from holdfast.contracts.provenance import Labels, Sources, Untrusted
 from holdfast.ledger.entries import find, read_entries
 from holdfast.ledger.family import ancestors_of, child_run_id_of
-from holdfast.ledger.operations import arguments_of
+from holdfast.ledger.looked import arguments_of
 from holdfast.ledger.runs import labels_of_text
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import entries, operations, runs

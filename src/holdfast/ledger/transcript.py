@@ -10,7 +10,8 @@ from sqlalchemy import Connection, and_, bindparam, func, select
 from holdfast.contracts.effects import Outcome
 from holdfast.contracts.messages import Message
 from holdfast.contracts.provenance import CLEAN, UNSIGNED, UNVOUCHED, Labels
-from holdfast.contracts.wire import Said, TurnInput, TurnResult
+from holdfast.contracts.wire import TurnInput, TurnResult
+from holdfast.contracts.wire_words import Said
 from holdfast.ledger.branches import Orphan, read_orphans
 from holdfast.ledger.entries import COLUMNS, Entry, NewEntry, append, entry_of, find, read_entries
 from holdfast.ledger.family import family_of

@@ -15,7 +15,9 @@ from holdfast.contracts.effects import Effect, Outcome, RunStatus
 from holdfast.contracts.errors import DecisionRefused, LedgerConflict
 from holdfast.contracts.identity import compensation_id
 from holdfast.contracts.names import ROLL_BACK, SAVEPOINT, START
-from holdfast.contracts.wire import CallInput, TurnResult, UndoInput, Undone, UndoPlan, UndoStep, UndoWord
+from holdfast.contracts.wire import CallInput, TurnResult
+from holdfast.contracts.wire_undo import UndoInput, Undone, UndoPlan, UndoStep
+from holdfast.contracts.wire_words import UndoWord
 from holdfast.ledger.decisions import Judge, judge_word, require_over
 from holdfast.ledger.entries import NewEntry, append, entry_at, find, now_ms
 from holdfast.ledger.family import find_child

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from holdfast.contracts.results import Undo
-from holdfast.contracts.wire import UndoInput, Undone, UndoPlan, UndoWord
+from holdfast.contracts.wire_undo import UndoInput, Undone, UndoPlan
+from holdfast.contracts.wire_words import UndoWord
 from holdfast.ledger import undo, undo_listing
 from holdfast.ledger.decisions import Judge
 from holdfast.ledger.undo import ToUndo

@@ -13,7 +13,8 @@ from holdfast.contracts import names
 from holdfast.contracts.effects import RunStatus
 from holdfast.contracts.errors import LedgerError
 from holdfast.contracts.registry import Registry
-from holdfast.contracts.wire import CloseInput, RollbackRequest
+from holdfast.contracts.wire import CloseInput
+from holdfast.contracts.wire_undo import RollbackRequest
 from holdfast.engine.rollback import start_rollback
 from holdfast.ledger import Ledger, Unfinished
 

@@ -41,14 +41,12 @@ from holdfast.contracts.wire import (
     Opened,
     OpenedPlan,
     OpenInput,
-    RecordDecision,
     RunClosed,
     TurnInput,
     TurnResult,
-    UndoInput,
-    Undone,
-    UndoPlan,
 )
+from holdfast.contracts.wire_undo import UndoInput, Undone, UndoPlan
+from holdfast.contracts.wire_words import RecordDecision
 from holdfast.ledger import Ledger
 from holdfast.llm.pricing import require_price
 from holdfast.llm.resolve import Models

@@ -16,17 +16,9 @@ with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.effects import Lane, RunStatus
     from holdfast.contracts.errors import ErrorCode
     from holdfast.contracts.limits import Used, limit_near, limit_reached
-    from holdfast.contracts.wire import (
-        Carried,
-        Opened,
-        OpenInput,
-        RunClosed,
-        RunRequest,
-        Said,
-        TurnInput,
-        TurnResult,
-        UndoInput,
-    )
+    from holdfast.contracts.wire import Carried, Opened, OpenInput, RunClosed, RunRequest, TurnInput, TurnResult
+    from holdfast.contracts.wire_undo import UndoInput
+    from holdfast.contracts.wire_words import Said
 
 
 @workflow.defn(name=names.AGENT_RUN)

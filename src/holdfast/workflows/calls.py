@@ -23,19 +23,8 @@ with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.effects import Effect, Lane, Outcome, Verdict
     from holdfast.contracts.names import FENCE, RECORD_DECISION, REVIEW_CALL, ROLL_BACK, WAIT_FOR_MESSAGE
     from holdfast.contracts.plan_steps import PlanTurnInput
-    from holdfast.contracts.wire import (
-        CallInput,
-        CallResult,
-        Carried,
-        Decision,
-        FenceInput,
-        Head,
-        Job,
-        Opened,
-        RecordDecision,
-        Resolution,
-        TurnResult,
-    )
+    from holdfast.contracts.wire import CallInput, CallResult, Carried, FenceInput, Head, Job, Opened, TurnResult
+    from holdfast.contracts.wire_words import Decision, RecordDecision, Resolution
 
 
 WORDS_BEFORE_LEDGER = "words-before-ledger"

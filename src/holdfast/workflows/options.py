@@ -7,7 +7,8 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
 
 with workflow.unsafe.imports_passed_through():
-    from holdfast.contracts.wire import Head, Opened, UndoPlan, UndoStep
+    from holdfast.contracts.wire import Head, Opened
+    from holdfast.contracts.wire_undo import UndoPlan, UndoStep
 
 SETTLE_TIME = timedelta(hours=1)
 """How long an activity may wait for the ledger after its work is done. Its heartbeats tell a dead worker from a waiting

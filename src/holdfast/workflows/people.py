@@ -12,7 +12,8 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.effects import Verdict
     from holdfast.contracts.errors import ErrorCode
-    from holdfast.contracts.wire import CallResult, Decision, Head, Resolution, Waiting
+    from holdfast.contracts.wire import CallResult, Head
+    from holdfast.contracts.wire_words import Decision, Resolution, Waiting
 
 
 class People:

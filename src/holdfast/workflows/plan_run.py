@@ -30,8 +30,8 @@ with workflow.unsafe.imports_passed_through():
         RunClosed,
         RunRequest,
         TurnResult,
-        UndoInput,
     )
+    from holdfast.contracts.wire_undo import UndoInput
 
 FORWARD = 10
 """How often a call behind the pivot is asked for again, unless its step says more: there is no way back."""

@@ -12,7 +12,8 @@ from holdfast.workflows.visibility import show_blocked, show_status
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts import names
     from holdfast.contracts.effects import RunStatus
-    from holdfast.contracts.wire import CloseInput, RollbackRequest, RunClosed, RunState, UndoInput
+    from holdfast.contracts.wire import CloseInput, RunClosed, RunState
+    from holdfast.contracts.wire_undo import RollbackRequest, UndoInput
 
 
 @workflow.defn(name=names.ROLLBACK_RUN)

@@ -22,17 +22,8 @@ with workflow.unsafe.imports_passed_through():
         ROLLBACK_PREFIX,
         ROLLBACK_RUN,
     )
-    from holdfast.contracts.wire import (
-        Blocked,
-        RecordDecision,
-        RollbackRequest,
-        Stuck,
-        UndoInput,
-        Undone,
-        UndoPlan,
-        UndoStep,
-        UndoWord,
-    )
+    from holdfast.contracts.wire_undo import RollbackRequest, UndoInput, Undone, UndoPlan, UndoStep
+    from holdfast.contracts.wire_words import Blocked, RecordDecision, Stuck, UndoWord
 
 LONGEST_WAIT = 30.0
 """Seconds until it is looked again whether a child is undone that somebody else undoes."""

@@ -25,19 +25,9 @@ with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.effects import RunStatus
     from holdfast.contracts.errors import ErrorCode
     from holdfast.contracts.limits import Used
-    from holdfast.contracts.wire import (
-        Carried,
-        CloseInput,
-        Decision,
-        Head,
-        Opened,
-        PlanRequest,
-        Resolution,
-        RunClosed,
-        RunRequest,
-        RunState,
-        UndoInput,
-    )
+    from holdfast.contracts.wire import Carried, CloseInput, Head, Opened, PlanRequest, RunClosed, RunRequest, RunState
+    from holdfast.contracts.wire_undo import UndoInput
+    from holdfast.contracts.wire_words import Decision, Resolution
 
 
 NOT_OPENED = Opened(model="").anchor

@@ -7,7 +7,7 @@ from holdfast.workflows.words import require_short
 
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts import names
-    from holdfast.contracts.wire import UndoWord
+    from holdfast.contracts.wire_words import UndoWord
 
 
 class Undoable:
