@@ -2,27 +2,24 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 from temporalio.client import Client as TemporalClient
-from temporalio.client import RPCTimeoutOrCancelledError, WorkflowHandle, WorkflowUpdateFailedError
-from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError
 
 from holdfast.client.keyring import KeyRing, read_key
+from holdfast.client.refusals import refusals, require_words
 from holdfast.client.reset import find_turn, reset_to
 from holdfast.contracts import names
 from holdfast.contracts.authority import remembered_text
 from holdfast.contracts.effects import RunStatus
 from holdfast.contracts.errors import (
     DecisionRefused,
-    EngineUnavailable,
     LedgerConflict,
-    RunError,
     RunFailed,
     RunNotFound,
     SignatureRefused,
@@ -38,8 +35,6 @@ from holdfast.contracts.words import Words
 from holdfast.engine.rollback import start_rollback
 from holdfast.ledger import Ledger
 
-LONGEST_WORDS = 2000
-"""Characters of a reason or a note. They travel through Temporal."""
 FIRST_LOOK, LONGEST_LOOK = 0.02, 0.5
 """Seconds between looks at the ledger for new events: short after something happened, longer while nothing does."""
 
@@ -77,7 +72,7 @@ class Run:
 
     async def state(self) -> RunState:
         """Where its workflow stands now: turn, use, pause, and the calls that wait for a person."""
-        with _refusals(self.id):
+        with refusals(self.id):
             state: RunState = await self.handle.query(names.STATE, result_type=RunState)
             return state
 
@@ -196,7 +191,7 @@ class Run:
         Raises:
             DecisionRefused: No such call waits, it waits with another digest, it was decided, or this key's word does not count.
         """
-        _require_words(by=by, reason=reason)
+        require_words(by=by, reason=reason)
         word: Verb = "approve" if approve else "reject"
         if changed is not None:
             word = "change"
@@ -255,7 +250,7 @@ class Run:
         Raises:
             DecisionRefused: It is no grant, or it does not count.
         """
-        _require_words(by=by, reason=reason)
+        require_words(by=by, reason=reason)
         try:
             said = read_grant(grant)
         except SignatureRefused as error:
@@ -289,7 +284,7 @@ class Run:
         Raises:
             DecisionRefused: No such call waits for that, or this key's word does not count.
         """
-        _require_words(by=by, note=note)
+        require_words(by=by, note=note)
         resolution = Resolution(operation=operation_id, happened=happened, by=by, note=note)
         stuck = await self._stuck(operation_id)
         if stuck is not None and stuck.child:
@@ -316,7 +311,7 @@ class Run:
         Args:
             undo: Whether what it did is then undone. Unless said, as its agent says.
         """
-        with _refusals(self.id):
+        with refusals(self.id):
             if undo is not None:
                 await self.handle.signal(names.UNDO, undo)
             await self.handle.cancel()
@@ -337,7 +332,7 @@ class Run:
             DecisionRefused: It has no operation `to`, or it goes on and can only be undone as a whole.
             EngineUnavailable: Temporal does not answer; say it again.
         """
-        _require_words(by=by, reason=reason)
+        require_words(by=by, reason=reason)
         summary = await self.summary()
         await self._ledger.undoing.owed(self.id, to)
         if not summary.status.closed and not await self._over():
@@ -348,7 +343,7 @@ class Run:
             request = RollbackRequest(by=by, reason=reason, ends=True)
         else:
             request = RollbackRequest(by=by, reason=reason, to=to)
-        with _refusals(self.id):
+        with refusals(self.id):
             await start_rollback(self._temporal, self.id, request, self._task_queue)
 
     async def unblock(
@@ -372,7 +367,7 @@ class Run:
         Raises:
             DecisionRefused: The call does not wait for that, `skip` has no reason, or this key's word does not count.
         """
-        _require_words(by=by, reason=reason)
+        require_words(by=by, reason=reason)
         if action == "skip" and not reason.strip():
             msg = "skip needs a reason: it is recorded with what stays as it is"
             raise DecisionRefused(msg)
@@ -385,7 +380,7 @@ class Run:
     async def _unblock(self, word: UndoWord) -> None:
         closed = (await self.summary()).status.closed or await self._over()
         handle = self._temporal.get_workflow_handle(f"{names.ROLLBACK_PREFIX}{self.id}") if closed else self.handle
-        with _refusals(self.id):
+        with refusals(self.id):
             await handle.execute_update(names.UNBLOCK, word)
 
     async def reset(self, turn: int, *, by: str = "", reason: str = "") -> None:
@@ -405,9 +400,9 @@ class Run:
             DecisionRefused: The run has no such turn.
             EngineUnavailable: Temporal does not answer; say it again.
         """
-        _require_words(by=by, reason=reason)
+        require_words(by=by, reason=reason)
         await self.summary()
-        with _refusals(self.id):
+        with refusals(self.id):
             point = await find_turn(self._temporal, self.id, turn)
             if point is None:
                 msg = f"run {self.id!r} has no turn {turn} that Temporal still has: start a new run instead"
@@ -439,7 +434,7 @@ class Run:
         raise DecisionRefused(msg)
 
     async def _update(self, name: str, *args: Said | Decision | Resolution) -> None:
-        with _refusals(self.id):
+        with refusals(self.id):
             await self.handle.execute_update(name, args=args)
 
     async def _over(self) -> bool:
@@ -457,43 +452,13 @@ class Run:
         summary = await self.summary()
         if summary.status.closed:
             return
-        with _refusals(self.id):
+        with refusals(self.id):
             try:
                 await self.handle.result()
             except RPCError:
                 raise
             except Exception:  # noqa: BLE001 - how it ended is read from the ledger, whichever way Temporal puts it
                 return
-
-
-def _require_words(**words: str) -> None:
-    """Refuse what Temporal would not carry, before anything is decided by it."""
-    for role, word in words.items():
-        if len(word) > LONGEST_WORDS:
-            msg = f"{role} of {len(word)} characters: allowed are {LONGEST_WORDS}"
-            raise DecisionRefused(msg)
-
-
-@contextmanager
-def _refusals(run_id: str) -> Generator[None]:
-    """Turn Temporal's answers about a run into ours."""
-    try:
-        yield
-    except WorkflowUpdateFailedError as error:
-        cause = error.cause
-        raise DecisionRefused(cause.message if isinstance(cause, ApplicationError) else str(cause)) from error
-    except RPCTimeoutOrCancelledError as error:
-        msg = f"Temporal did not answer in time for run {run_id!r}: no worker may be alive; say it again"
-        raise EngineUnavailable(msg) from error
-    except RPCError as error:
-        match error.status:
-            case RPCStatusCode.NOT_FOUND:
-                message = f"run {run_id!r} is not running in Temporal: it was never started there, or it has ended"
-                raise RunNotFound(message) from error
-            case RPCStatusCode.UNAVAILABLE:
-                raise EngineUnavailable(f"Temporal does not answer: {error.message}") from error
-            case _:
-                raise RunError(f"Temporal refused for run {run_id!r}: {error.message}") from error
 
 
 def _reason(closed: Event | None) -> str:
