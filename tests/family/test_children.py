@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -10,7 +11,8 @@ from temporalio.client import WorkflowExecutionStatus
 from holdfast import Effect, Limits, Outcome, Price, RunStatus, Tier, ask, tool
 from holdfast.contracts.errors import ContractError
 from holdfast.contracts.messages import ModelRequest
-from tests.conftest import OpenShop, outcomes, until
+from holdfast.contracts.timing import TASK_TIME
+from tests.conftest import OpenShop, Shop, outcomes, until
 from tests.family.people import agent, child_of, ended, failed, require_sound, started, sub
 from tests.undo.travel import SAFE, TOOLS, Travel, booking
 
@@ -18,6 +20,12 @@ from tests.undo.travel import SAFE, TOOLS, Travel, booking
 def last_result(request: ModelRequest) -> str:
     """What the model was told last of its calls."""
     return request.messages[-1].results[0].text
+
+
+async def task_time(desk: Shop, workflow_id: str) -> timedelta:
+    """Within which Temporal expects an answer to each of a workflow's tasks."""
+    described = await desk.client.temporal.get_workflow_handle(workflow_id).describe()
+    return described.raw_description.execution_config.default_workflow_task_timeout.ToTimedelta()
 
 
 async def test_a_call_of_an_agent_is_a_run_of_its_own_and_its_answer_the_result(shop: OpenShop) -> None:
@@ -204,6 +212,9 @@ async def test_a_rollback_afterwards_undoes_children_too_and_its_dry_run_names_t
     assert [tool for _, tool, _ in await desk.ledger.undoing.owed(run.id)] == ["flight"]
     await run.rollback(by="ada")
     await asyncio.wait_for(desk.client.temporal.get_workflow_handle(f"rollback:{run.id}").result(), 30)
+    child = await child_of(desk, run, "clerk")
+    workflows = [run.id, child.id, f"rollback:{run.id}", f"rollback:{child.id}"]
+    assert [await task_time(desk, one) for one in workflows] == [TASK_TIME] * 4
     assert travel.standing == set()
     assert (await ended(run)).undone[0].tool == "flight"
 

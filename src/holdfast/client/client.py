@@ -33,6 +33,7 @@ from holdfast.contracts.names import ROLLBACK_PREFIX
 from holdfast.contracts.plan import Plan, require_request
 from holdfast.contracts.policy import parse_policy
 from holdfast.contracts.results import Origin, RunResult, RunSummary, WaitingCall
+from holdfast.contracts.timing import TASK_TIME
 from holdfast.contracts.wire import PlanRequest, RunRequest
 from holdfast.contracts.words import Words
 from holdfast.engine.connect import Engine, connect
@@ -324,6 +325,7 @@ class Client:
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 search_attributes=TypedSearchAttributes(attributes),
+                task_timeout=TASK_TIME,
             )
         except WorkflowAlreadyStartedError:
             # It has already run and closed; the ledger knows how.

@@ -7,6 +7,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
 from holdfast.contracts import names
+from holdfast.contracts.timing import TASK_TIME
 from holdfast.contracts.wire import RunClosed
 from holdfast.contracts.wire_undo import RollbackRequest
 
@@ -26,5 +27,6 @@ async def start_rollback(temporal: Client, run_id: str, request: RollbackRequest
         task_queue=task_queue,
         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        task_timeout=TASK_TIME,
         result_type=RunClosed,
     )

@@ -7,6 +7,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
 
 with workflow.unsafe.imports_passed_through():
+    from holdfast.contracts.timing import TASK_TIME
     from holdfast.contracts.wire import Head, Opened
     from holdfast.contracts.wire_undo import UndoPlan, UndoStep
 
@@ -100,6 +101,7 @@ def child(head: Head) -> dict[str, Any]:
         "parent_close_policy": workflow.ParentClosePolicy.REQUEST_CANCEL,
         "cancellation_type": workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
         "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
+        "task_timeout": TASK_TIME,
         "static_summary": head.show or None,
     }
 
@@ -110,6 +112,7 @@ def rollback(step: UndoStep) -> dict[str, Any]:
         "task_queue": step.queue or None,
         "parent_close_policy": workflow.ParentClosePolicy.ABANDON,
         "id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        "task_timeout": TASK_TIME,
     }
 
 
