@@ -85,7 +85,7 @@ docs: $(STAMP)
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --all-extras --group dev --python-version 3.11 -o requirements.lock pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --extra embedded --extra postgres --python-version 3.11 -c requirements.lock -o benchmarks/requirements.lock pyproject.toml benchmarks/requirements.in
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --extra embedded --extra postgres --extra plans --extra demo --python-version 3.11 -c requirements.lock -o benchmarks/requirements.lock pyproject.toml benchmarks/requirements.in
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --extra embedded --extra plans --python-version 3.11 -c requirements.lock -o tests/redteam/requirements.lock pyproject.toml tests/redteam/requirements.in
 	echo "uv==0.13.8" | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 -o bootstrap.lock -
 
