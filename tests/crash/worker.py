@@ -37,8 +37,11 @@ MARK = Path(os.environ.get("CRASH_MARK", "/nonexistent"))
 """Has a line for each crash, written before it, so that each happens once."""
 COUNT = int(os.environ.get("CRASH_COUNT", "1"))
 """At which passing of a point to crash."""
-TARGETS: dict[str, tuple[str, int]] = json.loads(Path(os.environ.get("CRASH_TARGETS", os.devnull)).read_text() or "{}")
-"""Where several runs are served, by their ids: at which point of it to crash, and at which passing. Each has its mark, by its id."""
+TARGETS: dict[str, list[tuple[str, int]]] = json.loads(
+    Path(os.environ.get("CRASH_TARGETS", os.devnull)).read_text() or "{}"
+)
+"""Where several runs are served, by their ids: at which points of each to crash, one after the other, and at which passing of it. Each
+run has a file of marks, named by its id."""
 passed: list[str] = []
 SLOW = "slow" in POINTS
 OWN_REFS = os.environ.get("CRASH_REFS") == "own"
@@ -88,12 +91,15 @@ def is_target(point: str) -> bool:
     """Whether the run that this activity belongs to is to crash here."""
     run = activity.info().workflow_id or ""
     mark = MARK / run
-    if mark.exists() or TARGETS.get(run, ("", 0))[0] != point:
+    crashed = len(mark.read_text().splitlines()) if mark.exists() else 0
+    target, passing = (*TARGETS.get(run, []), ("", 0))[crashed]
+    if target != point:
         return False
     passed.append(run)
-    if passed.count(run) < TARGETS[run][1]:
+    if passed.count(run) < passing:
         return False
-    mark.write_text(f"{time.time()}")
+    with mark.open("a") as file:
+        file.write(f"{time.time()}\n")
     return True
 
 
