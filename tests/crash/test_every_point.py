@@ -5,6 +5,7 @@ plan after the other. The other side's own log says what became of it.
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
@@ -15,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from holdfast import Client, Effect
@@ -24,6 +26,7 @@ from holdfast.settings import Settings
 from tests.crash.harness import Process, downstream, worker_env
 from tests.crash.sagas import Saga, faults_of, log_of, look_as_a_person_would, seconds_to_consistent
 from tests.crash.test_campaign import SEED
+from tests.crash.test_sagas import FROZEN_SECONDS
 
 SENT = ("2 reserved", "3 before sending", "3 sending", "4 committed, no answer", "5 answered, unwritten")
 OF_CALLS = ("K1 started", *(f"K{point}" for point in SENT), "K6 settled, unreported")
@@ -31,8 +34,14 @@ OF_UNDOING = ("U1 started", *(f"U{point}" for point in SENT), "U6 settled, unrep
 OPENING = ("M0 before opening", "M1 opened")
 ENDING_BADLY = ("U0 before undoing", "U0 begun", "M4 before closing", "M5 closed")
 """One that ends well is closed with its last call."""
-LINES = 20
-"""So many plans at once, each with a worker of its own."""
+FREEZES = tuple(
+    point
+    for point in (*OPENING, *OF_CALLS, *ENDING_BADLY, *OF_UNDOING)
+    if not point.endswith("3 sending") and "no answer" not in point
+)
+"""Where a worker may be frozen and find out, once it wakes up, that its lease is over. Inside the very write nothing can stop it."""
+AWAKE_SECONDS = 2
+"""How long one that was frozen goes on beside the other one."""
 WITHIN = 60
 """Seconds within which a plan must be consistent."""
 
@@ -103,28 +112,63 @@ class Played:
     """From the moment at which undoing began, or from the kill if that was later, to the end; None if nothing was undone."""
 
 
-@asynccontextmanager
-async def served(env: Mapping[str, str], folder: Path) -> AsyncGenerator[None]:
-    """By one worker at a time: another one takes over when it was killed."""
+def is_frozen(worker: Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED)
+    return False
 
-    async def serve() -> None:
+
+class Workers:
+    """One at a time serves a line of plans. Where it is killed or frozen another one takes over; a frozen one wakes up beside it."""
+
+    def __init__(self, env: Mapping[str, str], output: Path) -> None:
+        self._env = env
+        self._output = output
+        self._frozen: set[asyncio.Task[None]] = set()
+
+    async def serve(self) -> None:
+        """Until it is cancelled."""
         while True:
-            worker = Process("tests.crash.worker", env=env, output=folder / "worker.log")
+            worker = Process("tests.crash.worker", env=self._env, output=self._output)
             try:
                 # No thread waits for it: of those there are fewer than lines.
-                while worker.code is None:
-                    await asyncio.sleep(0.02)
-                assert worker.code == -signal.SIGKILL, worker.output.read_text()[-3000:]
-            finally:
+                while worker.code is None and not is_frozen(worker):
+                    await asyncio.sleep(0.05)
+                assert worker.code in {None, -signal.SIGKILL}, worker.output.read_text()[-3000:]
+            except BaseException:
+                await worker.stop()
+                raise
+            if worker.code is None:
+                self._frozen.add(asyncio.create_task(self._wake(worker)))
+            else:
                 await worker.stop()
 
+    async def _wake(self, worker: Process) -> None:
+        try:
+            await asyncio.sleep(FROZEN_SECONDS)
+            worker.signal(signal.SIGCONT)
+            await asyncio.sleep(AWAKE_SECONDS)
+        finally:
+            await worker.stop()
+
+    async def all_awake(self) -> None:
+        """Wait until each that was frozen has had its time to do what it was about to do."""
+        await asyncio.gather(*self._frozen)
+
+
+@asynccontextmanager
+async def served(env: Mapping[str, str], folder: Path) -> AsyncGenerator[Workers]:
+    """By one worker at a time."""
+    workers = Workers(env, folder / "worker.log")
     async with asyncio.TaskGroup() as group:
-        serving = group.create_task(serve())
-        yield
+        serving = group.create_task(workers.serve())
+        yield workers
         serving.cancel()
 
 
-async def play(engine: Engine, folder: Path, effect: Effect, cells: Sequence[Cell], address: str) -> list[Played]:
+async def play(
+    engine: Engine, folder: Path, effect: Effect, cells: Sequence[Cell], address: str, blow: str
+) -> list[Played]:
     """Plans that are served one after the other, by one worker at a time."""
     marks, targets = folder / "marks", folder / "targets.json"
     queue = f"{effect}-{folder.parent.name}-{folder.name}"
@@ -136,10 +180,11 @@ async def play(engine: Engine, folder: Path, effect: Effect, cells: Sequence[Cel
     targets.write_text(json.dumps({run_id: cell.strikes for run_id, cell in zip(ids, cells, strict=True)}))
     crash = {
         "CRASH_EFFECT": effect.value, "CRASH_REFS": "own", "CRASH_UNDO": "1", "CRASH_TARGETS": str(targets), "CRASH_MARK": str(marks),
+        "CRASH_SIGNAL": blow,
     }  # fmt: skip
     env = worker_env(engine.address, settings.ledger, queue, {"downstream": address}, **crash)
     played: list[Played] = []
-    async with await Client.connect(engine.address, settings=settings) as client, served(env, folder):
+    async with await Client.connect(engine.address, settings=settings) as client, served(env, folder) as workers:
         for run_id, cell in zip(ids, cells, strict=True):
             run = await client.start_plan(cell.saga.plan, id=run_id)
             doubts = 0
@@ -147,6 +192,7 @@ async def play(engine: Engine, folder: Path, effect: Effect, cells: Sequence[Cel
                 if effect is Effect.ONCE:
                     doubts = await look_as_a_person_would(run, address)
                 await asyncio.gather(run.result(), return_exceptions=True)
+            await workers.all_awake()
             mark = marks / run_id
             killed_at = [float(at) for at in mark.read_text().splitlines()] if mark.exists() else []
             faults = [
@@ -158,14 +204,17 @@ async def play(engine: Engine, folder: Path, effect: Effect, cells: Sequence[Cel
     return played
 
 
-async def campaign(engine: Engine, folder: Path, effect: Effect, cells: Sequence[Cell]) -> list[Played]:
-    for line in range(LINES):
+async def campaign(
+    engine: Engine, folder: Path, effect: Effect, cells: Sequence[Cell], *, lines: int = 20, blow: str = "KILL"
+) -> list[Played]:
+    """So many plans at once, each with a worker of its own."""
+    for line in range(lines):
         (folder / str(line) / "marks").mkdir(parents=True)
     async with downstream(folder) as address:
-        lines = await asyncio.gather(
-            *(play(engine, folder / str(line), effect, cells[line::LINES], address) for line in range(LINES))
+        played = await asyncio.gather(
+            *(play(engine, folder / str(line), effect, cells[line::lines], address, blow) for line in range(lines))
         )
-    return [played for line in lines for played in line]
+    return [one for line in played for one in line]
 
 
 def require_whole(effect: Effect, played: Sequence[Played]) -> None:
@@ -202,3 +251,11 @@ async def test_every_point_of_every_call_and_compensation(engine: Engine, tmp_pa
 async def test_two_points_in_a_row(engine: Engine, tmp_path: Path, effect: Effect) -> None:
     print(f"\nseed {SEED}")
     require_whole(effect, await campaign(engine, tmp_path, effect, twice(random.Random(SEED), 200)))
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(3600)
+@EFFECTS
+async def test_frozen_at_every_point(engine: Engine, tmp_path: Path, effect: Effect) -> None:
+    cells = [cell for cell in every_cell(range(2, 7)) if cell.strikes[0][0] in FREEZES]
+    require_whole(effect, await campaign(engine, tmp_path, effect, cells, lines=40, blow="STOP"))
