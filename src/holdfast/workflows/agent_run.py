@@ -83,7 +83,7 @@ class AgentRun(Steered):
             turn = await self._think()
             if turn is not None:
                 await self._calls.carry_out(turn.heads, self._turn, self._opened)
-                if refused := self._calls.refused_pivot:
+                if refused := self._calls.asking.refused_pivot:
                     await self._undo_and_go_on(UndoInput(cause="pivot", by_call=refused))
         ending = self._ending(turn)
         self._resting = ending is None and turn is not None and turn.answered and not self._news
@@ -187,7 +187,7 @@ class AgentRun(Steered):
             words=self._people.words,
             resting=self._resting and not self._news,
             heard=tuple(sorted(self._heard)),
-            reviews=self._calls.reviews,
+            reviews=self._calls.asking.reviews,
             worked=self._worked,
         )
         request = self._request.model_copy(update={"text": "", "carried": carried})

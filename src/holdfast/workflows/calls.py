@@ -13,22 +13,19 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 from holdfast.workflows import options
+from holdfast.workflows.asking import Asking
 from holdfast.workflows.children import ChildHandle, Children
 from holdfast.workflows.clock import WorkClock
 from holdfast.workflows.jobs import Jobs
 from holdfast.workflows.people import People
-from holdfast.workflows.words import refusal
 
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts.effects import Effect, Lane, Outcome, Verdict
-    from holdfast.contracts.names import FENCE, RECORD_DECISION, REVIEW_CALL, ROLL_BACK, WAIT_FOR_MESSAGE
+    from holdfast.contracts.names import FENCE, ROLL_BACK, WAIT_FOR_MESSAGE
     from holdfast.contracts.plan_steps import PlanTurnInput
     from holdfast.contracts.wire import CallInput, CallResult, Carried, FenceInput, Head, Job, Opened, TurnResult
-    from holdfast.contracts.wire_words import Decision, RecordDecision, Resolution
 
 
-WORDS_BEFORE_LEDGER = "words-before-ledger"
-"""Runs with this patch write a person's word to the ledger once Temporal has it for good (decision 13)."""
 AT_ONCE = 0.001
 """Seconds until the first look at a job that was taken along."""
 
@@ -66,12 +63,9 @@ class Calls:
         """Those whose work may have ended there."""
         self._ending = False
         """No further call is started, and nobody is waited for."""
-        self.reviews = carried.reviews
-        """How often something has changed for which calls that wait must be looked at again: the policy, or what people remember."""
+        self.asking = Asking(people, self._gives_up, self._fence, lambda: self.jobs.moving, carried.reviews)
         self._outcomes: dict[str, Outcome] = {}
         """Of the turn's calls that were carried out."""
-        self.refused_pivot = ""
-        """The turn's call that would have committed the job, if a person refused it."""
         self.handed_over = ""
         """The turn's call whose answer is the run's."""
         self._followed: dict[str, TurnResult] = {}
@@ -104,10 +98,6 @@ class Calls:
         if head.id in self._under_way and (head.effect is Effect.READ or head.stoppable):
             self._under_way[head.id].cancel()
 
-    def review(self) -> None:
-        """Look again whether what waits for a person still must."""
-        self.reviews += 1
-
     def wake(self, operation_id: str) -> None:
         """Look at a call whose work goes on elsewhere before its time. What became of it says the ledger."""
         if operation_id in self._unsettled:
@@ -125,7 +115,7 @@ class Calls:
         self._unsettled.update(head.id for head in heads if head.verdict is not Verdict.DENY)
         self._people.expect(heads)
         self._outcomes.clear()
-        self.refused_pivot = self.handed_over = ""
+        self.asking.refused_pivot = self.handed_over = ""
         before: list[Head] = []
         for stage in stages(heads):
             held = any(head.pivot for _, head in [*stage, *enumerate(before)]) and not self._all_succeeded(before)
@@ -240,7 +230,7 @@ class Calls:
         """What came of the call's execution, None if it is settled without one."""
         asks = head.verdict is Verdict.ASK
         while True:
-            if asks and not await self._approved(head, call):
+            if asks and not await self.asking.approved(head, call):
                 return None
             if not await self._may_go_on() or self._gives_up(head):
                 await self._fence(head, "the run was ended, or has found another way")
@@ -279,7 +269,7 @@ class Calls:
         while result.outcome is Outcome.UNKNOWN and not self._gives_up(head):
             if self.jobs.moving and self._people.word(head.id) is None:
                 return False
-            result = await self._resolved(head)
+            result = await self.asking.resolved(head)
         self._unsettled.discard(head.id)
         self._outcomes[head.id] = result.outcome
         return True
@@ -331,95 +321,6 @@ class Calls:
         handle: workflow.ActivityHandle[CallResult] = workflow.start_local_activity(
             FENCE, fence, result_type=CallResult, **options.booking()
         )
-        return await handle
-
-    async def _approved(self, head: Head, call: CallInput) -> bool:
-        """Wait for a person, or until the policy lets it go on; False if the call is settled by that.
-
-        A decision that the ledger refuses changes nothing there, such as after a reset, when the call was decided or even
-        carried out before: the call itself then finds out what stands.
-        """
-        seen = 0
-        while (decision := await self._person(head, unknown=False, seen=seen)) is None and self._must_review(
-            head, seen
-        ):
-            seen = self.reviews
-            reviewed = await self._review(call)
-            if not reviewed.waiting:
-                self._people.leave(head.id)
-                if head.pivot and reviewed.outcome is Outcome.DENIED:
-                    self.refused_pivot = head.id
-                return reviewed.outcome is not Outcome.DENIED
-        if decision is None:
-            await self._fence(head, "the run was ended before anybody decided")
-            return False
-        if decision.operation not in self._people.recorded:
-            try:
-                await self._record(decision)
-            except FailureError:
-                return True
-        approved = isinstance(decision, Decision) and decision.approve
-        if head.pivot and not approved:
-            self.refused_pivot = head.id
-        return approved
-
-    async def record(self, word: Decision | Resolution) -> CallResult:
-        """Write down a word that somebody has just said.
-
-        Raises:
-            ApplicationError: It does not count, and why.
-        """
-        try:
-            return await self._record(word)
-        except FailureError as error:
-            # What stands may be something else than this workflow knows: after a reset, for instance.
-            self.review()
-            raise refusal(error) from error
-
-    async def _resolved(self, head: Head) -> CallResult:
-        resolution = await self._person(head, unknown=True)
-        if resolution is None:
-            return CallResult(outcome=Outcome.UNKNOWN)
-        if (recorded := self._people.recorded.get(head.id)) is not None:
-            return recorded
-        try:
-            return await self._record(resolution)
-        except FailureError:
-            return await self._fence(head, "the resolution was refused")
-
-    def _must_review(self, head: Head, seen: int) -> bool:
-        """Whether the policy has changed since a waiting call was looked at."""
-        return self.reviews != seen and not self._gives_up(head) and not self.jobs.moving
-
-    async def _review(self, call: CallInput) -> CallResult:
-        handle: workflow.ActivityHandle[CallResult] = workflow.start_local_activity(
-            REVIEW_CALL, call, result_type=CallResult, **options.booking()
-        )
-        return await handle
-
-    async def _person(self, head: Head, *, unknown: bool, seen: int | None = None) -> Decision | Resolution | None:
-        """A person's word on a call; None if it is not waited for any longer, or the policy has changed since `seen`."""
-
-        def moved_on() -> bool:
-            return self._gives_up(head) or self.jobs.moving or (seen is not None and self.reviews != seen)
-
-        if self._people.word(head.id) is None:
-            self._people.wait(head, unknown=unknown)
-            await workflow.wait_condition(lambda: moved_on() or self._people.word(head.id) is not None)
-        word = self._people.word(head.id)
-        if word is None and (self.jobs.moving or (seen is not None and self._must_review(head, seen))):
-            # It goes on waiting, so that a word that is still said is taken along.
-            return None
-        self._people.leave(head.id)
-        return word
-
-    async def _record(self, word: Decision | Resolution) -> CallResult:
-        record = RecordDecision(decision=word) if isinstance(word, Decision) else RecordDecision(resolution=word)
-        handle: workflow.ActivityHandle[CallResult]
-        if workflow.patched(WORDS_BEFORE_LEDGER):
-            handle = workflow.start_activity(RECORD_DECISION, record, result_type=CallResult, **options.word())
-        else:
-            handle = workflow.start_local_activity(RECORD_DECISION, record, result_type=CallResult, **options.booking())
         return await handle
 
 

@@ -311,7 +311,7 @@ class PlanRun(Steered):
             paused=self._paused,
             committed=self._committed,
             runs=(self._request.carried.runs if self._request.carried else 0) + 1,
-            reviews=self._calls.reviews,
+            reviews=self._calls.asking.reviews,
         )
         request = self._request.model_copy(update={"text": "", "carried": carried})
         workflow.continue_as_new(request, initial_versioning_behavior=self._upgrade())

@@ -207,12 +207,12 @@ class Steered(Undoable):
         """Whether a word counts says the ledger, before the call hears of it: who has no key can't get in anybody's way."""
         await self._until_taken(word)
         self._people.require_fitting(word)
-        recorded = await self._calls.record(word)
+        recorded = await self._calls.asking.record(word)
         if not recorded.waiting:
             self._people.claim(word, recorded)
             if isinstance(word, Decision) and (word.remember or word.changed):
                 # It may count for others that wait, and for later ones.
-                self._calls.review()
+                self._calls.asking.review()
 
     async def _until_taken(self, word: Decision | Resolution) -> None:
         if not self._people.takes(word):
@@ -273,7 +273,7 @@ class Steered(Undoable):
     @workflow.signal(name=names.REVIEW)
     def review(self, *_: Any) -> None:
         """The policy has changed: look again whether what waits for a person still must."""
-        self._calls.review()
+        self._calls.asking.review()
 
     @workflow.query(name=names.STATE)
     def state(self) -> RunState:
