@@ -137,6 +137,33 @@ async def test_a_word_ends_what_is_blocked_and_counts_once(ledger: Ledger, actio
     assert (await ledger.verify("r1")).faults == ()
 
 
+async def test_what_was_left_as_it_is_is_not_tried_again_nor_asked_for(ledger: Ledger) -> None:
+    call, step = await blocked(ledger)
+    await ledger.undoing.unblock("r1", UndoWord(operation=call.id, action="skip", by="ada"))
+    assert (await ledger.undoing.to_undo("r1", step.call.id)).let_be
+    assert not await ledger.undoing.block(
+        "r1", call.id, step.call.id, "a late attempt has failed", seen=Outcome.SUCCEEDED
+    )
+    assert await ledger.list_runs(blocked=True) == []
+
+
+async def test_only_a_call_that_stands_as_it_was_seen_is_left_to_a_person(ledger: Ledger) -> None:
+    """And it waits, and is listed, until it is said what is to become of it, also once it is known that it did not happen."""
+    await open_run(ledger)
+    [call] = await ask(ledger, {"n": 1}, undo=Effect.KEYED)
+    await ledger.reserve("r1", call, call.id, MINUTE, "1.0.0", seen=0)
+    await ledger.settle("r1", call.id, call.id, MAYBE)
+    [step] = await begun(ledger)
+    stuck = ("r1", call.id, step.call.id, "nobody knows")
+    assert not await ledger.undoing.block(*stuck, seen=Outcome.SUCCEEDED)
+    assert await ledger.list_runs(blocked=True) == []
+    assert await ledger.undoing.block(*stuck, seen=Outcome.UNKNOWN)
+    await ledger.record_resolution("r1", Resolution(operation=call.id, happened=False, by="ada"))
+    assert [(run.run_id, run.blocked) for run in await ledger.list_runs(blocked=True)] == [("r1", 1)]
+    await ledger.undoing.unblock("r1", UndoWord(operation=call.id, action="retry", by="ada"))
+    assert await ledger.list_runs(blocked=True) == []
+
+
 async def test_a_retry_is_another_operation_with_another_key(ledger: Ledger) -> None:
     call, step = await blocked(ledger)
     word = UndoWord(operation=call.id, action="retry", by="ada")
@@ -159,9 +186,11 @@ async def test_what_is_not_known_is_found_or_said_before_it_is_undone(ledger: Le
         await ledger.reserve("r1", call, call.id, MINUTE, "1.0.0", seen=0)
         await ledger.settle("r1", call.id, call.id, MAYBE)
     steps = {step.undoes: step for step in await begun(ledger)}
-    await ledger.undoing.record_found("r1", found.id, happened=True, result={"n": 1})
-    await ledger.undoing.record_found("r1", absent.id, happened=False, result=None)
+    assert await ledger.undoing.record_found("r1", found.id, happened=True, result={"n": 1})
+    assert await ledger.undoing.record_found("r1", absent.id, happened=False, result=None)
     await ledger.record_resolution("r1", Resolution(operation=said.id, happened=True, by="ada"))
+    # What a person has said before stands, whatever is found then.
+    assert not await ledger.undoing.record_found("r1", said.id, happened=False, result=None)
     to_undo = [await ledger.undoing.to_undo("r1", steps[call.id].call.id) for call in (found, absent, said)]
     assert [(one.outcome, one.result) for one in to_undo] == [
         (Outcome.SUCCEEDED, {"n": 1}), (Outcome.FAILED, None), (Outcome.SUCCEEDED, None),

@@ -16,8 +16,10 @@ from holdfast.contracts.errors import RunError
 from holdfast.contracts.messages import ModelRequest
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.upstream import Upstream
+from holdfast.contracts.wire_words import Resolution
 from holdfast.engine.connect import connect
 from holdfast.ledger import Settlement
+from holdfast.ledger.undoing import Undoing
 from holdfast.llm.script import Step
 from holdfast.workers.worker import make_worker
 from tests.conftest import OpenShop, Postgres, Shop, new_database, outcomes, until
@@ -237,6 +239,40 @@ async def test_a_call_in_doubt_is_only_undone_once_somebody_knows(
     await run.resolve(hotel.operation, happened=happened, by="ada")
     result = await asyncio.wait_for(run.result(), 30)
     assert result.status is RunStatus.CANCELLED
+    assert ("cancel hotel grand" in travel.log) is happened
+    assert [one.tool for one in result.undone] == (["hotel", "flight"] if happened else ["flight"])
+    assert (result.not_undone, (await desk.ledger.verify(run.id)).faults) == ((), ())
+
+
+@pytest.mark.parametrize("happened", [True, False])
+async def test_what_a_person_says_while_it_is_looked_whether_a_call_can_be_undone_counts(
+    shop: OpenShop, travel: Travel, monkeypatch: pytest.MonkeyPatch, happened: bool
+) -> None:
+    """Nobody would say it again: what is known by then is not waited for."""
+    travel.planned["book hotel"] = [0]
+    tools = [booking("flight"), unsure("hotel", compensate=cancelling("hotel", effect=Effect.KEYED))]
+    desk = await shop(traveller(TRIP[:2], tools), upstreams=travel.upstreams)
+    run = await desk.client.start("traveller", "Go", id=new_id())
+    block, reasons = Undoing.block, list[str]()
+
+    async def come_late(
+        undoing: Undoing, run_id: str, operation: str, compensation: str, reason: str, **seen: Any
+    ) -> bool:
+        if not reasons:
+            word = Resolution(operation=operation, happened=happened, by="ada")
+            await desk.ledger.record_resolution(run_id, word)
+        reasons.append(reason)
+        return await block(undoing, run_id, operation, compensation, reason, **seen)
+
+    async def waits() -> bool:
+        return [one.unknown for one in (await run.state()).waiting] == [True]
+
+    await until(waits)
+    monkeypatch.setattr(Undoing, "block", come_late)
+    await run.cancel(undo=True)
+    result = await asyncio.wait_for(run.result(), 60)
+    assert len(reasons) == 1
+    assert "nobody knows whether the call happened" in reasons[0]
     assert ("cancel hotel grand" in travel.log) is happened
     assert [one.tool for one in result.undone] == (["hotel", "flight"] if happened else ["flight"])
     assert (result.not_undone, (await desk.ledger.verify(run.id)).faults) == ((), ())

@@ -1,6 +1,7 @@
 """Undoing what a run did: the list of what is owed, and carrying out one compensation under the effect protocol."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -69,12 +70,19 @@ async def compensate(boundary: Boundary, call: CallInput) -> Undone:
                 undone = await _undo(boundary, run_id, call, looked, original)
         except OperationMoved:
             continue
-        if undone.blocked:
-            await patiently(
-                lambda: boundary.ledger.undoing.block(run_id, original.operation_id, call.id, undone.blocked)  # noqa: B023 - awaited here
-            )
-            log.warning("call could not be undone, a person must look", reason=undone.blocked)
+        if undone.blocked and not await _block(boundary, run_id, call, original, undone.blocked):
+            # A person has said meanwhile what became of the call, or what is to become of it: nobody would say it again.
+            continue
         return undone
+
+
+async def _block(boundary: Boundary, run_id: str, call: CallInput, original: ToUndo, reason: str) -> bool:
+    """Leave a call that could not be undone to a person; False if something else stands of it by now."""
+    block, seen = boundary.ledger.undoing.block, original.outcome
+    blocked = await patiently(lambda: block(run_id, original.operation_id, call.id, reason, seen=seen))
+    if blocked:
+        log.warning("call could not be undone, a person must look", reason=reason)
+    return blocked
 
 
 async def _look_up(boundary: Boundary, run_id: str, call: CallInput) -> Looked:
@@ -87,6 +95,8 @@ async def _look_up(boundary: Boundary, run_id: str, call: CallInput) -> Looked:
 async def _undo(boundary: Boundary, run_id: str, call: CallInput, looked: Looked, original: ToUndo) -> Undone:
     if looked.settled is not None:
         return await _ended(boundary, run_id, call, looked.settled)
+    if original.let_be:
+        return Undone()
     if original.child:
         return Undone(owed=not await patiently(lambda: boundary.ledger.families.undo(run_id, call)))
     tool = _serving(boundary, original)
@@ -163,6 +173,7 @@ async def _cleared(boundary: Boundary, run_id: str, looked: Looked, original: To
     """A call in doubt as somebody finds it who looks; still in doubt if nobody can say.
 
     Raises:
+        OperationMoved: A person has said meanwhile what became of it.
         ApplicationError: What is not there could still appear; Temporal asks again then.
     """
     if tool.reconcile is None:
@@ -196,14 +207,9 @@ async def _cleared(boundary: Boundary, run_id: str, looked: Looked, original: To
         wait = timedelta(milliseconds=sure_at - now_ms() + 1)
         raise ApplicationError(message, type=ErrorCode.OUTCOME_UNKNOWN, next_retry_delay=wait)
     happened = found is not None
-    await patiently(
+    noted = await patiently(
         lambda: boundary.ledger.undoing.record_found(run_id, original.operation_id, happened=happened, result=found)
     )
-    return ToUndo(
-        operation_id=original.operation_id,
-        outcome=Outcome.SUCCEEDED if happened else Outcome.FAILED,
-        result=found,
-        tool=original.tool,
-        version=original.version,
-        lease_until=original.lease_until,
-    )
+    if not noted:
+        raise OperationMoved(f"somebody has said what became of operation {original.operation_id!r}")
+    return replace(original, outcome=Outcome.SUCCEEDED if happened else Outcome.FAILED, result=found)

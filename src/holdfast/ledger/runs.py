@@ -19,7 +19,6 @@ from holdfast.contracts.wire_model import Anchor
 from holdfast.ledger.entries import NEW_HEAD, NewEntry, append, find, moment, now_ms
 from holdfast.ledger.statement import Statement
 from holdfast.ledger.tables import operations, runs
-from holdfast.ledger.undone import STANDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +287,7 @@ def read_run(connection: Connection, run_id: str) -> RunRow:
     return RunRow(**fields)
 
 
-BLOCKED = (operations.c.undoing == "blocked") & operations.c.outcome.in_(STANDS)
+BLOCKED = operations.c.undoing == "blocked"
 """Of which rows of `operations` that is true: a call that could not be undone, and waits for a person."""
 
 

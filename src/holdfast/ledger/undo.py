@@ -44,6 +44,8 @@ class ToUndo:
     lease_until: int
     child: str = ""
     """The run that has carried it out, and is undone as a whole."""
+    let_be: bool = False
+    """A person has said that it stays as it is."""
 
 
 def begin_undo(connection: Connection, run_id: str, given: UndoInput, ref: str) -> UndoPlan:
@@ -267,14 +269,15 @@ def read_to_undo(connection: Connection, run_id: str, operation_id: str) -> ToUn
         tool=row.tool,
         version=row.version,
         lease_until=row.lease_until,
+        let_be=row.undoing == "skipped",
     )
 
 
-def record_found(connection: Connection, run_id: str, operation_id: str, *, happened: bool, result: Any) -> None:
-    """Write down what was found of a call in doubt when it was to be undone."""
+def record_found(connection: Connection, run_id: str, operation_id: str, *, happened: bool, result: Any) -> bool:
+    """Write down what was found of a call in doubt when it was to be undone; False if somebody has said before what became of it."""
     row = _read(connection, run_id, operation_id, lock=True)
     if row.outcome != Outcome.UNKNOWN:
-        return
+        return False
     outcome = Outcome.SUCCEEDED if happened else Outcome.FAILED
     content = result if happened else {"message": "somebody looked: this call did not happen"}
     entry = NewEntry(
@@ -282,12 +285,24 @@ def record_found(connection: Connection, run_id: str, operation_id: str, *, happ
     )
     [anchor] = append(connection, run_id, [entry])
     _change(connection, operation_id, outcome=outcome, settled_seq=anchor[0])
+    return True
 
 
-def block(connection: Connection, run_id: str, operation_id: str, compensation: str, reason: str) -> bool:
-    """Write down that a call could not be undone, and waits for a person; False if it was undone, or need not be any more."""
+def block(
+    connection: Connection,
+    run_id: str,
+    operation_id: str,
+    compensation: str,
+    reason: str,
+    *,
+    seen: Outcome | None = None,
+) -> bool:
+    """Write down that a call could not be undone, and waits for a person.
+
+    False if it was undone, if it need not be any more, or if something else stands of it than what was `seen` by whoever could not.
+    """
     row = _read(connection, run_id, operation_id, lock=True)
-    if row.outcome not in STANDS or row.undoing in STOPPED:
+    if row.outcome not in STANDS or row.undoing in STOPPED or seen not in {None, row.outcome}:
         return False
     if row.undoing != "blocked":
         entry = NewEntry(kind="blocked", ref=compensation, meta={"operation": operation_id}, content={"reason": reason})

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from holdfast.contracts.effects import Outcome
 from holdfast.contracts.results import Undo
 from holdfast.contracts.wire_undo import UndoInput, Undone, UndoPlan
 from holdfast.contracts.wire_words import UndoWord
@@ -31,13 +32,15 @@ class Undoing:
         """The call that an operation undoes; see `undo.read_to_undo`."""
         return await self._ledger.read(undo.read_to_undo, run_id, operation_id)
 
-    async def record_found(self, run_id: str, operation_id: str, *, happened: bool, result: Any) -> None:
+    async def record_found(self, run_id: str, operation_id: str, *, happened: bool, result: Any) -> bool:
         """Write down what was found of a call in doubt; see `undo.record_found`."""
-        await self._ledger.write(undo.record_found, run_id, operation_id, happened=happened, result=result)
+        return await self._ledger.write(undo.record_found, run_id, operation_id, happened=happened, result=result)
 
-    async def block(self, run_id: str, operation_id: str, compensation: str, reason: str) -> bool:
+    async def block(
+        self, run_id: str, operation_id: str, compensation: str, reason: str, *, seen: Outcome | None = None
+    ) -> bool:
         """Write down that a call could not be undone; see `undo.block`."""
-        return await self._ledger.write(undo.block, run_id, operation_id, compensation, reason)
+        return await self._ledger.write(undo.block, run_id, operation_id, compensation, reason, seen=seen)
 
     async def unblock(self, run_id: str, word: UndoWord, judge: Judge | None = None) -> Undone:
         """Write down a person's word on it; see `undo.unblock`."""
