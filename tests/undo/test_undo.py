@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from sqlalchemy import text
@@ -16,7 +16,7 @@ from holdfast.contracts.errors import RunError
 from holdfast.contracts.messages import ModelRequest
 from holdfast.contracts.tool import Tool
 from holdfast.contracts.upstream import Upstream
-from holdfast.contracts.wire_words import Resolution
+from holdfast.contracts.wire_words import Resolution, UndoWord
 from holdfast.engine.connect import connect
 from holdfast.ledger import Settlement
 from holdfast.ledger.undoing import Undoing
@@ -276,6 +276,34 @@ async def test_what_a_person_says_while_it_is_looked_whether_a_call_can_be_undon
     assert ("cancel hotel grand" in travel.log) is happened
     assert [one.tool for one in result.undone] == (["hotel", "flight"] if happened else ["flight"])
     assert (result.not_undone, (await desk.ledger.verify(run.id)).faults) == ((), ())
+
+
+@pytest.mark.parametrize("action", ["skip", "done"])
+async def test_an_attempt_that_comes_after_a_persons_word_ends_with_it(
+    shop: OpenShop, travel: Travel, monkeypatch: pytest.MonkeyPatch, action: Literal["skip", "done"]
+) -> None:
+    """Its own attempts to undo the call are used up, and that a person has ended it is all there is to say."""
+    travel.planned["cancel hotel"] = [404] * 9
+    desk = await shop(traveller(TRIP), upstreams=travel.upstreams)
+    run = await desk.client.start("traveller", "Go", id=new_id())
+    block, blocks = Undoing.block, list[bool]()
+
+    async def come_late(
+        undoing: Undoing, run_id: str, operation: str, compensation: str, reason: str, **seen: Any
+    ) -> bool:
+        if not blocks:
+            blocks.append(await block(undoing, run_id, operation, compensation, reason, **seen))
+            await desk.ledger.undoing.unblock(run_id, UndoWord(operation=operation, action=action, by="ada"))
+        blocks.append(await block(undoing, run_id, operation, compensation, reason, **seen))
+        return blocks[-1]
+
+    monkeypatch.setattr(Undoing, "block", come_late)
+    with pytest.raises(RunFailed):
+        await asyncio.wait_for(run.result(), 60)
+    assert blocks == [True, False]
+    became = Outcome.SUCCEEDED if action == "skip" else Outcome.COMPENSATED
+    assert outcomes(await run.operations())[1] == ("hotel", became)
+    assert (await desk.ledger.verify(run.id)).faults == ()
 
 
 async def test_what_is_safe_where_there_is_nothing_runs_without_knowing(shop: OpenShop, travel: Travel) -> None:

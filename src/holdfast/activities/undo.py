@@ -25,6 +25,7 @@ from holdfast.contracts.wire import CallInput, CallResult
 from holdfast.contracts.wire_undo import UndoInput, Undone, UndoPlan, UndoStep
 from holdfast.ledger import Looked, NotAskedFor, OperationMoved, Settlement, ToUndo
 from holdfast.ledger.entries import now_ms
+from holdfast.ledger.undone import STANDS
 from holdfast.telemetry import tool_span
 from holdfast.tools.hiding import without_values
 
@@ -70,7 +71,7 @@ async def compensate(boundary: Boundary, call: CallInput) -> Undone:
                 undone = await _undo(boundary, run_id, call, looked, original)
         except OperationMoved:
             continue
-        if undone.blocked and not await _block(boundary, run_id, call, original, undone.blocked):
+        if undone.blocked and not await _block(boundary, run_id, call, original, undone.blocked) and not original.child:
             # A person has said meanwhile what became of the call, or what is to become of it: nobody would say it again.
             continue
         return undone
@@ -78,7 +79,7 @@ async def compensate(boundary: Boundary, call: CallInput) -> Undone:
 
 async def _block(boundary: Boundary, run_id: str, call: CallInput, original: ToUndo, reason: str) -> bool:
     """Leave a call that could not be undone to a person; False if something else stands of it by now."""
-    block, seen = boundary.ledger.undoing.block, original.outcome
+    block, seen = boundary.ledger.undoing.block, None if original.child else original.outcome
     blocked = await patiently(lambda: block(run_id, original.operation_id, call.id, reason, seen=seen))
     if blocked:
         log.warning("call could not be undone, a person must look", reason=reason)
@@ -93,10 +94,10 @@ async def _look_up(boundary: Boundary, run_id: str, call: CallInput) -> Looked:
 
 
 async def _undo(boundary: Boundary, run_id: str, call: CallInput, looked: Looked, original: ToUndo) -> Undone:
+    if not original.child and (original.let_be or original.outcome not in STANDS):
+        return await _nothing_to_undo(boundary, run_id, call, looked, original)
     if looked.settled is not None:
         return await _ended(boundary, run_id, call, looked.settled)
-    if original.let_be:
-        return Undone()
     if original.child:
         return Undone(owed=not await patiently(lambda: boundary.ledger.families.undo(run_id, call)))
     tool = _serving(boundary, original)
@@ -108,10 +109,8 @@ async def _undo(boundary: Boundary, run_id: str, call: CallInput, looked: Looked
     if original.outcome is Outcome.UNKNOWN:
         original = await _cleared(boundary, run_id, looked, original, tool)
         result = original.result
-    if original.outcome not in {Outcome.SUCCEEDED, Outcome.UNKNOWN}:
-        new = Settlement(outcome=Outcome.SUCCEEDED, content={"message": "there is nothing to undo"}, meta={})
-        await patiently(lambda: boundary.ledger.settle(run_id, call.id, "", new))
-        return Undone()
+    if original.outcome not in STANDS:
+        return await _nothing_to_undo(boundary, run_id, call, looked, original)
     if tool.compensate is None:
         return await _commit(boundary, run_id, call, original)
     if original.outcome is Outcome.UNKNOWN and not tool.compensate.safe_if_absent:
@@ -129,6 +128,16 @@ async def _undo(boundary: Boundary, run_id: str, call: CallInput, looked: Looked
     settled = await attempt.carry_out()
     log_outcome(settled)
     return await _ended(boundary, run_id, call, settled)
+
+
+async def _nothing_to_undo(
+    boundary: Boundary, run_id: str, call: CallInput, looked: Looked, original: ToUndo
+) -> Undone:
+    """It has not happened, it was undone, or a person lets it stand; however an attempt to undo it has ended."""
+    if looked.settled is None and original.outcome not in STANDS:
+        new = Settlement(outcome=Outcome.SUCCEEDED, content={"message": "there is nothing to undo"}, meta={})
+        await patiently(lambda: boundary.ledger.settle(run_id, call.id, "", new))
+    return Undone()
 
 
 async def _commit(boundary: Boundary, run_id: str, call: CallInput, original: ToUndo) -> Undone:

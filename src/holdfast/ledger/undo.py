@@ -45,7 +45,7 @@ class ToUndo:
     child: str = ""
     """The run that has carried it out, and is undone as a whole."""
     let_be: bool = False
-    """A person has said that it stays as it is."""
+    """Nothing more is tried: a person has said so, or it is undone."""
 
 
 def begin_undo(connection: Connection, run_id: str, given: UndoInput, ref: str) -> UndoPlan:
@@ -269,7 +269,7 @@ def read_to_undo(connection: Connection, run_id: str, operation_id: str) -> ToUn
         tool=row.tool,
         version=row.version,
         lease_until=row.lease_until,
-        let_be=row.undoing == "skipped",
+        let_be=row.undoing in STOPPED,
     )
 
 
