@@ -229,8 +229,8 @@ async def test_a_plan_is_checked_drawn_and_carried_out(office: Office) -> None:
     for words, told in (("{}", "it lacks 'names'"), ("[1]", "is no JSON object"), ("{", "can't be read")):
         refused = await office("plan", "run", "move.yaml", "--request", words)
         assert (refused.returncode in {3, 4}, told in refused.stderr) == (True, True), refused.stderr
-    await office("rollback", "moved", "--by", "ada")
     (office.folder / "permitted").touch()
+    await office("rollback", "moved", "--by", "ada")
 
     async def undone() -> bool:
         [shown] = await office.json("show", "moved")
