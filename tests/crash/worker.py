@@ -42,7 +42,7 @@ TARGETS: dict[str, list[tuple[str, int]]] = json.loads(
 )
 """Where several runs are served, by their ids: at which points of each to crash, one after the other, and at which passing of it. Each
 run has a file of marks, named by its id."""
-passed: list[str] = []
+passed: list[tuple[str, str]] = []
 SLOW = "slow" in POINTS
 OWN_REFS = os.environ.get("CRASH_REFS") == "own"
 """Each operation charges under a reference of its own, so that many runs share one downstream."""
@@ -71,32 +71,17 @@ TIMEOUT = timedelta(seconds=1.5 if MANNER.endswith("late") else 2 if LANE is Lan
 
 
 def crash_here(point: str) -> bool:
-    """Whether this is the next point."""
+    """Whether this is the next point to crash at: of the run that this activity belongs to, where several have their own."""
     if undoing.get():
         point = point.replace("K", "U", 1)
-    if TARGETS:
-        return is_target(point)
-    crashed = len(MARK.read_text().splitlines()) if MARK.exists() else 0
-    if crashed >= len(POINTS) or point != POINTS[crashed]:
-        return False
-    passed.append(point)
-    if passed.count(point) < COUNT:
-        return False
-    with MARK.open("a") as file:
-        file.write(f"{time.time()}\n")
-    return True
-
-
-def is_target(point: str) -> bool:
-    """Whether the run that this activity belongs to is to crash here."""
-    run = activity.info().workflow_id or ""
+    run = (activity.info().workflow_id or "") if TARGETS else ""
+    targets = TARGETS.get(run, []) if TARGETS else [(one, COUNT) for one in POINTS]
     mark = MARK / run
     crashed = len(mark.read_text().splitlines()) if mark.exists() else 0
-    target, passing = (*TARGETS.get(run, []), ("", 0))[crashed]
-    if target != point:
+    if crashed >= len(targets) or point != targets[crashed][0]:
         return False
-    passed.append(run)
-    if passed.count(run) < passing:
+    passed.append((run, point))
+    if passed.count((run, point)) < targets[crashed][1]:
         return False
     with mark.open("a") as file:
         file.write(f"{time.time()}\n")
