@@ -8,7 +8,8 @@ from sqlalchemy.engine import URL
 from typing_extensions import override
 
 from holdfast.contracts.errors import LedgerUnavailable, SettingsError
-from holdfast.ledger.database import Database, Transaction, translated
+from holdfast.ledger.database import Database, Transaction
+from holdfast.ledger.failures import translated
 from holdfast.ledger.statement import DriverCall
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from sqlalchemy.pool import NullPool
 from typing_extensions import override
 
 from holdfast.contracts.errors import LedgerError, SettingsError
-from holdfast.ledger.database import Database, Transaction, translate, translated
+from holdfast.ledger.database import Database, Transaction
+from holdfast.ledger.failures import translate, translated
 from holdfast.ledger.statement import raw
 
 if TYPE_CHECKING:
