@@ -12,6 +12,7 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from holdfast.activities.one_attempt import OneAttempt
 from holdfast.activities.permission import Permission
 from holdfast.activities.plans import Plans
 from holdfast.activities.result_cache import ResultCache
@@ -53,6 +54,7 @@ class Boundary:
     """A file that says who may approve, in the ledger's place."""
     transcripts: Transcripts = field(default_factory=Transcripts)
     plans: Plans = field(default_factory=Plans)
+    one_attempt: OneAttempt = field(default_factory=OneAttempt)
     waiting_for_budgets: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(
         default_factory=WeakValueDictionary[tuple[str, ...], asyncio.Lock]
     )

@@ -15,6 +15,7 @@ from holdfast.activities.boundary import Boundary
 from holdfast.activities.context import EngineContext
 from holdfast.activities.doubt import clear_doubt, find, must_look
 from holdfast.activities.gate import invalid_arguments
+from holdfast.activities.one_attempt import to_its_end
 from holdfast.activities.patience import patiently, uninterrupted
 from holdfast.activities.plan_ahead import take_ahead, turn_after, turn_ahead
 from holdfast.activities.result_cache import name_of
@@ -80,7 +81,20 @@ class OperationAttempt:
         """An earlier attempt may have had an effect, and nothing has cleared that up."""
 
     async def carry_out(self) -> CallResult:
-        """Find out what stands, and act if it may."""
+        """Find out what stands, and act if it may.
+
+        Raises:
+            OperationMoved: Another attempt was faster: what this one has looked at is no longer so.
+            ApplicationError: It can't go on; Temporal tries again.
+            Throttled: A limit of a policy holds it back, and it does not wait for room.
+        """
+        if self._tool.effect.harmless:
+            return await self._carry_out()
+        seconds = (self._tool.timeout + LEASE_MARGIN).total_seconds()
+        async with self._boundary.one_attempt.of(self._call.id, seconds):
+            return await self._carry_out()
+
+    async def _carry_out(self) -> CallResult:
         arguments = validate(self._tool, self._looked.arguments)
         if isinstance(arguments, dict):
             error = {**invalid_arguments(self._tool, arguments), "operation": self._call.id}
@@ -98,7 +112,8 @@ class OperationAttempt:
         if self._tool.effect is Effect.TRANSACTIONAL:
             return await uninterrupted(self._in_transaction(arguments, attempt))
         with step_span("holdfast.execute"):
-            end = await run_once(self._tool, arguments, self._context(attempt))
+            acting = run_once(self._tool, arguments, self._context(attempt))
+            end = await (acting if self._tool.effect.harmless else to_its_end(acting))
         if isinstance(end, Pending):
             return await uninterrupted(self._pend(end, attempt))
         if isinstance(end, Failed):

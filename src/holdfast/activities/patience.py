@@ -36,9 +36,9 @@ def _must_stop() -> bool:
     return details is not None and details.worker_shutdown
 
 
-async def uninterrupted(coroutine: Coroutine[Any, Any, T]) -> T:
+async def uninterrupted(work: Coroutine[Any, Any, T] | asyncio.Task[T]) -> T:
     """Finish something whatever cancellations arrive: a result that is known must be written down."""
-    task = asyncio.create_task(coroutine)
+    task = asyncio.ensure_future(work)
     while True:
         try:
             return await asyncio.shield(task)
