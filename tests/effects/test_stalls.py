@@ -1,6 +1,7 @@
 """A worker that stands still for a while, by a signal or by a tool that blocks it, and goes on: no call is in doubt for that."""
 
 import asyncio
+import os
 import signal
 import time
 from datetime import timedelta
@@ -8,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import Effect, Outcome, RunStatus, Tier, ask, tool
-from holdfast.engine.connect import Engine
+from holdfast import Client, Effect, Outcome, RunStatus, Tier, ask, tool
+from holdfast.engine.connect import Engine, connect, require_search_attributes
+from holdfast.engine.embedded import EmbeddedEngine
+from holdfast.ledger import Ledger
+from holdfast.settings import Settings
+from holdfast.workers.worker import make_boundary, make_worker
 from tests.conftest import OpenShop, outcomes
 from tests.effects.agents import agent
 from tests.effects.slow_run import SlowRun, slow_run
@@ -36,6 +41,17 @@ async def test_a_call_outlives_the_standstill_of_its_worker(engine: Engine, tmp_
         assert [operation.attempts for operation in result.operations] == [1, 1]
         assert slow.done == ["1", "2"]
         assert result.status is RunStatus.COMPLETED
+
+
+async def test_a_call_that_was_given_up_is_interrupted_if_its_run_is_cancelled(engine: Engine, tmp_path: Path) -> None:
+    async with slow_run(engine, tmp_path, HOLDFAST_HEARTBEAT_SECONDS="1") as slow:
+        await stand_still(slow)
+        await asyncio.sleep(3)
+        await slow.run.cancel()
+        # The call itself would take its 30 seconds.
+        result = await asyncio.wait_for(slow.run.result(), 15)
+        assert result.status is RunStatus.CANCELLED
+        assert outcomes(result.operations) == [("step", Outcome.UNKNOWN)]
 
 
 async def test_a_worker_that_must_stop_does_not_wait_for_an_attempt_that_was_given_up(
@@ -100,3 +116,38 @@ async def test_a_call_of_a_run_that_was_terminated_is_interrupted(shop: OpenShop
     await begun.wait()
     await run.handle.terminate()
     await asyncio.wait_for(interrupted.wait(), 20)
+
+
+async def test_a_call_outlives_the_standstill_of_the_temporal_server(tmp_path: Path) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @tool(version="1.0.0", effect=Effect.ONCE, tier=Tier.REVERSIBLE, scope="x:y")
+    async def send() -> str:
+        """Send."""
+        begun.set()
+        await go_on.wait()
+        return "sent"
+
+    settings = Settings(home=tmp_path, ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}", heartbeat_seconds=1)
+    async with EmbeddedEngine(tmp_path) as embedded:
+        ledger = Ledger.connect(settings.ledger)
+        await ledger.migrate()
+        temporal, _ = await connect(settings, embedded.engine.address)
+        await require_search_attributes(temporal)
+        boundary = make_boundary([agent(ask("send"), "done", tools=[send])], ledger, settings)
+        async with (
+            make_worker(temporal, boundary, settings),
+            await Client.connect(embedded.engine.address, settings=settings) as client,
+        ):
+            run = await client.start("tester", "Go", id="server-stalls")
+            await begun.wait()
+            os.kill(embedded.engine.pid, signal.SIGSTOP)
+            await asyncio.sleep(STANDSTILL)
+            os.kill(embedded.engine.pid, signal.SIGCONT)
+            await asyncio.sleep(4)
+            go_on.set()
+            result = await asyncio.wait_for(run.result(), 60)
+            assert outcomes(result.operations) == [("send", Outcome.SUCCEEDED)]
+            assert result.operations[0].attempts == 1
+        await boundary.close()
+        await ledger.close()

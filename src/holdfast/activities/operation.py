@@ -15,7 +15,7 @@ from holdfast.activities.boundary import Boundary
 from holdfast.activities.context import EngineContext
 from holdfast.activities.doubt import clear_doubt, find, must_look
 from holdfast.activities.gate import invalid_arguments
-from holdfast.activities.one_attempt import to_its_end
+from holdfast.activities.one_attempt import UnderWay
 from holdfast.activities.patience import patiently, uninterrupted
 from holdfast.activities.plan_ahead import take_ahead, turn_after, turn_ahead
 from holdfast.activities.result_cache import name_of
@@ -91,10 +91,10 @@ class OperationAttempt:
         if self._tool.effect.harmless:
             return await self._carry_out()
         seconds = (self._tool.timeout + LEASE_MARGIN).total_seconds()
-        async with self._boundary.one_attempt.of(self._call.id, seconds):
-            return await self._carry_out()
+        async with self._boundary.one_attempt.of(self._call.id, seconds) as under_way:
+            return await self._carry_out(under_way)
 
-    async def _carry_out(self) -> CallResult:
+    async def _carry_out(self, under_way: UnderWay | None = None) -> CallResult:
         arguments = validate(self._tool, self._looked.arguments)
         if isinstance(arguments, dict):
             error = {**invalid_arguments(self._tool, arguments), "operation": self._call.id}
@@ -113,7 +113,7 @@ class OperationAttempt:
             return await uninterrupted(self._in_transaction(arguments, attempt))
         with step_span("holdfast.execute"):
             acting = run_once(self._tool, arguments, self._context(attempt))
-            end = await (acting if self._tool.effect.harmless else to_its_end(acting))
+            end = await (acting if under_way is None else under_way.end_of(acting))
         if isinstance(end, Pending):
             return await uninterrupted(self._pend(end, attempt))
         if isinstance(end, Failed):
