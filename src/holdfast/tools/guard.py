@@ -16,6 +16,7 @@ import httpx
 
 from holdfast.contracts.errors import ErrorCode, ToolError
 from holdfast.contracts.upstream import Upstream
+from holdfast.tools.streams import LookedAtStream
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses that stand for an IPv4 address (RFC 6052)."""
@@ -84,10 +85,13 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         *others, last = addresses
         for address in others:
             try:
-                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+                return await self._connect(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
-        return await self._inner.connect_tcp(last, port, timeout, local_address, socket_options)
+        return await self._connect(last, port, timeout, local_address, socket_options)
+
+    async def _connect(self, *where: Any) -> httpcore.AsyncNetworkStream:
+        return LookedAtStream(await self._inner.connect_tcp(*where))
 
     async def _public(self, host: str, port: int, timeout: float | None) -> list[str]:
         loop = asyncio.get_running_loop()
