@@ -94,8 +94,8 @@ class Upstreams:
         return _Client(
             name,
             _seeing(name, upstream, caller),
-            base_url=upstream.base_url,
-            timeout=httpx.Timeout(upstream.timeout_seconds, connect=upstream.connect_seconds),
+            base_url=line.base_url,
+            timeout=line.timeout,
             headers={"accept-encoding": ENCODINGS},
             follow_redirects=upstream.most_redirects > 0,
             max_redirects=upstream.most_redirects,
@@ -156,6 +156,8 @@ class _Line:
     ) -> None:
         self.name = name
         self.upstream = upstream
+        self.base_url = httpx.URL(upstream.base_url)
+        self.timeout = httpx.Timeout(upstream.timeout_seconds, connect=upstream.connect_seconds)
         self.guard = Guard(name, upstream)
         self.circuits = circuits
         self.notices = notices
