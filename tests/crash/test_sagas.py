@@ -1,11 +1,14 @@
 """The undo campaign: plans of two to eight steps that fail at every step, under kills at every point, some cancelled at random.
 
 Each plan is done as a whole or undone as a whole: the downstream's own log says so. Where nothing protects a call, a person says of
-each doubt what that log says. And the same with workers that freeze, and wake up when another one has taken over. `CRASH_SEED`
-(printed) repeats the kills.
+each doubt what that log says. And the same with workers that freeze, and wake up when another one has taken over; and with a
+ledger in a PostgreSQL that goes away again and again, where no call may be in doubt, as no worker dies. `CRASH_SEED` (printed) repeats
+the kills.
 """
 
 import asyncio
+import contextlib
+import os
 import random
 import signal
 import statistics
@@ -14,14 +17,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from holdfast import Client, Effect, Run, RunStatus
-from holdfast.contracts.errors import RunError
+from holdfast.contracts.errors import LedgerError, RunError
 from holdfast.contracts.plan import Plan
 from holdfast.engine.connect import Engine
 from holdfast.ledger import Ledger
 from holdfast.settings import Settings
+from tests.conftest import new_database, start_postgres
 from tests.crash.harness import Process, downstream, worker_env
 from tests.crash.sagas import Saga, faults_of, log_of, look_as_a_person_would, seconds_to_consistent
 from tests.crash.test_campaign import SEED
@@ -126,17 +131,55 @@ async def kill_until(
     return died
 
 
+def outages_of(server: Any) -> Callable[..., Awaitable[list[tuple[str, float]]]]:
+    """A worker whose database goes away: it is stopped in good order, or at once, as by a crash. How, and when it was back."""
+
+    async def outages_until(
+        ended: asyncio.Future[Any], env: dict[str, str], folder: Path, points: Sequence[str], *, within: int
+    ) -> list[tuple[str, float]]:
+        chance = random.Random(SEED)
+        away: list[tuple[str, float]] = []
+        worker = Process("tests.crash.worker", env=env, output=folder / "worker.log")
+        try:
+            while not ended.done():
+                await asyncio.wait([ended], timeout=chance.uniform(0.2, within))
+                how = chance.choice(points)
+                main = psutil.Process(server.get_pid())
+                os.kill(main.pid, signal.SIGINT if how == "stopped" else signal.SIGQUIT)
+                await asyncio.to_thread(main.wait, 60)
+                await asyncio.sleep(chance.uniform(0, 2))
+                await asyncio.to_thread(server.ensure_postgres_running)
+                if not ended.done():
+                    away.append((how, time.time()))
+            assert worker.code is None, worker.output.read_text()[-3000:]
+        finally:
+            await worker.stop()
+        return away
+
+    return outages_until
+
+
 async def cancel_at_some_moment(run: Run, number: int) -> None:
     await asyncio.sleep(random.Random(SEED + number).uniform(0, 20))
     while True:
-        try:
-            await run.cancel(undo=True)
-        except RunError:
-            if (await run.summary()).status.closed:
+        with contextlib.suppress(LedgerError):
+            try:
+                await run.cancel(undo=True)
+            except RunError:
+                if (await run.summary()).status.closed:
+                    return
+            else:
                 return
-            await asyncio.sleep(0.2)
-        else:
+        await asyncio.sleep(0.2)
+
+
+async def end_of(run: Run) -> None:
+    """Wait for the end of a run, also while its ledger is away."""
+    while True:
+        with contextlib.suppress(LedgerError):
+            await run.result()
             return
+        await asyncio.sleep(0.2)
 
 
 async def campaign(
@@ -148,9 +191,12 @@ async def campaign(
     *,
     within: int,
     injure: Callable[..., Awaitable[list[tuple[str, float]]]] = kill_until,
-) -> list[str]:
+    ledger_url: str = "",
+) -> tuple[list[str], int]:
+    """What is not as it must be, and how often a person was asked."""
     queue = f"sagas-{effect}-{injure.__name__}-{SEED}-{folder.name}"
-    settings = Settings(home=folder, task_queue=queue, ledger_url=f"sqlite:///{folder / 'ledger.db'}")
+    url = ledger_url or f"sqlite:///{folder / 'ledger.db'}"
+    settings = Settings(home=folder, task_queue=queue, ledger_url=url)
     ledger = Ledger.connect(settings.ledger)
     await ledger.migrate()
     await ledger.close()
@@ -164,7 +210,7 @@ async def campaign(
         }
         env = worker_env(engine.address, settings.ledger, queue, {"downstream": address}, **crash)
         runs = [await client.start_plan(saga.plan, id=f"{queue}-{number}") for number, saga in enumerate(sagas)]
-        ended = asyncio.gather(*(run.result() for run in runs), return_exceptions=True)
+        ended = asyncio.gather(*map(end_of, runs), return_exceptions=True)
         cancels = [
             asyncio.create_task(cancel_at_some_moment(run, number))
             for number, (saga, run) in enumerate(zip(sagas, runs, strict=True))
@@ -193,7 +239,7 @@ async def campaign(
             f"violations {len(faults)}   from undoing, or the last kill, to consistent: median "
             f"{statistics.median(took):.1f} s, p99 {took[min(len(took) - 1, int(len(took) * 0.99))]:.1f} s   seed {SEED}"
         )
-        return faults
+        return faults, asked
 
 
 @pytest.mark.crash
@@ -201,7 +247,7 @@ async def campaign(
 async def test_plans_that_fail_are_undone_as_a_whole_although_workers_die(engine: Engine, tmp_path: Path) -> None:
     sagas = [Saga(steps=3, serial=serial, fails=fails) for serial in (True, False) for fails in (0, 3)]
     points = ("K4 committed, no answer", "U4 committed, no answer", "U6 settled, unreported")
-    assert await campaign(engine, tmp_path, Effect.KEYED, sagas, points, within=2) == []
+    assert await campaign(engine, tmp_path, Effect.KEYED, sagas, points, within=2) == ([], 0)
 
 
 @pytest.mark.timeout(120)
@@ -243,12 +289,27 @@ async def test_a_turn_that_was_settled_stands_although_more_is_ready_after_the_c
 @pytest.mark.timeout(LIMIT + 120)
 @pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED, Effect.ONCE])
 async def test_the_undo_campaign(engine: Engine, tmp_path: Path, effect: Effect) -> None:
-    assert await campaign(engine, tmp_path, effect, every_saga(8), POINTS * 3, within=5) == []
+    faults, _ = await campaign(engine, tmp_path, effect, every_saga(8), POINTS * 3, within=5)
+    assert faults == []
 
 
 @pytest.mark.crash
 @pytest.mark.timeout(LIMIT + 120)
 @pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED, Effect.ONCE])
 async def test_the_undo_campaign_with_workers_that_freeze(engine: Engine, tmp_path: Path, effect: Effect) -> None:
-    faults = await campaign(engine, tmp_path, effect, every_saga(6), FROZEN_POINTS, within=3, injure=freeze_until)
+    faults, _ = await campaign(engine, tmp_path, effect, every_saga(6), FROZEN_POINTS, within=3, injure=freeze_until)
     assert faults == []
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(LIMIT + 120)
+@pytest.mark.parametrize("effect", [Effect.KEYED, Effect.RECONCILED, Effect.ONCE])
+async def test_the_undo_campaign_with_a_database_that_goes_away(engine: Engine, tmp_path: Path, effect: Effect) -> None:
+    server = start_postgres(tmp_path / "postgres")
+    try:
+        url, hows = new_database(server), ("stopped", "crashed")
+        injure = outages_of(server)
+        kept = await campaign(engine, tmp_path, effect, every_saga(6), hows, within=2, injure=injure, ledger_url=url)
+        assert kept == ([], 0)
+    finally:
+        server.cleanup()
