@@ -447,6 +447,8 @@ async def test_a_database_of_an_earlier_version_is_brought_up_with_what_it_holds
     await ledger.database.write(lambda connection: connection.execute(old_run))
     with pytest.raises(LedgerSchemaError, match=f"at revision '0001', this version needs '{NEWEST}'"):
         await ledger.require_newest()
+    with pytest.raises(LedgerSchemaError, match="holdfast ledger migrate"):
+        await ledger.request_run(NewRun(run_id="r2", agent="a", text="Go", user="ada", tenant="t"))
     assert await ledger.migrate() == ("0001", NEWEST)
     run = await ledger.read_run("r1")
     assert (run.agent, run.contracts) == ("a", {})
