@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from httpcore._backends.anyio import AnyIOStream
+import httpx
 from pydantic import BaseModel
 from sqlalchemy import text
 from temporalio import activity
@@ -27,6 +27,8 @@ from holdfast.ledger.families import Families
 from holdfast.ledger.undoing import Undoing
 from holdfast.logs import configure_logs
 from holdfast.settings import load_settings
+from holdfast.tools import http as http_module
+from holdfast.tools.lease import Lease
 from holdfast.workers.process import serve
 from tests.crash.downstream import LATE_SECONDS
 from tests.family.trees import family
@@ -200,14 +202,20 @@ def wrap_transaction(after: str) -> None:
 
 def wrap_sending() -> None:
     """Die, or freeze, when the engine has looked for the last time and the bytes of a charge are about to go out."""
-    original = AnyIOStream.write
+    original = http_module.looking
 
-    async def wrapped(self: Any, buffer: bytes, timeout: float | None = None) -> None:
-        if buffer.startswith((b"POST /charges", b"PUT /charges")):
-            die("K3 sending")
-        await original(self, buffer, timeout)
+    def wrapped(lease: Lease, request: httpx.Request) -> Callable[[], None]:
+        look = original(lease, request)
 
-    AnyIOStream.write = wrapped  # type: ignore[method-assign]
+        def looked() -> None:
+            begins = http_module.GONE not in request.extensions
+            look()
+            if begins and request.url.path == "/charges":
+                die("K3 sending")
+
+        return looked
+
+    http_module.looking = wrapped
 
 
 class Asked(Script):

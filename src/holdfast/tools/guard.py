@@ -9,14 +9,14 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any
 
 import httpcore
 import httpx
 
 from holdfast.contracts.errors import ErrorCode, ToolError
 from holdfast.contracts.upstream import Upstream
-from holdfast.tools.streams import LookedAtStream
+from holdfast.tools.connection import connect
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses that stand for an IPv4 address (RFC 6052)."""
@@ -64,7 +64,6 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
-        self._inner = cast("httpcore.AsyncNetworkBackend", httpcore.AnyIOBackend())
 
     async def connect_tcp(
         self,
@@ -85,13 +84,10 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         *others, last = addresses
         for address in others:
             try:
-                return await self._connect(address, port, timeout, local_address, socket_options)
+                return await connect(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
-        return await self._connect(last, port, timeout, local_address, socket_options)
-
-    async def _connect(self, *where: Any) -> httpcore.AsyncNetworkStream:
-        return LookedAtStream(await self._inner.connect_tcp(*where))
+        return await connect(last, port, timeout, local_address, socket_options)
 
     async def _public(self, host: str, port: int, timeout: float | None) -> list[str]:
         loop = asyncio.get_running_loop()

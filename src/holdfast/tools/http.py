@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,7 @@ from holdfast.tools.answers import (
 from holdfast.tools.auth import Holder, sign_in
 from holdfast.tools.body import ENCODINGS, CappedBody
 from holdfast.tools.circuits import Circuits, CircuitStore
+from holdfast.tools.connection import last_look
 from holdfast.tools.credentials import Credentials
 from holdfast.tools.guard import Guard, GuardedBackend
 from holdfast.tools.lease import Lease
@@ -34,7 +35,9 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """RFC 9110, 9.2.1. Every other method carries `Idempotency-Key` (IETF draft-07)."""
 FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
 GONE = "holdfast.gone"
-"""Set on a request once its bytes begin to be written."""
+"""The key of what says that bytes of a request went out."""
+LOOK = "holdfast.look"
+"""The key of what looks whether they still may."""
 LAST_WORD = 1.0
 """Seconds that an attempt must have left to ask once more."""
 SENT_ELSEWHERE = frozenset({307, 308})
@@ -180,12 +183,19 @@ class _Line:
     async def send(self, request: httpx.Request, holder: Holder) -> httpx.Response:
         """Send a request as it leaves this worker: signed, traced, with the headers of the settings."""
         sent = await self._outgoing(request, holder)
-        response = await self._pool.handle_async_request(sent)
+        response = await self._send(sent)
         refused = response.status_code == UNAUTHORISED and self.guard.own(request.url) and _body_of(request) is not None
         if refused and self._sign_in is not None and self._sign_in.renewable(sent.headers):
             await response.aclose()
-            response = await self._pool.handle_async_request(await self._outgoing(request, holder))
+            response = await self._send(await self._outgoing(request, holder))
         return response
+
+    async def _send(self, sent: httpx.Request) -> httpx.Response:
+        looking = last_look.set(sent.extensions.get(LOOK))
+        try:
+            return await self._pool.handle_async_request(sent)
+        finally:
+            last_look.reset(looking)
 
     async def _outgoing(self, request: httpx.Request, holder: Holder) -> httpx.Request:
         """A copy, so that a redirect, which is made from the original, takes no credentials along."""
@@ -234,7 +244,7 @@ class _Carrier(httpx.AsyncBaseTransport):
         key = request.headers.get(KEY_HEADER) or self._sends.key(same)
         request.headers[KEY_HEADER] = key
         if self._sends.lease is not None:
-            request.extensions["trace"] = _asking(self._sends.lease, request)
+            request.extensions[LOOK] = looking(self._sends.lease, request)
         try:
             response = await self._send_until_ended(request)
         except ToolError as error:
@@ -292,15 +302,19 @@ class _Carrier(httpx.AsyncBaseTransport):
         raise status_error(line.name, request, response, self._sends)
 
 
-def _asking(lease: Lease, request: httpx.Request) -> Callable[[str, Any], Awaitable[None]]:
-    """Looks at the lease where httpcore says that it is about to write the request: the last moment there is."""
+def looking(lease: Lease, request: httpx.Request) -> Callable[[], None]:
+    """Looks at the lease right before bytes of the request go out, its head as well as its body: the last moment there is."""
 
-    async def trace(event: str, _: Any) -> None:
-        if event.endswith("send_request_headers.started"):
+    def look() -> None:
+        try:
             lease.require()
-            request.extensions[GONE] = True
+        except ToolError as error:
+            if GONE in request.extensions:
+                error.happened = "unknown"
+            raise
+        request.extensions[GONE] = True
 
-    return trace
+    return look
 
 
 def _body_of(request: httpx.Request) -> bytes | None:
