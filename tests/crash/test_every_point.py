@@ -180,7 +180,7 @@ async def play(
     targets.write_text(json.dumps({run_id: cell.strikes for run_id, cell in zip(ids, cells, strict=True)}))
     crash = {
         "CRASH_EFFECT": effect.value, "CRASH_REFS": "own", "CRASH_UNDO": "1", "CRASH_TARGETS": str(targets), "CRASH_MARK": str(marks),
-        "CRASH_SIGNAL": blow, "CRASH_ATTEMPTS": "1000",
+        "CRASH_SIGNAL": blow,
     }  # fmt: skip
     env = worker_env(engine.address, settings.ledger, queue, {"downstream": address}, **crash)
     played: list[Played] = []
