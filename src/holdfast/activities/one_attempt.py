@@ -40,10 +40,12 @@ class UnderWay:
         try:
             return await asyncio.shield(acting)
         except asyncio.CancelledError:
-            if _given_up():
-                with suppress(asyncio.CancelledError):
-                    await self._while_wanted(acting)
-            acting.cancel()
+            try:
+                if _given_up():
+                    with suppress(asyncio.CancelledError):
+                        await self._while_wanted(acting)
+            finally:
+                acting.cancel()
             return await uninterrupted(acting)
 
     async def _while_wanted(self, acting: asyncio.Task[Any]) -> None:
