@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from holdfast import ToolError
 from holdfast.contracts.upstream import Upstream
+from holdfast.tools.connection import Connection
 from holdfast.tools.http import Upstreams
 from holdfast.tools.lease import Lease
 from holdfast.tools.sends import Sends
@@ -116,6 +117,25 @@ async def test_a_connection_that_the_other_side_has_closed_is_not_used_again() -
             client = upstreams.client("s", Sends(f"op{number}", lease=Lease(30)))
             assert (await client.post("/", content=b"x")).text == "ok"
             await asyncio.sleep(0.02)
+
+
+async def test_what_was_to_go_out_on_a_connection_that_was_just_closed_surely_did_not_happen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK)
+        await writer.drain()
+
+    # It is closed after the pool has looked whether it is.
+    monkeypatch.setattr(Connection, "_is_readable", lambda _: False)
+    async with serving(serve) as url, upstream(url) as upstreams:
+        await upstreams.client("s", Sends("op1", lease=Lease(30))).post("/", content=b"x")
+        await asyncio.sleep(0.1)
+        sends = Sends("op2", lease=Lease(30))
+        with pytest.raises(ToolError) as failed:
+            await upstreams.client("s", sends).post("/", content=b"x")
+        assert (failed.value.happened, failed.value.retryable, sends.acted) == ("no", True, False)
 
 
 async def test_connections_are_used_again() -> None:

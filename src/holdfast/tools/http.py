@@ -248,6 +248,9 @@ class _Carrier(httpx.AsyncBaseTransport):
         try:
             response = await self._send_until_ended(request)
         except ToolError as error:
+            if not self._went_out(request):
+                # Such as by a connection that was closed just when it was to be used again.
+                error.happened = "no"
             if error.code == ErrorCode.CIRCUIT_OPEN:
                 # A call that may have happened is worth waiting for; any other one can do without at once.
                 error.retryable = self._sends.in_doubt(key)
@@ -256,12 +259,15 @@ class _Carrier(httpx.AsyncBaseTransport):
             raise
         except BaseException:
             # Cut off in the middle: what was not begun to be written surely did not happen.
-            went_out = self._sends.lease is None or GONE in request.extensions
-            self._sends.failed(same, key, "unknown" if went_out else "no")
+            self._sends.failed(same, key, "unknown" if self._went_out(request) else "no")
             raise
         if response.status_code not in SENT_ELSEWHERE:
             self._sends.accepted(key)
         return response
+
+    def _went_out(self, request: httpx.Request) -> bool:
+        """Whether bytes of a request went out, as far as is known."""
+        return self._sends.lease is None or GONE in request.extensions
 
     async def _send_until_ended(self, request: httpx.Request) -> httpx.Response:
         """Send a request; while an earlier one with its key is under way, wait for that one as long as the attempt may act."""
