@@ -128,7 +128,10 @@ async def test_what_was_to_go_out_on_a_connection_that_was_just_closed_surely_di
         await writer.drain()
 
     # It is closed after the pool has looked whether it is.
-    monkeypatch.setattr(Connection, "_is_readable", lambda _: False)
+    def looks_open(_: Connection) -> bool:
+        return False
+
+    monkeypatch.setattr(Connection, "_is_readable", looks_open)
     async with serving(serve) as url, upstream(url) as upstreams:
         await upstreams.client("s", Sends("op1", lease=Lease(30))).post("/", content=b"x")
         await asyncio.sleep(0.1)
