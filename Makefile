@@ -21,7 +21,7 @@ help:
 	@echo "make lock    write requirements.lock again"
 
 $(STAMP): requirements.lock bootstrap.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Holdfast needs Python 3.11 or newer; say which with make PYTHON=python3.x"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Handfast needs Python 3.11 or newer; say which with make PYTHON=python3.x"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bootstrap.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
@@ -31,7 +31,7 @@ $(STAMP): requirements.lock bootstrap.lock pyproject.toml
 install: $(STAMP)
 
 demo: $(STAMP)
-	@$(BIN)/holdfast demo $(if $(TICKET),--ticket "$$TICKET",)
+	@$(BIN)/handfast demo $(if $(TICKET),--ticket "$$TICKET",)
 
 trip: $(STAMP)
 	@$(BIN)/python -m examples.trip
@@ -50,7 +50,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/holdfast tools check holdfast.demo.support_desk.agent:desk --lock src/holdfast/demo/support_desk/contracts.lock.json
+	$(BIN)/handfast tools check handfast.demo.support_desk.agent:desk --lock src/handfast/demo/support_desk/contracts.lock.json
 
 wheel: $(STAMP)
 	$(BIN)/python tests/wheel.py
@@ -90,4 +90,4 @@ lock:
 	echo "uv==0.13.8" | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 -o bootstrap.lock -
 
 clean:
-	rm -rf $(VENV) .holdfast out dist
+	rm -rf $(VENV) .handfast out dist

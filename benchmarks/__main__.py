@@ -13,14 +13,14 @@ from typing import Any
 from benchmarks.measure import SYSTEMS, TURNS
 from benchmarks.picture import draw
 from benchmarks.recovery import recovery_seconds
-from holdfast.engine.embedded import EmbeddedEngine
+from handfast.engine.embedded import EmbeddedEngine
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "out"
 ROUNDS = 3
 """Each system is measured so often, in turn, so that a slow minute of the machine hits all of them."""
 BASE = "hand-written, sandboxed"
-HISTORY = ("holdfast, KEYED", "pydantic-ai", "openai-agents")
+HISTORY = ("handfast, KEYED", "pydantic-ai", "openai-agents")
 
 
 def measure(name: str, what: str, address: str) -> dict[str, Any]:
@@ -33,14 +33,14 @@ def measure(name: str, what: str, address: str) -> dict[str, Any]:
 
 
 def import_seconds() -> float:
-    """`import holdfast` with bytecode, the median of seven fresh interpreters, less the interpreter's own start."""
+    """`import handfast` with bytecode, the median of seven fresh interpreters, less the interpreter's own start."""
 
     def took(code: str) -> float:
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", code], check=True)
         return time.perf_counter() - began
 
-    return statistics.median(took("import holdfast") - took("pass") for _ in range(7))
+    return statistics.median(took("import handfast") - took("pass") for _ in range(7))
 
 
 async def main() -> None:
@@ -97,7 +97,7 @@ def show(report: dict[str, Any]) -> None:
     print(
         f"\nrecovery after SIGKILL of the only worker: {statistics.median(report['recovery']):.1f} s to the next settled step"
     )
-    print(f"import holdfast: {report['import']:.2f} s")
+    print(f"import handfast: {report['import']:.2f} s")
     print(f"picture: {OUT / 'history.svg'}")
 
 

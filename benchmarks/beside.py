@@ -13,13 +13,13 @@ from temporalio.client import Client as Temporal
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from holdfast import Agent, Client
-from holdfast.contracts.upstream import Upstream
-from holdfast.engine.connect import connect, require_search_attributes
-from holdfast.engine.embedded import EmbeddedEngine
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
-from holdfast.workers.worker import make_boundary, make_worker
+from handfast import Agent, Client
+from handfast.contracts.upstream import Upstream
+from handfast.engine.connect import connect, require_search_attributes
+from handfast.engine.embedded import EmbeddedEngine
+from handfast.ledger import Ledger
+from handfast.settings import Settings
+from handfast.workers.worker import make_boundary, make_worker
 
 RUNNERS = {
     "hand-written, sandboxed": SandboxedWorkflowRunner(),

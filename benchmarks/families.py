@@ -8,7 +8,7 @@ from temporalio.client import Client as Temporal
 
 from benchmarks.beside import median_ms, opened
 from benchmarks.peers.families import CHILDREN, ChildByHand, ParentByHand, think
-from holdfast import Agent, Client, Limits, Script, ask
+from handfast import Agent, Client, Limits, Script, ask
 
 ROUNDS, RUNS, WARM_UP = 5, 8, 3
 WIDE = Limits(turns=1000, tokens=10**8)

@@ -30,10 +30,10 @@ def hand(*, sandboxed: bool) -> System:
     return Hand(sandboxed=sandboxed)
 
 
-def holdfast(**options: Any) -> System:
-    from benchmarks.peers.holdfast_ import Holdfast
+def handfast(**options: Any) -> System:
+    from benchmarks.peers.handfast_ import Handfast
 
-    return Holdfast(**options)
+    return Handfast(**options)
 
 
 def pydantic_ai() -> System:
@@ -49,7 +49,7 @@ def openai_agents() -> System:
 
 
 def _effect(name: str) -> Any:
-    from holdfast import Effect
+    from handfast import Effect
 
     return Effect(name)
 
@@ -57,11 +57,11 @@ def _effect(name: str) -> Any:
 SYSTEMS: dict[str, Callable[[], System]] = {
     "hand-written, sandboxed": lambda: hand(sandboxed=True),
     "hand-written, unsandboxed": lambda: hand(sandboxed=False),
-    "holdfast, KEYED": holdfast,
-    "holdfast, KEYED, PostgreSQL": lambda: holdfast(postgres=True),
-    "holdfast, READ": lambda: holdfast(effect=_effect("READ")),
-    "holdfast, fast lane": lambda: holdfast(lane="fast"),
-    "holdfast, fast lane, model too": lambda: holdfast(lane="fast", model_lane="fast"),
+    "handfast, KEYED": handfast,
+    "handfast, KEYED, PostgreSQL": lambda: handfast(postgres=True),
+    "handfast, READ": lambda: handfast(effect=_effect("READ")),
+    "handfast, fast lane": lambda: handfast(lane="fast"),
+    "handfast, fast lane, model too": lambda: handfast(lane="fast", model_lane="fast"),
     "pydantic-ai": pydantic_ai,
     "openai-agents": openai_agents,
 }

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import psutil
 
-from holdfast import Agent, Client, Condition, Effect, Policy, ProposedCall, Rule, Script, Tier, Verdict, ask, tool
-from holdfast.contracts.policy import judge_all
-from holdfast.engine.embedded import EmbeddedEngine
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
+from handfast import Agent, Client, Condition, Effect, Policy, ProposedCall, Rule, Script, Tier, Verdict, ask, tool
+from handfast.contracts.policy import judge_all
+from handfast.engine.embedded import EmbeddedEngine
+from handfast.ledger import Ledger
+from handfast.settings import Settings
 
 WAITING = 1000
 AT_ONCE = 50
@@ -94,10 +94,10 @@ async def waiting() -> None:
             await ledger.migrate()
             await ledger.close()
             environment = {
-                **os.environ, "HOLDFAST_LEDGER_URL": settings.ledger, "TEMPORAL_ADDRESS": embedded.engine.address,
-                "HOLDFAST_HOME": folder, "HOLDFAST_LOG_LEVEL": "error",
+                **os.environ, "HANDFAST_LEDGER_URL": settings.ledger, "TEMPORAL_ADDRESS": embedded.engine.address,
+                "HANDFAST_HOME": folder, "HANDFAST_LOG_LEVEL": "error",
             }  # fmt: skip
-            command = [sys.executable, "-m", "holdfast.client.cli"]
+            command = [sys.executable, "-m", "handfast.client.cli"]
             worker = subprocess.Popen([*command, "worker", "benchmarks.permission:AGENTS"], env=environment)
             client = await Client.connect(embedded.engine.address, settings=settings)
             try:
@@ -141,7 +141,7 @@ async def look(client: Client, worker: psutil.Process, command: list[str], envir
         )
         typed.append(time.perf_counter() - began)
         assert len(told.stdout.splitlines()) == WAITING
-    print(f"  `holdfast inbox --json`   {statistics.median(typed):8.3f} s, the process included")
+    print(f"  `handfast inbox --json`   {statistics.median(typed):8.3f} s, the process included")
 
 
 if __name__ == "__main__":

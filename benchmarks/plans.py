@@ -17,8 +17,8 @@ from benchmarks.beside import median_ms, opened
 from benchmarks.peers.calling import Calls
 from benchmarks.peers.steps import STEPS, ByHand, Notes, step
 from benchmarks.service import serving
-from holdfast import Agent, Client, Effect, Lane, Limits, Plan, Tier, ToolContext, tool
-from holdfast.contracts.upstream import Upstream
+from handfast import Agent, Client, Effect, Lane, Limits, Plan, Tier, ToolContext, tool
+from handfast.contracts.upstream import Upstream
 
 RUNS, WARM_UP = 60, 5
 MANY = 1000

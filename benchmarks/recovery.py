@@ -9,9 +9,9 @@ import time
 import uuid
 from pathlib import Path
 
-from holdfast import Client
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
+from handfast import Client
+from handfast.ledger import Ledger
+from handfast.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 HEARTBEAT_SECONDS = 2
@@ -28,12 +28,12 @@ async def recovery_seconds(address: str) -> float:
         env = {
             **os.environ,
             "TEMPORAL_ADDRESS": address,
-            "HOLDFAST_LEDGER_URL": settings.ledger,
-            "HOLDFAST_TASK_QUEUE": queue,
-            "HOLDFAST_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
-            "HOLDFAST_LOG_LEVEL": "error",
+            "HANDFAST_LEDGER_URL": settings.ledger,
+            "HANDFAST_TASK_QUEUE": queue,
+            "HANDFAST_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
+            "HANDFAST_LOG_LEVEL": "error",
         }
-        command = [sys.executable, "-m", "holdfast.client.cli", "worker", "benchmarks.worker:agent"]
+        command = [sys.executable, "-m", "handfast.client.cli", "worker", "benchmarks.worker:agent"]
 
         def start() -> subprocess.Popen[bytes]:
             return subprocess.Popen(command, cwd=ROOT, env=env)

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from holdfast.engine.embedded import free_port
+from handfast.engine.embedded import free_port
 
 ANSWERS_AFTER = 0.02
 """Seconds: what a service nearby that writes something down takes. One that moves money takes ten times as long."""

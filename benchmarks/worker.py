@@ -1,9 +1,9 @@
-"""A worker process for the recovery benchmark: `python -m benchmarks.worker` under `holdfast worker`'s settings."""
+"""A worker process for the recovery benchmark: `python -m benchmarks.worker` under `handfast worker`'s settings."""
 
 import asyncio
 from datetime import timedelta
 
-from holdfast import Agent, Effect, Limits, Script, Tier, ask, tool
+from handfast import Agent, Effect, Limits, Script, Tier, ask, tool
 
 
 @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="bench:run", timeout=timedelta(seconds=10))

@@ -11,15 +11,15 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from holdfast import Agent, Client
-from holdfast.activities.boundary import Boundary
-from holdfast.contracts.upstream import Upstream
-from holdfast.engine.connect import Engine, connect, require_search_attributes
-from holdfast.engine.embedded import EmbeddedEngine
-from holdfast.ledger import Ledger
-from holdfast.logs import configure_logs
-from holdfast.settings import Settings
-from holdfast.workers.worker import make_boundary, make_worker, sandboxed_runner
+from handfast import Agent, Client
+from handfast.activities.boundary import Boundary
+from handfast.contracts.upstream import Upstream
+from handfast.engine.connect import Engine, connect, require_search_attributes
+from handfast.engine.embedded import EmbeddedEngine
+from handfast.ledger import Ledger
+from handfast.logs import configure_logs
+from handfast.settings import Settings
+from handfast.workers.worker import make_boundary, make_worker, sandboxed_runner
 
 
 @pytest.fixture(scope="session", autouse=True)

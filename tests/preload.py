@@ -3,6 +3,6 @@
 from importlib import import_module
 
 for name in (
-    "aiosqlite", "httpx", "temporalio.worker", "uvicorn", "holdfast.client.cli.app", "holdfast.tools.http", "holdfast.workers.process",
+    "aiosqlite", "httpx", "temporalio.worker", "uvicorn", "handfast.client.cli.app", "handfast.tools.http", "handfast.workers.process",
 ):  # fmt: skip
     import_module(name)

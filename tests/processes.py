@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from holdfast.engine.embedded import die_with_parent
+from handfast.engine.embedded import die_with_parent
 
 ROOT = Path(__file__).parents[1]
 _context = multiprocessing.get_context("forkserver")

@@ -1,6 +1,6 @@
 """Build the wheel, install it alone into a clean environment, import its public names and do one run with it.
 
-`python tests/wheel.py`; what a user gets from `pip install 'holdfast[embedded,demo]'`.
+`python tests/wheel.py`; what a user gets from `pip install 'handfast[embedded,demo]'`.
 """
 
 import os
@@ -11,11 +11,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CHECK = """
-import holdfast, pathlib, sys
-assert "site-packages" in holdfast.__file__, holdfast.__file__
-assert (pathlib.Path(holdfast.__file__).parent / "py.typed").exists()
-assert [getattr(holdfast, name) for name in holdfast.__all__]
-print("holdfast imports from", pathlib.Path(holdfast.__file__).parent)
+import handfast, pathlib, sys
+assert "site-packages" in handfast.__file__, handfast.__file__
+assert (pathlib.Path(handfast.__file__).parent / "py.typed").exists()
+assert [getattr(handfast, name) for name in handfast.__all__]
+print("handfast imports from", pathlib.Path(handfast.__file__).parent)
 """
 
 
@@ -47,7 +47,7 @@ def main() -> None:
             cwd=folder,
         )
         run(python, "-c", CHECK, cwd=folder)
-        run(folder / "env" / "bin" / "holdfast", "demo", cwd=folder)
+        run(folder / "env" / "bin" / "handfast", "demo", cwd=folder)
     print("the wheel works")
 
 

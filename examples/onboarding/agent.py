@@ -1,9 +1,9 @@
 """The tools: the company's directory is a table in the ledger's own database, so each of them happens exactly once, or not at all.
 
-Serve them with `holdfast dev examples.onboarding.agent:office`, then
+Serve them with `handfast dev examples.onboarding.agent:office`, then
 
-    holdfast plan run examples/onboarding/onboarding.yaml --request '{"name": "Ada", "role": "engineer", "groups": ["all", "berlin"]}'
-    holdfast approve RUN OPERATION
+    handfast plan run examples/onboarding/onboarding.yaml --request '{"name": "Ada", "role": "engineer", "groups": ["all", "berlin"]}'
+    handfast approve RUN OPERATION
 """
 
 from datetime import timedelta
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 from sqlalchemy import text
 
-from holdfast import Agent, Effect, Rate, Tier, Tool, ToolContext, compensation, tool
+from handfast import Agent, Effect, Rate, Tier, Tool, ToolContext, compensation, tool
 
 Kind = Literal["account", "mailbox", "group", "laptop", "admin"]
 

@@ -9,10 +9,10 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from holdfast import Client, RunStatus
-from holdfast.engine.embedded import EmbeddedEngine
-from holdfast.ledger import Ledger
-from holdfast.settings import load_settings
+from handfast import Client, RunStatus
+from handfast.engine.embedded import EmbeddedEngine
+from handfast.ledger import Ledger
+from handfast.settings import load_settings
 
 TEAMS = {
     "chief": ("a supervisor and workers in parallel", "Write the report"),
@@ -31,11 +31,11 @@ def start_worker(address: str, ledger_url: str, home: Path) -> "subprocess.Popen
     env = {
         **os.environ,
         "TEMPORAL_ADDRESS": address,
-        "HOLDFAST_LEDGER_URL": ledger_url,
-        "HOLDFAST_HEARTBEAT_SECONDS": "2",
+        "HANDFAST_LEDGER_URL": ledger_url,
+        "HANDFAST_HEARTBEAT_SECONDS": "2",
     }
     with (home / "worker.log").open("ab") as log:
-        command = [sys.executable, "-m", "holdfast.client.cli", "worker", "examples.teams.agents:everybody"]
+        command = [sys.executable, "-m", "handfast.client.cli", "worker", "examples.teams.agents:everybody"]
         return subprocess.Popen(command, env=env, cwd=Path(__file__).parents[2], stdout=log, stderr=log)
 
 

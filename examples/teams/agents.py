@@ -1,4 +1,4 @@
-"""Everybody: `holdfast dev examples.teams.agents:everybody` serves them, and whom they ask."""
+"""Everybody: `handfast dev examples.teams.agents:everybody` serves them, and whom they ask."""
 
 from examples.teams.essay import essayist
 from examples.teams.haggling import broker

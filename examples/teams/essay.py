@@ -5,9 +5,9 @@ from typing import Literal
 from examples.teams.models import CHEAP, asked, model, results
 from pydantic import BaseModel, Field
 
-from holdfast import Agent, Limits, ask
-from holdfast.contracts.messages import ModelRequest
-from holdfast.llm.script import Step
+from handfast import Agent, Limits, ask
+from handfast.contracts.messages import ModelRequest
+from handfast.llm.script import Step
 
 ROUNDS = 3
 

@@ -2,9 +2,9 @@
 
 from examples.teams.models import model
 
-from holdfast import Agent, Limits, ask
-from holdfast.contracts.messages import ModelRequest
-from holdfast.llm.script import Step
+from handfast import Agent, Limits, ask
+from handfast.contracts.messages import ModelRequest
+from handfast.llm.script import Step
 
 LEAST, STEPS = 80, (50, 70, 90)
 

@@ -3,9 +3,9 @@
 import os
 from collections.abc import Callable
 
-from holdfast import Model, Script
-from holdfast.contracts.messages import ModelRequest
-from holdfast.llm.script import Step
+from handfast import Model, Script
+from handfast.contracts.messages import ModelRequest
+from handfast.llm.script import Step
 
 STRONG = "claude-sonnet-5"
 CHEAP = "claude-haiku-4-5"

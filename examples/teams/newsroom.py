@@ -6,9 +6,9 @@ from examples.teams.models import asked, model, results
 from pydantic import BaseModel, Field
 from sqlalchemy import text
 
-from holdfast import Agent, Effect, Limits, Rate, RunStatus, Tier, ToolContext, ask, compensation, tool
-from holdfast.contracts.messages import ModelRequest
-from holdfast.llm.script import Step
+from handfast import Agent, Effect, Limits, Rate, RunStatus, Tier, ToolContext, ask, compensation, tool
+from handfast.contracts.messages import ModelRequest
+from handfast.llm.script import Step
 
 
 class Article(BaseModel):

@@ -5,9 +5,9 @@ from datetime import timedelta
 from examples.teams.models import CHEAP, asked, model, results
 from pydantic import BaseModel, Field
 
-from holdfast import Agent, Effect, Limits, Tier, ask, tool
-from holdfast.contracts.messages import ModelRequest
-from holdfast.llm.script import Step
+from handfast import Agent, Effect, Limits, Tier, ask, tool
+from handfast.contracts.messages import ModelRequest
+from handfast.llm.script import Step
 
 PARCELS = {"7001": "in Oslo, out for delivery", "7002": "at the customs of Norway, a form is missing"}
 

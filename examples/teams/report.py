@@ -6,9 +6,9 @@ from datetime import timedelta
 from examples.teams.models import asked, model, results
 from pydantic import BaseModel, Field
 
-from holdfast import Agent, Effect, Limits, Tier, ask, tool
-from holdfast.contracts.messages import ModelRequest
-from holdfast.llm.script import Step
+from handfast import Agent, Effect, Limits, Tier, ask, tool
+from handfast.contracts.messages import ModelRequest
+from handfast.llm.script import Step
 
 FIGURES: dict[str, dict[str, float]] = {
     "ferries": {"passengers": 41_200, "delays": 12},

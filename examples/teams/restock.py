@@ -7,9 +7,9 @@ from examples.teams.models import model
 from pydantic import BaseModel, Field
 from sqlalchemy import text
 
-from holdfast import Agent, Effect, Limits, Rate, Tier, ToolContext, ToolError, ask, compensation, tool
-from holdfast.contracts.messages import ModelRequest
-from holdfast.llm.script import Step
+from handfast import Agent, Effect, Limits, Rate, Tier, ToolContext, ToolError, ask, compensation, tool
+from handfast.contracts.messages import ModelRequest
+from handfast.llm.script import Step
 
 SOLD_OUT = {"Nordnet"}
 

@@ -2,8 +2,8 @@
 
 With that running:
 
-HOLDFAST_SECRET_TOOL=whsec_c2VjcmV0LW9mLXRoZS1leGFtcGxl holdfast dev examples.tool_backend.agent:clerk
-holdfast run clerk "Tell ada@example.com that her order is late, and open a ticket"
+HANDFAST_SECRET_TOOL=whsec_c2VjcmV0LW9mLXRoZS1leGFtcGxl handfast dev examples.tool_backend.agent:clerk
+handfast run clerk "Tell ada@example.com that her order is late, and open a ticket"
 """
 
 import os
@@ -11,9 +11,9 @@ from datetime import timedelta
 
 from examples.tool_backend.app import Email, Ticket
 
-from holdfast import Agent, Backoff, Effect, Limits, Rate, Script, Tier, ask
-from holdfast.contracts.signing import OnceOnly, StandardWebhooks
-from holdfast.tools.remote import http_tool
+from handfast import Agent, Backoff, Effect, Limits, Rate, Script, Tier, ask
+from handfast.contracts.signing import OnceOnly, StandardWebhooks
+from handfast.tools.remote import http_tool
 
 BACKEND = os.environ.get("TOOL_BACKEND", "http://127.0.0.1:8900")
 

@@ -23,11 +23,11 @@ from typing import Literal
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from holdfast import Rate
-from holdfast.ledger import Ledger
-from holdfast.tools.backend import BackendCall, BackendError, ToolBackend, secrets_from_environment
+from handfast import Rate
+from handfast.ledger import Ledger
+from handfast.tools.backend import BackendCall, BackendError, ToolBackend, secrets_from_environment
 
-HOME = Path(os.environ.get("TOOL_HOME", ".holdfast/tool_backend"))
+HOME = Path(os.environ.get("TOOL_HOME", ".handfast/tool_backend"))
 ADDRESS = r"^[^@\s]+@[^@\s]+\.[^@\s]+$"
 
 
@@ -117,8 +117,8 @@ def store_ticket(ticket: Ticket, key: str) -> int:
 
 
 def make_app() -> FastAPI:
-    """The application, with its calls kept in HOLDFAST_LEDGER_URL."""
-    ledger = Ledger.connect(os.environ.get("HOLDFAST_LEDGER_URL", f"sqlite:///{HOME.absolute()}/ledger.db"))
+    """The application, with its calls kept in HANDFAST_LEDGER_URL."""
+    ledger = Ledger.connect(os.environ.get("HANDFAST_LEDGER_URL", f"sqlite:///{HOME.absolute()}/ledger.db"))
     seconds = float(os.environ.get("TOOL_ANSWER_SECONDS", "30"))
     secrets = secrets_from_environment("TOOL_SECRET", "TOOL_SECRET_BEFORE")
     backend = ToolBackend(ledger, secrets, answer_within=timedelta(seconds=seconds))

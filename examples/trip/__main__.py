@@ -19,10 +19,10 @@ from typing import Any
 
 import httpx
 
-from holdfast import Client, RunFailed, read_plan
-from holdfast.engine.embedded import EmbeddedEngine, free_port
-from holdfast.ledger import Ledger
-from holdfast.settings import load_settings
+from handfast import Client, RunFailed, read_plan
+from handfast.engine.embedded import EmbeddedEngine, free_port
+from handfast.ledger import Ledger
+from handfast.settings import load_settings
 
 SERVICES = ("flights", "hotels", "cars", "payments")
 TRIP = {"traveller": "Ada", "flight": "SK 4035", "hotel": "Bristol", "car": "a small one"}
@@ -73,7 +73,7 @@ class Agency:
 
     def start_worker(self) -> None:
         """A worker process, as in deployment."""
-        command = ["holdfast.client.cli", "worker", "examples.trip.agent:travel"]
+        command = ["handfast.client.cli", "worker", "examples.trip.agent:travel"]
         self._worker = start(command, self._env, self._home / "worker.log")
 
     def kill_worker(self) -> None:
@@ -140,9 +140,9 @@ async def open_agency(home: Path) -> AsyncGenerator[Agency]:
         await ledger.close()
         env = {
             "TEMPORAL_ADDRESS": embedded.engine.address,
-            "HOLDFAST_LEDGER_URL": settings.ledger,
-            "HOLDFAST_HEARTBEAT_SECONDS": "2",
-            "HOLDFAST_UPSTREAMS": json.dumps({name: {"base_url": address} for name, address in addresses.items()}),
+            "HANDFAST_LEDGER_URL": settings.ledger,
+            "HANDFAST_HEARTBEAT_SECONDS": "2",
+            "HANDFAST_UPSTREAMS": json.dumps({name: {"base_url": address} for name, address in addresses.items()}),
         }
         client = await Client.connect(embedded.engine.address, settings=settings)
         stack.push_async_callback(client.close)

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel, Field
 
-from holdfast import Agent, Backoff, Effect, Policy, Rate, Tier, Tool, ToolContext, Verdict, compensation, tool
+from handfast import Agent, Backoff, Effect, Policy, Rate, Tier, Tool, ToolContext, Verdict, compensation, tool
 
 
 class Wanted(BaseModel):

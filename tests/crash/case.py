@@ -10,12 +10,12 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from holdfast import Client, Effect, Outcome, Tier
-from holdfast.client import Run
-from holdfast.contracts.errors import DecisionRefused
-from holdfast.engine.connect import Engine
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
+from handfast import Client, Effect, Outcome, Tier
+from handfast.client import Run
+from handfast.contracts.errors import DecisionRefused
+from handfast.engine.connect import Engine
+from handfast.ledger import Ledger
+from handfast.settings import Settings
 from tests.crash.harness import Process, charges, downstream, worker_env
 
 REFS = ("one", "two")

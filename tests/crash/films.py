@@ -3,9 +3,9 @@
 from datetime import timedelta
 from typing import Any
 
-from holdfast import Agent, Backoff, BackoffKind, Effect, Pending, Script, Tier, ToolContext, ask, tool
-from holdfast.contracts.messages import ModelRequest
-from holdfast.llm.script import Step
+from handfast import Agent, Backoff, BackoffKind, Effect, Pending, Script, Tier, ToolContext, ask, tool
+from handfast.contracts.messages import ModelRequest
+from handfast.llm.script import Step
 from tests.effects.agents import ROOMY
 
 FILMS = ("one", "two")

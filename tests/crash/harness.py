@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from holdfast.engine.embedded import free_port
+from handfast.engine.embedded import free_port
 from tests.conftest import until
 from tests.processes import Forked
 
@@ -82,11 +82,11 @@ def worker_env(temporal: str, ledger_url: str, queue: str, services: Mapping[str
     """The environment of a worker process."""
     return {
         "TEMPORAL_ADDRESS": temporal,
-        "HOLDFAST_LEDGER_URL": ledger_url,
-        "HOLDFAST_TASK_QUEUE": queue,
-        "HOLDFAST_HEARTBEAT_SECONDS": "1.5",
-        "HOLDFAST_STICKY_SECONDS": "0.5",
-        "HOLDFAST_UPSTREAMS": json.dumps({name: {"base_url": url} for name, url in services.items()}),
-        "HOLDFAST_LOG_FORMAT": "json",
+        "HANDFAST_LEDGER_URL": ledger_url,
+        "HANDFAST_TASK_QUEUE": queue,
+        "HANDFAST_HEARTBEAT_SECONDS": "1.5",
+        "HANDFAST_STICKY_SECONDS": "0.5",
+        "HANDFAST_UPSTREAMS": json.dumps({name: {"base_url": url} for name, url in services.items()}),
+        "HANDFAST_LOG_FORMAT": "json",
         **more,
     }

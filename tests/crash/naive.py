@@ -41,7 +41,7 @@ async def serve() -> None:
     client = await Client.connect(os.environ["TEMPORAL_ADDRESS"])
     async with Worker(
         client,
-        task_queue=os.environ["HOLDFAST_TASK_QUEUE"],
+        task_queue=os.environ["HANDFAST_TASK_QUEUE"],
         workflows=[NaiveRun],
         activities=[charge],
         max_concurrent_activities=10,

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 from temporalio.service import RPCError
 
-from holdfast import Effect, Outcome, Run, RunStatus
-from holdfast.contracts.errors import EngineUnavailable, LedgerError, RunError
-from holdfast.contracts.plan import Plan
-from holdfast.ledger import Ledger
+from handfast import Effect, Outcome, Run, RunStatus
+from handfast.contracts.errors import EngineUnavailable, LedgerError, RunError
+from handfast.contracts.plan import Plan
+from handfast.ledger import Ledger
 
 
 @dataclass(frozen=True, kw_only=True)

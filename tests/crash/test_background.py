@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import Client, RunStatus
-from holdfast.engine.connect import Engine
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
+from handfast import Client, RunStatus
+from handfast.engine.connect import Engine
+from handfast.ledger import Ledger
+from handfast.settings import Settings
 from tests.conftest import until
 from tests.crash.films import FILMS
 from tests.crash.harness import Process, charges, downstream, worker_env
@@ -56,4 +56,4 @@ async def test_background_work_is_begun_once_and_its_end_told_once_however_often
 
 
 def start(env: dict[str, str], folder: Path) -> Process:
-    return Process("holdfast.client.cli", "worker", "tests.crash.films:maker", env=env, output=folder / "worker.log")
+    return Process("handfast.client.cli", "worker", "tests.crash.films:maker", env=env, output=folder / "worker.log")

@@ -19,12 +19,12 @@ import httpx
 import pytest
 from temporalio.service import RPCError
 
-from holdfast import Client, Effect, Outcome, Run, RunStatus
-from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError
-from holdfast.engine.connect import Engine, connect, is_serving
-from holdfast.engine.embedded import EmbeddedEngine
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
+from handfast import Client, Effect, Outcome, Run, RunStatus
+from handfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError
+from handfast.engine.connect import Engine, connect, is_serving
+from handfast.engine.embedded import EmbeddedEngine
+from handfast.ledger import Ledger
+from handfast.settings import Settings
 from tests.conftest import until
 from tests.crash.harness import Process, downstream, worker_env
 from tests.crash.naive import CHARGES
@@ -163,7 +163,7 @@ async def campaign(temporal: str, folder: Path, effect: Effect, server: Embedded
             "CRASH_REFS": "own",
             "CRASH_POINT": "slow",
             "CRASH_ATTEMPTS": "1000",
-            "HOLDFAST_MAX_CONCURRENT_CALLS": "10",
+            "HANDFAST_MAX_CONCURRENT_CALLS": "10",
         }
         env = worker_env(temporal, settings.ledger, queue, {"downstream": address}, **crash)
         async with killing("tests.crash.worker", env, folder / "worker.log", server) as killer:

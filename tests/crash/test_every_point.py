@@ -19,10 +19,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from holdfast import Client, Effect
-from holdfast.engine.connect import Engine
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
+from handfast import Client, Effect
+from handfast.engine.connect import Engine
+from handfast.ledger import Ledger
+from handfast.settings import Settings
 from tests.crash.harness import Process, downstream, worker_env
 from tests.crash.sagas import Saga, faults_of, log_of, look_as_a_person_would, seconds_to_consistent
 from tests.crash.test_campaign import SEED

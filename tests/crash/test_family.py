@@ -7,10 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from holdfast import Client, Effect, Outcome, RunFailed, RunStatus
-from holdfast.engine.connect import Engine
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
+from handfast import Client, Effect, Outcome, RunFailed, RunStatus
+from handfast.engine.connect import Engine
+from handfast.ledger import Ledger
+from handfast.settings import Settings
 from tests.conftest import outcomes
 from tests.crash.case import REFS, opened_case
 from tests.crash.harness import charges, downstream, worker_env
@@ -98,7 +98,7 @@ async def test_families_of_any_shape_under_random_kills(engine: Engine, tmp_path
     async with downstream(tmp_path) as address, await Client.connect(engine.address, settings=settings) as client:
         crash = {
             "CRASH_EFFECT": effect.value, "CRASH_TREE": "1", "CRASH_POINT": "slow", "CRASH_ATTEMPTS": "1000",
-            "HOLDFAST_MAX_CONCURRENT_CALLS": "10",
+            "HANDFAST_MAX_CONCURRENT_CALLS": "10",
         }  # fmt: skip
         env = worker_env(engine.address, settings.ledger, queue, {"downstream": address}, **crash)
         async with killing("tests.crash.worker", env, tmp_path / "worker.log") as killer:

@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from holdfast import Effect, Outcome, RunStatus
-from holdfast.engine.connect import Engine
+from handfast import Effect, Outcome, RunStatus
+from handfast.engine.connect import Engine
 from tests.conftest import outcomes, until
 from tests.crash.case import opened_case
 from tests.crash.harness import Process

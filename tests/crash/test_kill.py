@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from temporalio.service import RPCError
 
-from holdfast import Effect, Outcome, RunResult, RunStatus, Tier
-from holdfast.client import Run
-from holdfast.contracts.results import Operation
-from holdfast.engine.connect import Engine
+from handfast import Effect, Outcome, RunResult, RunStatus, Tier
+from handfast.client import Run
+from handfast.contracts.results import Operation
+from handfast.engine.connect import Engine
 from tests.conftest import new_database, outcomes, until
 from tests.crash.case import Case, once_over, opened_case
 

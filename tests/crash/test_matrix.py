@@ -18,10 +18,10 @@ from typing import Any
 import httpx
 import pytest
 
-from holdfast import Effect, Lane, Outcome, RunStatus
-from holdfast.client.anchors import read_anchors
-from holdfast.engine.connect import Engine, connect
-from holdfast.settings import Settings
+from handfast import Effect, Lane, Outcome, RunStatus
+from handfast.client.anchors import read_anchors
+from handfast.engine.connect import Engine, connect
+from handfast.settings import Settings
 from tests.conftest import until
 from tests.crash.case import REFS, Case, opened_case
 from tests.crash.test_freeze import is_stopped, serves

@@ -20,12 +20,12 @@ from typing import Any
 import psutil
 import pytest
 
-from holdfast import Client, Effect, Run, RunStatus
-from holdfast.contracts.errors import LedgerError, RunError
-from holdfast.contracts.plan import Plan
-from holdfast.engine.connect import Engine
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
+from handfast import Client, Effect, Run, RunStatus
+from handfast.contracts.errors import LedgerError, RunError
+from handfast.contracts.plan import Plan
+from handfast.engine.connect import Engine
+from handfast.ledger import Ledger
+from handfast.settings import Settings
 from tests.conftest import new_database, start_postgres
 from tests.crash.harness import Process, downstream, worker_env
 from tests.crash.sagas import Saga, faults_of, log_of, look_as_a_person_would, seconds_to_consistent
@@ -206,7 +206,7 @@ async def campaign(
             "CRASH_REFS": "own",
             "CRASH_ATTEMPTS": "1000",
             "CRASH_UNDO": "1",
-            "HOLDFAST_MAX_CONCURRENT_CALLS": "5",
+            "HANDFAST_MAX_CONCURRENT_CALLS": "5",
         }
         env = worker_env(engine.address, settings.ledger, queue, {"downstream": address}, **crash)
         runs = [await client.start_plan(saga.plan, id=f"{queue}-{number}") for number, saga in enumerate(sagas)]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from temporalio.service import RPCError
 
-from holdfast import Effect, Lane
-from holdfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError
-from holdfast.engine.connect import is_serving
-from holdfast.engine.embedded import EmbeddedEngine
+from handfast import Effect, Lane
+from handfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError
+from handfast.engine.connect import is_serving
+from handfast.engine.embedded import EmbeddedEngine
 from tests.conftest import until
 from tests.crash.case import Case, opened_case
 from tests.crash.harness import Process

@@ -19,17 +19,17 @@ from pydantic import BaseModel
 from sqlalchemy import text
 from temporalio import activity
 
-from holdfast import Agent, Effect, Lane, Limits, Script, Tier, ToolContext, ToolError, ask, compensation, tool
-from holdfast.activities.operation import OperationAttempt
-from holdfast.contracts.messages import ModelRequest, ModelResponse
-from holdfast.ledger import Ledger
-from holdfast.ledger.families import Families
-from holdfast.ledger.undoing import Undoing
-from holdfast.logs import configure_logs
-from holdfast.settings import load_settings
-from holdfast.tools import http as http_module
-from holdfast.tools.lease import Lease
-from holdfast.workers.process import serve
+from handfast import Agent, Effect, Lane, Limits, Script, Tier, ToolContext, ToolError, ask, compensation, tool
+from handfast.activities.operation import OperationAttempt
+from handfast.contracts.messages import ModelRequest, ModelResponse
+from handfast.ledger import Ledger
+from handfast.ledger.families import Families
+from handfast.ledger.undoing import Undoing
+from handfast.logs import configure_logs
+from handfast.settings import load_settings
+from handfast.tools import http as http_module
+from handfast.tools.lease import Lease
+from handfast.workers.process import serve
 from tests.crash.downstream import LATE_SECONDS
 from tests.family.trees import family
 

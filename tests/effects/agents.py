@@ -3,8 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
-from holdfast import Agent, Limits, Outcome, Run, Script
-from holdfast.contracts.results import Operation
+from handfast import Agent, Limits, Outcome, Run, Script
+from handfast.contracts.results import Operation
 from tests.conftest import until
 
 ROOMY = Limits(turns=100, tokens=10_000_000, wall_time=timedelta(hours=1))

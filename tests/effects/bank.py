@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 
-from holdfast.contracts.upstream import Upstream
+from handfast.contracts.upstream import Upstream
 from tests.loopback import Loopback, body_of
 
 DROP = 0

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from holdfast import Agent, Effect, Script, Tier, ask, tool
+from handfast import Agent, Effect, Script, Tier, ask, tool
 
 MARK = Path(os.environ.get("BLOCK_MARK", "/nonexistent"))
 

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from pydantic import BaseModel, Field
 
-from holdfast import Agent, Effect, Pending, Script, Tier, ToolContext, ask, tool
-from holdfast.contracts.signing import OnceOnly, StandardWebhooks
+from handfast import Agent, Effect, Pending, Script, Tier, ToolContext, ask, tool
+from handfast.contracts.signing import OnceOnly, StandardWebhooks
 from tests.effects.agents import ROOMY
 
 SECRET = "whsec_am9icyBhcmUgc2lnbmVk"

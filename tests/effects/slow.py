@@ -5,7 +5,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from holdfast import Agent, Effect, Script, Tier, ask, tool
+from handfast import Agent, Effect, Script, Tier, ask, tool
 
 FOLDER = Path(os.environ.get("SLOW_FOLDER", "/nonexistent"))
 

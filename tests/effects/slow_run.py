@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast import Client, Run
-from holdfast.engine.connect import Engine
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
+from handfast import Client, Run
+from handfast.engine.connect import Engine
+from handfast.ledger import Ledger
+from handfast.settings import Settings
 from tests.conftest import until
 from tests.crash.harness import Process, worker_env
 
@@ -48,7 +48,7 @@ class SlowRun:
 
 
 def start_slow_worker(env: Mapping[str, str], folder: Path) -> Process:
-    return Process("holdfast.client.cli", "worker", "tests.effects.slow:slow", env=env, output=folder / "worker.log")
+    return Process("handfast.client.cli", "worker", "tests.effects.slow:slow", env=env, output=folder / "worker.log")
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import (
+from handfast import (
     Agent,
     Backoff,
     BackoffKind,
@@ -24,14 +24,14 @@ from holdfast import (
     ask,
     tool,
 )
-from holdfast.contracts.messages import Message, ModelRequest
-from holdfast.contracts.results import Operation
-from holdfast.contracts.tool import Tool
-from holdfast.contracts.wire import CallResult
-from holdfast.contracts.wire_words import Resolution
-from holdfast.ledger import Settlement
-from holdfast.ledger.late import OUTSIDE
-from holdfast.llm.script import Step
+from handfast.contracts.messages import Message, ModelRequest
+from handfast.contracts.results import Operation
+from handfast.contracts.tool import Tool
+from handfast.contracts.wire import CallResult
+from handfast.contracts.wire_words import Resolution
+from handfast.ledger import Settlement
+from handfast.ledger.late import OUTSIDE
+from handfast.llm.script import Step
 from tests.conftest import OpenShop, Shop, until
 from tests.effects.agents import ROOMY, agent
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, field_validator
 from sqlalchemy import text
 
-from holdfast import (
+from handfast import (
     Effect,
     Outcome,
     Tier,

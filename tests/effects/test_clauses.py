@@ -11,7 +11,7 @@ import pytest
 from temporalio.client import Schedule, ScheduleActionStartWorkflow, ScheduleSpec
 from temporalio.common import RetryPolicy
 
-from holdfast import (
+from handfast import (
     Agent,
     Cache,
     Effect,
@@ -25,11 +25,11 @@ from holdfast import (
     ask,
     tool,
 )
-from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.results import Operation
-from holdfast.contracts.tool import Tool
-from holdfast.engine.connect import connect
-from holdfast.workers.worker import make_worker
+from handfast.contracts.messages import ModelRequest
+from handfast.contracts.results import Operation
+from handfast.contracts.tool import Tool
+from handfast.engine.connect import connect
+from handfast.workers.worker import make_worker
 from tests.conftest import OpenShop, Shop, until
 from tests.effects.agents import ROOMY, agent, ended
 from tests.effects.bank import DROP, Bank
@@ -117,8 +117,8 @@ async def test_a_key_that_no_longer_helps_is_not_relied_on(
 async def test_a_secret_that_the_contract_does_not_name_is_not_given(
     shop: OpenShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOLDFAST_SECRET_MINE", "1")
-    monkeypatch.setenv("HOLDFAST_SECRET_THEIRS", "1")
+    monkeypatch.setenv("HANDFAST_SECRET_MINE", "1")
+    monkeypatch.setenv("HANDFAST_SECRET_THEIRS", "1")
 
     @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y", secrets=("mine",))
     async def peek(name: str, ctx: ToolContext) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from holdfast import Effect, Outcome, Tier, ToolContext, ToolError, ask, tool
-from holdfast.contracts.credentials import FileSecrets, VaultSecrets
-from holdfast.contracts.tool import Tool
-from holdfast.contracts.upstream import ApiKey, Upstream
+from handfast import Effect, Outcome, Tier, ToolContext, ToolError, ask, tool
+from handfast.contracts.credentials import FileSecrets, VaultSecrets
+from handfast.contracts.tool import Tool
+from handfast.contracts.upstream import ApiKey, Upstream
 from tests.conftest import OpenShop
 from tests.effects.agents import agent
 from tests.loopback import Loopback, answer_json, body_of
@@ -146,7 +146,7 @@ async def test_a_call_waits_for_a_vault_that_is_sealed_and_goes_on(
 ) -> None:
     monkeypatch.setenv("VAULT_TOKEN", "root")
     with Vault() as vault:
-        vault.kept["holdfast/tenants/acme"] = {"bank": VALUES[0]}
+        vault.kept["handfast/tenants/acme"] = {"bank": VALUES[0]}
         vault.status = 503
         upstreams = {"bank": Upstream(base_url=bank.url, auth=UPSTREAM)}
         secrets = VaultSecrets(address=vault.url)

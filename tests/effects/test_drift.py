@@ -13,16 +13,16 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from pydantic import BaseModel, Field
 from typer.testing import CliRunner
 
-from holdfast import Effect, Endpoint, Tier, ToolContext, ask, tool
-from holdfast.client.cli.app import app
-from holdfast.contracts.drift import Counts, Drift, Misfit
-from holdfast.contracts.tool import Tool
-from holdfast.contracts.upstream import Upstream
-from holdfast.ledger import Ledger
-from holdfast.ledger.drift import HOUR_MS
-from holdfast.ledger.entries import now_ms
-from holdfast.tools.drift import DriftWatch
-from holdfast.tools.notices import Notices
+from handfast import Effect, Endpoint, Tier, ToolContext, ask, tool
+from handfast.client.cli.app import app
+from handfast.contracts.drift import Counts, Drift, Misfit
+from handfast.contracts.tool import Tool
+from handfast.contracts.upstream import Upstream
+from handfast.ledger import Ledger
+from handfast.ledger.drift import HOUR_MS
+from handfast.ledger.entries import now_ms
+from handfast.tools.drift import DriftWatch
+from handfast.tools.notices import Notices
 from tests.conftest import OpenShop, Shop
 from tests.effects.agents import agent
 from tests.loopback import Loopback
@@ -136,11 +136,11 @@ async def test_misfits_and_alerts_are_metrics_and_a_command(shop: OpenShop, monk
     for metric in data.resource_metrics[0].scope_metrics[0].metrics:
         for point in metric.data.data_points:
             attributes = dict(point.attributes or {})
-            if attributes.get("holdfast.misfit") == "refused":
+            if attributes.get("handfast.misfit") == "refused":
                 assert attributes["gen_ai.tool.name"] == "look"
                 counted[metric.name] = point.value  # type: ignore[union-attr]  # sums have one
-    assert counted == {"holdfast.tool.misfits": 6, "holdfast.tool.drift_alerts": 1}
-    monkeypatch.setenv("HOLDFAST_LEDGER_URL", desk.settings.ledger)
+    assert counted == {"handfast.tool.misfits": 6, "handfast.tool.drift_alerts": 1}
+    monkeypatch.setenv("HANDFAST_LEDGER_URL", desk.settings.ledger)
     monkeypatch.setenv("TEMPORAL_ADDRESS", desk.client.engine.address)
     result = await asyncio.to_thread(CliRunner().invoke, app, ["tools", "drift"], env={"COLUMNS": "200"})
     assert (result.exit_code, "look 1.2.0" in result.output, "100.0% (1.0%)" in result.output) == (1, True, True)

@@ -14,7 +14,7 @@ from temporalio import workflow
 from temporalio.client import WorkflowFailureError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from holdfast import (
+from handfast import (
     Agent,
     Effect,
     Limits,
@@ -27,12 +27,12 @@ from holdfast import (
     ask,
     tool,
 )  # fmt: skip
-from holdfast.activities.gate import Gate
-from holdfast.contracts.messages import ModelRequest, ModelResponse, Text
-from holdfast.contracts.wire import CallInput, TurnResult
-from holdfast.engine.connect import Engine, connect
-from holdfast.engine.embedded import find_binary
-from holdfast.ledger import NewTurn
+from handfast.activities.gate import Gate
+from handfast.contracts.messages import ModelRequest, ModelResponse, Text
+from handfast.contracts.wire import CallInput, TurnResult
+from handfast.engine.connect import Engine, connect
+from handfast.engine.embedded import find_binary
+from handfast.ledger import NewTurn
 from tests.conftest import OpenShop, outcomes, until
 from tests.effects.agents import agent
 
@@ -198,7 +198,7 @@ async def test_a_checkpoint_survives_to_the_next_attempt(shop: OpenShop) -> None
 async def test_a_secret_is_resolved_in_the_worker_and_never_recorded(
     shop: OpenShop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("HOLDFAST_SECRET_BANK", "hush-hush")
+    monkeypatch.setenv("HANDFAST_SECRET_BANK", "hush-hush")
 
     @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y", secrets=("bank", "safe"))
     async def look(name: str, ctx: ToolContext) -> int:
@@ -210,7 +210,7 @@ async def test_a_secret_is_resolved_in_the_worker_and_never_recorded(
     result = await desk.client.execute("tester", "Go", id="secret")
     known, missing = result.operations
     assert (known.result, missing.outcome) == (9, Outcome.FAILED)
-    assert missing.result["hint"] == "an operator must set HOLDFAST_SECRET_SAFE for the workers that serve this tool"
+    assert missing.result["hint"] == "an operator must set HANDFAST_SECRET_SAFE for the workers that serve this tool"
     assert result.usage.total == result.tokens > 0
     stored = (tmp_path / "ledger.db").read_bytes() + (tmp_path / "ledger.db-wal").read_bytes()
     assert b"hush-hush" not in stored

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from holdfast import (
+from handfast import (
     Client,
     Effect,
     Outcome,
@@ -18,24 +18,24 @@ from holdfast import (
     ask,
     tool,
 )  # fmt: skip
-from holdfast.activities.watchdog import EXIT_CODE
-from holdfast.engine.connect import Engine, connect, require_search_attributes
-from holdfast.engine.embedded import EmbeddedEngine
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
-from holdfast.workers.worker import make_boundary, make_worker
+from handfast.activities.watchdog import EXIT_CODE
+from handfast.engine.connect import Engine, connect, require_search_attributes
+from handfast.engine.embedded import EmbeddedEngine
+from handfast.ledger import Ledger
+from handfast.settings import Settings
+from handfast.workers.worker import make_boundary, make_worker
 from tests.conftest import OpenShop, new_database, outcomes, start_postgres, until
 from tests.crash.harness import Process
 from tests.effects.agents import agent
 from tests.effects.slow_run import logged, prepared, slow_run
 
-BLOCKING = ("holdfast.client.cli", "worker", "tests.effects.blocking:agent")
+BLOCKING = ("handfast.client.cli", "worker", "tests.effects.blocking:agent")
 
 
 async def test_a_tool_that_blocks_the_event_loop_ends_its_worker_and_another_goes_on(
     engine: Engine, tmp_path: Path
 ) -> None:
-    settings, env = await prepared(engine, tmp_path, HOLDFAST_WATCHDOG_SECONDS="1", BLOCK_MARK=str(tmp_path / "mark"))
+    settings, env = await prepared(engine, tmp_path, HANDFAST_WATCHDOG_SECONDS="1", BLOCK_MARK=str(tmp_path / "mark"))
     worker = Process(*BLOCKING, env=env, output=tmp_path / "w.log")
     try:
         async with await Client.connect(engine.address, settings=settings) as client:
@@ -172,7 +172,7 @@ async def test_runs_wait_while_the_disk_takes_no_writes(engine: Engine, tmp_path
 
 
 async def test_a_worker_that_is_told_to_stop_lets_its_calls_end(engine: Engine, tmp_path: Path) -> None:
-    async with slow_run(engine, tmp_path, HOLDFAST_DRAIN_SECONDS="20") as slow:
+    async with slow_run(engine, tmp_path, HANDFAST_DRAIN_SECONDS="20") as slow:
         slow.worker.signal(signal.SIGTERM)
         await until(lambda: logged(slow.worker, "draining"), seconds=10)
         slow.let_go(1)
@@ -189,7 +189,7 @@ async def test_a_worker_that_is_told_to_stop_lets_its_calls_end(engine: Engine, 
 async def test_a_call_that_outlasts_the_drain_is_taken_over_as_its_class_allows(
     engine: Engine, tmp_path: Path, effect: Effect, resolved: bool
 ) -> None:
-    async with slow_run(engine, tmp_path, HOLDFAST_DRAIN_SECONDS="0.5", SLOW_EFFECT=effect.value) as slow:
+    async with slow_run(engine, tmp_path, HANDFAST_DRAIN_SECONDS="0.5", SLOW_EFFECT=effect.value) as slow:
         slow.worker.signal(signal.SIGTERM)
         assert await asyncio.wait_for(slow.worker.wait(), 20) == 0
         assert outcomes(await slow.run.operations()) == [("step", None)]

@@ -9,10 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from holdfast import Effect, Outcome, Tier, ToolContext, ask, tool
-from holdfast.contracts.tool import Tool
-from holdfast.contracts.upstream import Upstream
-from holdfast.tools.pages import ByCursor, ByLink, ByPage, Page, Paging, collect
+from handfast import Effect, Outcome, Tier, ToolContext, ask, tool
+from handfast.contracts.tool import Tool
+from handfast.contracts.upstream import Upstream
+from handfast.tools.pages import ByCursor, ByLink, ByPage, Page, Paging, collect
 from tests.conftest import OpenShop
 from tests.effects.agents import agent
 from tests.loopback import Loopback

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from holdfast import (
+from handfast import (
     Backoff,
     BackoffKind,
     DecisionRefused,
@@ -27,14 +27,14 @@ from holdfast import (
     ask,
     tool,
 )
-from holdfast.contracts.results import Operation
-from holdfast.contracts.signing import OnceOnly, onceonly_headers, webhook_headers
-from holdfast.contracts.tool import Tool
-from holdfast.engine.connect import Engine, connect
-from holdfast.engine.embedded import free_port
-from holdfast.ledger import Ledger, Settlement
-from holdfast.ledger.late import OUTSIDE
-from holdfast.workers.worker import make_boundary, make_worker
+from handfast.contracts.results import Operation
+from handfast.contracts.signing import OnceOnly, onceonly_headers, webhook_headers
+from handfast.contracts.tool import Tool
+from handfast.engine.connect import Engine, connect
+from handfast.engine.embedded import free_port
+from handfast.ledger import Ledger, Settlement
+from handfast.ledger.late import OUTSIDE
+from handfast.workers.worker import make_boundary, make_worker
 from tests.conftest import OpenShop, Shop, until
 from tests.crash.harness import Process
 from tests.effects import jobs
@@ -218,17 +218,17 @@ class Gateway:
 async def gateway(
     shop: OpenShop, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Gateway]:
-    monkeypatch.setenv("HOLDFAST_SECRET_JOBS", jobs.SECRET)
+    monkeypatch.setenv("HANDFAST_SECRET_JOBS", jobs.SECRET)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     desk = await shop(*jobs.both, gateway_url=url)
     env = {
         "TEMPORAL_ADDRESS": engine.address,
-        "HOLDFAST_LEDGER_URL": desk.settings.ledger,
-        "HOLDFAST_SECRET_JOBS": jobs.SECRET,
+        "HANDFAST_LEDGER_URL": desk.settings.ledger,
+        "HANDFAST_SECRET_JOBS": jobs.SECRET,
     }
     words = ("gateway", "tests.effects.jobs:both", "--port", str(port))
-    process = Process("holdfast.client.cli", *words, env=env, output=tmp_path / "gateway.log")
+    process = Process("handfast.client.cli", *words, env=env, output=tmp_path / "gateway.log")
     made = Gateway(desk, url)
 
     async def serves() -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from holdfast import Backoff, BackoffKind, Effect, Outcome, Tier, ToolContext, ToolError, ask, tool
-from holdfast.contracts.tool import Tool
+from handfast import Backoff, BackoffKind, Effect, Outcome, Tier, ToolContext, ToolError, ask, tool
+from handfast.contracts.tool import Tool
 from tests.conftest import OpenShop
 from tests.effects.agents import agent, ended
 from tests.effects.bank import DROP, Bank

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import Client, Effect, Outcome, RunStatus, Tier, ask, tool
-from holdfast.engine.connect import Engine, connect, require_search_attributes
-from holdfast.engine.embedded import EmbeddedEngine
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
-from holdfast.workers.worker import make_boundary, make_worker
+from handfast import Client, Effect, Outcome, RunStatus, Tier, ask, tool
+from handfast.engine.connect import Engine, connect, require_search_attributes
+from handfast.engine.embedded import EmbeddedEngine
+from handfast.ledger import Ledger
+from handfast.settings import Settings
+from handfast.workers.worker import make_boundary, make_worker
 from tests.conftest import OpenShop, outcomes
 from tests.effects.agents import agent
 from tests.effects.slow_run import SlowRun, slow_run
@@ -32,7 +32,7 @@ async def stand_still(slow: SlowRun) -> None:
 @pytest.mark.parametrize("effect", [Effect.ONCE, Effect.KEYED])
 async def test_a_call_outlives_the_standstill_of_its_worker(engine: Engine, tmp_path: Path, effect: Effect) -> None:
     """Temporal gives the worker's open polls the next attempts meanwhile, which all begin when it goes on."""
-    async with slow_run(engine, tmp_path, HOLDFAST_HEARTBEAT_SECONDS="1", SLOW_EFFECT=effect.value) as slow:
+    async with slow_run(engine, tmp_path, HANDFAST_HEARTBEAT_SECONDS="1", SLOW_EFFECT=effect.value) as slow:
         await stand_still(slow)
         await asyncio.sleep(3)  # longer than it takes to hear from Temporal that the attempt was given up
         slow.let_go(1, 2)
@@ -44,7 +44,7 @@ async def test_a_call_outlives_the_standstill_of_its_worker(engine: Engine, tmp_
 
 
 async def test_a_call_that_was_given_up_is_interrupted_if_its_run_is_cancelled(engine: Engine, tmp_path: Path) -> None:
-    async with slow_run(engine, tmp_path, HOLDFAST_HEARTBEAT_SECONDS="1") as slow:
+    async with slow_run(engine, tmp_path, HANDFAST_HEARTBEAT_SECONDS="1") as slow:
         await stand_still(slow)
         await asyncio.sleep(3)
         await slow.run.cancel()
@@ -57,7 +57,7 @@ async def test_a_call_that_was_given_up_is_interrupted_if_its_run_is_cancelled(e
 async def test_a_worker_that_must_stop_does_not_wait_for_an_attempt_that_was_given_up(
     engine: Engine, tmp_path: Path
 ) -> None:
-    env = {"HOLDFAST_HEARTBEAT_SECONDS": "1", "HOLDFAST_DRAIN_SECONDS": "0.5", "SLOW_EFFECT": "KEYED"}
+    env = {"HANDFAST_HEARTBEAT_SECONDS": "1", "HANDFAST_DRAIN_SECONDS": "0.5", "SLOW_EFFECT": "KEYED"}
     async with slow_run(engine, tmp_path, **env) as slow:
         await stand_still(slow)
         await asyncio.sleep(3)

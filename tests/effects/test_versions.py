@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from holdfast import Agent, ContractError, Deprecation, Effect, Outcome, Run, Script, Tier, Tool, ask, tool
-from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.registry import Registry
-from holdfast.llm.script import Step
+from handfast import Agent, ContractError, Deprecation, Effect, Outcome, Run, Script, Tier, Tool, ask, tool
+from handfast.contracts.messages import ModelRequest
+from handfast.contracts.registry import Registry
+from handfast.llm.script import Step
 from tests.conftest import OpenShop, Shop, outcomes, until
 from tests.effects.agents import ROOMY
 

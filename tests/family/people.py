@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from holdfast import Agent, Limits, Run, RunFailed, RunResult, RunStatus, Script
-from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.tool import Tool
+from handfast import Agent, Limits, Run, RunFailed, RunResult, RunStatus, Script
+from handfast.contracts.messages import ModelRequest
+from handfast.contracts.tool import Tool
 from tests.conftest import Shop, until
 from tests.undo.travel import TOOLS
 

@@ -8,10 +8,10 @@ from decimal import Decimal
 import pytest
 from temporalio.client import WorkflowExecutionStatus
 
-from holdfast import Effect, Limits, Outcome, Price, RunStatus, Tier, ask, tool
-from holdfast.contracts.errors import ContractError
-from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.timing import TASK_TIME
+from handfast import Effect, Limits, Outcome, Price, RunStatus, Tier, ask, tool
+from handfast.contracts.errors import ContractError
+from handfast.contracts.messages import ModelRequest
+from handfast.contracts.timing import TASK_TIME
 from tests.conftest import OpenShop, Shop, outcomes, until
 from tests.family.people import agent, child_of, ended, failed, require_sound, started, sub
 from tests.undo.travel import SAFE, TOOLS, Travel, booking
@@ -436,7 +436,7 @@ def test_a_family_that_does_not_fit_is_told_when_it_is_declared() -> None:
     mute = agent("mute", ["x"], ())
     with pytest.raises(ContractError, match="no description"):
         mute.as_tool()
-    from holdfast import Agent
+    from handfast import Agent
 
     with pytest.raises(ContractError, match="no model, so it can only carry out plans"):
         Agent(name="office", tools=TOOLS).as_tool(description="x")

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from holdfast import Agent, RunStatus, ask
-from holdfast.contracts.errors import ContractError
-from holdfast.contracts.messages import ModelRequest
+from handfast import Agent, RunStatus, ask
+from handfast.contracts.errors import ContractError
+from handfast.contracts.messages import ModelRequest
 from tests.conftest import OpenShop, outcomes, until
 from tests.family.people import agent, ended, new_id, require_sound, started, sub
 
@@ -82,7 +82,7 @@ async def test_runs_that_were_started_apart_write_to_each_other_by_id(shop: Open
 
 async def test_a_message_that_is_sent_twice_is_read_once(shop: OpenShop) -> None:
     """An attempt that has delivered and not settled is repeated: the message is the same."""
-    from holdfast.contracts.wire_words import Said
+    from handfast.contracts.wire_words import Said
 
     listener = agent(
         "listener",

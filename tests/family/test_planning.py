@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from holdfast import Agent, Effect, Outcome, RunStatus, Script, Tier, ToolContext, ask, tool
-from holdfast.contracts.errors import ContractError
-from holdfast.contracts.messages import ModelRequest, ModelResponse
-from holdfast.contracts.plan import Plan
-from holdfast.contracts.plan_check import plan_faults
+from handfast import Agent, Effect, Outcome, RunStatus, Script, Tier, ToolContext, ask, tool
+from handfast.contracts.errors import ContractError
+from handfast.contracts.messages import ModelRequest, ModelResponse
+from handfast.contracts.plan import Plan
+from handfast.contracts.plan_check import plan_faults
 from tests.conftest import OpenShop, new_database, outcomes, until
 from tests.family.people import agent, child_of, ended, failed, new_id, require_sound, started, sub
 from tests.undo.travel import TOOLS, Travel, booking

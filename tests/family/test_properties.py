@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from holdfast import Outcome, RunFailed
+from handfast import Outcome, RunFailed
 from tests.conftest import OpenShop, Shop
 from tests.family.trees import Job, below, expected, family, grown, require_order
 from tests.undo.travel import Travel, booking, cancelling

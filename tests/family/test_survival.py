@@ -11,13 +11,13 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from holdfast import Effect, Outcome, Run, RunStatus, Tier, ask, tool
-from holdfast.contracts.identity import child_run_id, operation_id
-from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.wire import CallInput, ChildInput, RunRequest
-from holdfast.engine.connect import connect
-from holdfast.workers.sweeper import Sweeper
-from holdfast.workers.worker import make_worker
+from handfast import Effect, Outcome, Run, RunStatus, Tier, ask, tool
+from handfast.contracts.identity import child_run_id, operation_id
+from handfast.contracts.messages import ModelRequest
+from handfast.contracts.wire import CallInput, ChildInput, RunRequest
+from handfast.engine.connect import connect
+from handfast.workers.sweeper import Sweeper
+from handfast.workers.worker import make_worker
 from tests.conftest import OpenShop, Shop, new_database, outcomes, until
 from tests.family.people import agent, child_of, ended, failed, new_id, require_sound, started, sub
 from tests.replay.test_replay import replayer

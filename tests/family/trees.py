@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from holdfast import Agent, Client, Limits, ModelError, Script, ask
-from holdfast.contracts.errors import ErrorCode
-from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.tool import Tool
+from handfast import Agent, Client, Limits, ModelError, Script, ask
+from handfast.contracts.errors import ErrorCode
+from handfast.contracts.messages import ModelRequest
+from handfast.contracts.tool import Tool
 
 WIDE = Limits(turns=400, calls=400, tokens=10**7, cost_usd=10, wall_time=timedelta(hours=1))
 LEVELS = 3

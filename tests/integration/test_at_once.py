@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
-from holdfast.contracts.effects import Outcome
-from holdfast.contracts.errors import LedgerConflict
-from holdfast.ledger import Ledger, OperationMoved, Settlement
-from holdfast.ledger.database import Database, Transaction
-from holdfast.ledger.operations import reserve
-from holdfast.ledger.tables import entries, operations, runs
+from handfast.contracts.effects import Outcome
+from handfast.contracts.errors import LedgerConflict
+from handfast.ledger import Ledger, OperationMoved, Settlement
+from handfast.ledger.database import Database, Transaction
+from handfast.ledger.operations import reserve
+from handfast.ledger.tables import entries, operations, runs
 from tests.conftest import Postgres, new_database
 from tests.integration.test_ledger import FAILURE, SUCCESS, ask, open_run
 

@@ -18,9 +18,9 @@ import pytest
 from pydantic import BaseModel
 from standardwebhooks import Webhook
 
-from holdfast import ContractError, Effect, Outcome, Tier
-from holdfast.contracts.errors import SignatureRefused
-from holdfast.contracts.signing import (
+from handfast import ContractError, Effect, Outcome, Tier
+from handfast.contracts.errors import SignatureRefused
+from handfast.contracts.signing import (
     OnceOnly,
     onceonly_headers,
     onceonly_signature,
@@ -29,10 +29,10 @@ from holdfast.contracts.signing import (
     webhook_headers,
     webhook_signature,
 )
-from holdfast.contracts.tool import Tool
-from holdfast.engine.embedded import free_port
-from holdfast.tools.backend import REMOVED, ToolBackend, without_secrets
-from holdfast.tools.remote import http_tool
+from handfast.contracts.tool import Tool
+from handfast.engine.embedded import free_port
+from handfast.tools.backend import REMOVED, ToolBackend, without_secrets
+from handfast.tools.remote import http_tool
 from tests.conftest import OpenShop, until
 from tests.crash.harness import Process
 
@@ -298,7 +298,7 @@ async def test_an_agents_calls_reach_it_once_although_it_is_killed_in_the_middle
     shop: OpenShop, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOOL_BACKEND", backend.url)
-    monkeypatch.setenv("HOLDFAST_SECRET_TOOL", SECRET)
+    monkeypatch.setenv("HANDFAST_SECRET_TOOL", SECRET)
     from examples.tool_backend.agent import clerk
 
     desk = await shop(clerk, ledger_url=f"sqlite:///{backend.folder / 'agent.db'}")

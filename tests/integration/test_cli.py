@@ -19,18 +19,18 @@ from temporalio.client import Client as TemporalClient
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from holdfast.client.cli.app import app
-from holdfast.engine.connect import engine_at
-from holdfast.engine.embedded import free_port
+from handfast.client.cli.app import app
+from handfast.engine.connect import engine_at
+from handfast.engine.embedded import free_port
 from tests.conftest import until
 from tests.crash.harness import Process
 from tests.processes import run_module
 
-HOLDFAST = [sys.executable, "-m", "holdfast.client.cli"]
+HANDFAST = [sys.executable, "-m", "handfast.client.cli"]
 AGENTS = '''
 from pathlib import Path
 
-from holdfast import Agent, Effect, Script, Tier, ToolError, ask, tool
+from handfast import Agent, Effect, Script, Tier, ToolError, ask, tool
 
 @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.IRREVERSIBLE, scope="letters:write", show=("to",))
 async def send_letter(to: str) -> str:
@@ -57,15 +57,15 @@ office = [clerk, banker, greeter, town]
 
 
 class Office:
-    """A folder with agents, and `holdfast dev` serving them."""
+    """A folder with agents, and `handfast dev` serving them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "HOLDFAST_"))}
-        self.env = {**kept, "PYTHONPATH": str(folder), "COLUMNS": "200", "HOLDFAST_SWEEP_SECONDS": "1"}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "HANDFAST_"))}
+        self.env = {**kept, "PYTHONPATH": str(folder), "COLUMNS": "200", "HANDFAST_SWEEP_SECONDS": "1"}
 
     async def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return await run_module("holdfast.client.cli", *words, env=self.env, cwd=self.folder)
+        return await run_module("handfast.client.cli", *words, env=self.env, cwd=self.folder)
 
     async def json(self, *words: str) -> list[dict[str, Any]]:
         done = await self(*words, "--json")
@@ -80,7 +80,7 @@ async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Offi
     made = Office(folder)
     with (folder / "dev.log").open("ab") as output:
         process = subprocess.Popen(
-            [*HOLDFAST, "dev", "office:office"], cwd=folder, env=made.env, stdout=output, stderr=output
+            [*HANDFAST, "dev", "office:office"], cwd=folder, env=made.env, stdout=output, stderr=output
         )
 
     async def serves() -> bool:
@@ -89,12 +89,12 @@ async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Offi
 
     await until(serves, seconds=60)
     yield made
-    engine = engine_at(folder / ".holdfast")
+    engine = engine_at(folder / ".handfast")
     assert engine is not None
     process.send_signal(signal.SIGINT)
     assert await asyncio.to_thread(process.wait, 20) == 0, (folder / "dev.log").read_text()
     assert not psutil.pid_exists(engine.pid)
-    assert engine_at(folder / ".holdfast") is None
+    assert engine_at(folder / ".handfast") is None
 
 
 async def test_run_follows_a_run_and_show_tells_its_story(office: Office) -> None:
@@ -160,7 +160,7 @@ async def test_a_run_is_rolled_back_by_command_and_what_is_stuck_is_found_and_fr
     await until(stuck, seconds=40)
     shown = await office("show", "accounts")
     assert "the bank wants a form" in shown.stdout
-    assert f"holdfast unblock accounts {second} retry|skip|done" in shown.stdout
+    assert f"handfast unblock accounts {second} retry|skip|done" in shown.stdout
     assert "could not be undone" in (await office("runs")).stdout
     refused = await office("unblock", "accounts", second, "skip")
     assert (refused.returncode, "skip needs a reason" in refused.stderr) == (3, True)
@@ -184,7 +184,7 @@ async def test_a_run_that_was_terminated_is_found_by_the_worker_and_closed(offic
         return str(shown["status"]) if shown["waiting"] or shown["status"] == "cancelled" else ""
 
     assert await until(status) == "running"
-    engine = engine_at(office.folder / ".holdfast")
+    engine = engine_at(office.folder / ".handfast")
     assert engine is not None
     temporal = await TemporalClient.connect(engine.address)
     await temporal.get_workflow_handle("terminated").terminate()
@@ -257,12 +257,12 @@ async def test_the_same_id_with_another_request_is_refused(office: Office) -> No
 
 
 async def test_a_run_can_be_started_with_temporals_own_command_line(office: Office) -> None:
-    from holdfast.engine.embedded import find_binary
+    from handfast.engine.embedded import find_binary
 
-    engine = engine_at(office.folder / ".holdfast")
+    engine = engine_at(office.folder / ".handfast")
     assert engine is not None
     command = [
-        find_binary(), "workflow", "start", "--address", engine.address, "--type", "AgentRun", "--task-queue", "holdfast",
+        find_binary(), "workflow", "start", "--address", engine.address, "--type", "AgentRun", "--task-queue", "handfast",
         "--workflow-id", "by-temporal", "--input", '{"agent": "greeter", "text": "Hi", "user": "ada"}',
     ]  # fmt: skip
     await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
@@ -300,7 +300,7 @@ async def test_a_second_dev_uses_the_engine_that_is_there(office: Office) -> Non
     log = office.folder / "second.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*HOLDFAST, "dev", "office:office"], cwd=office.folder, env=office.env, stdout=output, stderr=output
+            [*HANDFAST, "dev", "office:office"], cwd=office.folder, env=office.env, stdout=output, stderr=output
         )
 
     async def serves() -> bool:
@@ -346,7 +346,7 @@ async def test_a_contract_can_not_change_without_a_version_that_says_so(tmp_path
     done = await tools("diff", lock, of, **breaking, version='"2.0.0"')
     assert (done.returncode, "breaking    send_letter: argument to is gone" in done.stdout) == (0, True), done
     done = await tools("check", of, "--lock", lock, **breaking, version='"2.0.0"')
-    assert "does not know the contracts of send_letter: write it again with `holdfast tools lock`" in done.stdout
+    assert "does not know the contracts of send_letter: write it again with `handfast tools lock`" in done.stdout
     assert (await tools("lock", of, **breaking, version='"2.0.0"')).returncode == 0
     assert json.loads((tmp_path / lock).read_text())["tools"]["send_letter"]["version"] == "2.0.0"
     done = await tools("diff", of, "nowhere.json")
@@ -372,15 +372,15 @@ TEXTS = {
 
 async def test_without_any_engine_the_error_says_how_to_get_one(tmp_path: Path) -> None:
     done = await Office(tmp_path)("runs")
-    assert (done.returncode, "holdfast dev MODULE:AGENTS" in done.stderr) == (5, True)
+    assert (done.returncode, "handfast dev MODULE:AGENTS" in done.stderr) == (5, True)
     office = Office(tmp_path)
     office.env["TEMPORAL_ADDRESS"] = f"127.0.0.1:{free_port()}"
     done = await office("runs")
     assert (done.returncode, "no Temporal server answers" in done.stderr) == (5, True)
     office = Office(tmp_path)
-    office.env["HOLDFAST_HEARTBEAT_SECONDS"] = "soon"
+    office.env["HANDFAST_HEARTBEAT_SECONDS"] = "soon"
     done = await office("runs")
-    assert (done.returncode, "HOLDFAST_HEARTBEAT_SECONDS" in done.stderr) == (4, True)
+    assert (done.returncode, "HANDFAST_HEARTBEAT_SECONDS" in done.stderr) == (4, True)
 
 
 async def test_dev_says_so_when_a_port_is_taken_or_the_binary_or_folder_is_missing(tmp_path: Path) -> None:
@@ -392,11 +392,11 @@ async def test_dev_says_so_when_a_port_is_taken_or_the_binary_or_folder_is_missi
         done = await Office(tmp_path)("dev", "office:office", "--port", str(port))
     assert (done.returncode, f"port {port} is taken" in done.stderr) == (5, True)
     office = Office(tmp_path)
-    office.env["HOLDFAST_TEMPORAL"] = "/nowhere/temporal"
+    office.env["HANDFAST_TEMPORAL"] = "/nowhere/temporal"
     done = await office("dev", "office:office")
-    assert (done.returncode, "HOLDFAST_TEMPORAL" in done.stderr) == (5, True)
+    assert (done.returncode, "HANDFAST_TEMPORAL" in done.stderr) == (5, True)
     office = Office(tmp_path)
-    office.env["HOLDFAST_HOME"] = "/proc/nowhere"
+    office.env["HANDFAST_HOME"] = "/proc/nowhere"
     done = await office("dev", "office:office")
     assert (done.returncode, "writable place" in done.stderr) == (5, True), done.stderr
 
@@ -407,11 +407,11 @@ async def test_dev_leaves_no_process_behind(tmp_path: Path, ending: signal.Signa
     office = Office(tmp_path)
     with (tmp_path / "dev.log").open("ab") as output:
         process = subprocess.Popen(
-            [*HOLDFAST, "dev", "office:office"], cwd=tmp_path, env=office.env, stdout=output, stderr=output
+            [*HANDFAST, "dev", "office:office"], cwd=tmp_path, env=office.env, stdout=output, stderr=output
         )
 
     async def serves() -> Any:
-        return '"serving"' in (tmp_path / "dev.log").read_text() and engine_at(tmp_path / ".holdfast")
+        return '"serving"' in (tmp_path / "dev.log").read_text() and engine_at(tmp_path / ".handfast")
 
     engine = await until(serves, seconds=60)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -463,18 +463,18 @@ async def test_logs_name_runs_and_operations_and_hold_no_content(office: Office)
 
 
 async def test_a_worker_answers_health_checks_and_drains_on_sigterm(office: Office, tmp_path: Path) -> None:
-    engine = engine_at(office.folder / ".holdfast")
+    engine = engine_at(office.folder / ".handfast")
     assert engine is not None
     port = free_port()
     env = {
         "PYTHONPATH": str(office.folder),
         "TEMPORAL_ADDRESS": engine.address,
-        "HOLDFAST_LEDGER_URL": f"sqlite:///{office.folder / '.holdfast' / 'ledger.db'}",
-        "HOLDFAST_HEALTH_PORT": str(port),
-        "HOLDFAST_TASK_QUEUE": "health",
-        "HOLDFAST_LOG_FORMAT": "json",
+        "HANDFAST_LEDGER_URL": f"sqlite:///{office.folder / '.handfast' / 'ledger.db'}",
+        "HANDFAST_HEALTH_PORT": str(port),
+        "HANDFAST_TASK_QUEUE": "health",
+        "HANDFAST_LOG_FORMAT": "json",
     }
-    worker = Process("holdfast.client.cli", "worker", "office:office", env=env, output=tmp_path / "w.log")
+    worker = Process("handfast.client.cli", "worker", "office:office", env=env, output=tmp_path / "w.log")
     try:
 
         async def ready() -> bool:

@@ -10,10 +10,10 @@ import pytest
 import trustme
 from hpack import Decoder
 
-from holdfast import Client, EngineUnavailable, RunStatus, SettingsError
-from holdfast.engine.connect import Engine, connect
-from holdfast.settings import Settings
-from holdfast.workers.worker import make_worker
+from handfast import Client, EngineUnavailable, RunStatus, SettingsError
+from handfast.engine.connect import Engine, connect
+from handfast.settings import Settings
+from handfast.workers.worker import make_worker
 from tests.conftest import OpenShop
 from tests.workflow.agents import agent
 
@@ -127,7 +127,7 @@ async def test_a_configuration_file_counts_and_a_broken_one_is_named(
     """One that is named, and the one in Temporal's usual place where nothing else is said."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     settings = Settings(home=tmp_path / "home")
-    with pytest.raises(EngineUnavailable, match="holdfast dev"):
+    with pytest.raises(EngineUnavailable, match="handfast dev"):
         await connect(settings)
     file = tmp_path / "temporalio" / "temporal.toml"
     file.parent.mkdir()

@@ -1,4 +1,4 @@
-"""`holdfast demo`, as a stranger runs it."""
+"""`handfast demo`, as a stranger runs it."""
 
 import os
 import subprocess
@@ -11,8 +11,8 @@ import pytest
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("ticket", ["", "The green mug of order 1043 came broken, refund the green mug please."])
 def test_the_demo_proves_what_it_claims(tmp_path: Path, ticket: str) -> None:
-    command = [sys.executable, "-m", "holdfast.client.cli", "demo", *(["--ticket", ticket] if ticket else [])]
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TEMPORAL_", "HOLDFAST_", "ANTHROPIC_"))}
+    command = [sys.executable, "-m", "handfast.client.cli", "demo", *(["--ticket", ticket] if ticket else [])]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TEMPORAL_", "HANDFAST_", "ANTHROPIC_"))}
     done = subprocess.run(
         command, cwd=tmp_path, env={**kept, "COLUMNS": "160"}, capture_output=True, text=True, timeout=150, check=False
     )

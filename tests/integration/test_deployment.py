@@ -12,15 +12,15 @@ import jsonschema
 import yaml
 from typer.testing import CliRunner
 
-from holdfast.client.cli.app import app
-from holdfast.contracts.loading import load_agents
-from holdfast.contracts.upstream import Upstream
-from holdfast.settings import Settings
+from handfast.client.cli.app import app
+from handfast.contracts.loading import load_agents
+from handfast.contracts.upstream import Upstream
+from handfast.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((Path(__file__).parent / "compose-spec.json").read_text())
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-OURS = {name: service for name, service in COMPOSE["services"].items() if service.get("image") == "holdfast:latest"}
+OURS = {name: service for name, service in COMPOSE["services"].items() if service.get("image") == "handfast:latest"}
 
 
 def test_the_compose_file_fits_the_compose_schema() -> None:
@@ -41,16 +41,16 @@ def test_every_command_in_it_is_one_of_the_command_line_and_its_agents_load() ->
             assert load_agents(target)
     services = {name: service for name, service in OURS.items() if "entrypoint" in service}
     for name, service in services.items():
-        assert service["entrypoint"] == ["python", "-m", "holdfast.demo.support_desk.serve"]
+        assert service["entrypoint"] == ["python", "-m", "handfast.demo.support_desk.serve"]
         assert service["command"][0] == name
 
 
 def test_every_setting_in_it_is_known() -> None:
-    known = {f"HOLDFAST_{name.upper()}" for name in Settings.model_fields} | {"ANTHROPIC_API_KEY"}
+    known = {f"HANDFAST_{name.upper()}" for name in Settings.model_fields} | {"ANTHROPIC_API_KEY"}
     for service in OURS.values():
         environment = service["environment"]
         assert {name for name in environment if not name.startswith("TEMPORAL_")} <= known
-        upstreams = json.loads(environment["HOLDFAST_UPSTREAMS"])
+        upstreams = json.loads(environment["HANDFAST_UPSTREAMS"])
         for name, upstream in upstreams.items():
             assert Upstream.model_validate(upstream).base_url.startswith(f"http://{name}:")
             assert name in COMPOSE["services"]
@@ -70,7 +70,7 @@ def test_the_image_copies_what_is_there_and_runs_without_root() -> None:
     lines = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
     copied = [word for line in lines if line.startswith("COPY") and "--from" not in line for word in line.split()[1:-1]]
     assert [name for name in copied if not (ROOT / name).exists()] == []
-    assert "USER holdfast" in lines
+    assert "USER handfast" in lines
     assert any(line.startswith("HEALTHCHECK") for line in lines)
     entrypoint = next(line for line in lines if line.startswith("ENTRYPOINT"))
-    assert json.loads(entrypoint.removeprefix("ENTRYPOINT ")) == ["holdfast"]
+    assert json.loads(entrypoint.removeprefix("ENTRYPOINT ")) == ["handfast"]

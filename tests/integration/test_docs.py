@@ -11,11 +11,11 @@ import yaml
 from docs.build import broken_links
 from typer.testing import CliRunner
 
-from holdfast import Agent, Client, Plan
-from holdfast.client.cli.app import app
-from holdfast.contracts.errors import SettingsError
-from holdfast.contracts.upstream import OAuth2
-from holdfast.settings import load_settings
+from handfast import Agent, Client, Plan
+from handfast.client.cli.app import app
+from handfast.contracts.errors import SettingsError
+from handfast.contracts.upstream import OAuth2
+from handfast.settings import load_settings
 from tests.conftest import OpenShop, outcomes, until
 
 ROOT = Path(__file__).parents[2]
@@ -69,13 +69,13 @@ def test_the_guides_pending_tool_is_a_valid_one() -> None:
 
 
 def test_the_upstreams_of_the_page_on_http_are_valid_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    [block] = re.findall(r"HOLDFAST_UPSTREAMS='(.*?)'", PAGES["http.md"], re.DOTALL)
-    monkeypatch.setenv("HOLDFAST_UPSTREAMS", block)
+    [block] = re.findall(r"HANDFAST_UPSTREAMS='(.*?)'", PAGES["http.md"], re.DOTALL)
+    monkeypatch.setenv("HANDFAST_UPSTREAMS", block)
     payments, web = load_settings().upstreams.values()
     assert isinstance(payments.auth, OAuth2)
     assert (payments.version, web.domains) == ("2026-10-01", ("*",))
-    monkeypatch.setenv("HOLDFAST_UPSTREAMS", block.replace("https://search.example", "search.example"))
-    with pytest.raises(SettingsError, match=r"HOLDFAST_UPSTREAMS web base_url: base_url .* write https"):
+    monkeypatch.setenv("HANDFAST_UPSTREAMS", block.replace("https://search.example", "search.example"))
+    with pytest.raises(SettingsError, match=r"HANDFAST_UPSTREAMS web base_url: base_url .* write https"):
         load_settings()
 
 
@@ -120,9 +120,9 @@ def test_every_link_leads_somewhere() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_holdfast_command_exists(page: str) -> None:
+def test_every_handfast_command_exists(page: str) -> None:
     groups = ("ledger", "plan", "tools")
-    for words in re.findall(r"`?\bholdfast ([a-z]+)(?: ([a-z]+))?", PAGES[page]):
+    for words in re.findall(r"`?\bhandfast ([a-z]+)(?: ([a-z]+))?", PAGES[page]):
         command = [word for word in words if word] if words[0] in groups else [words[0]]
         if command[0] == "import":
             continue
@@ -137,7 +137,7 @@ def test_every_make_target_exists() -> None:
             assert f"\n{target}:" in makefile, target
 
 
-def test_importing_holdfast_loads_neither_temporal_nor_a_database() -> None:
-    code = "import sys, holdfast; print([m for m in ('temporalio', 'sqlalchemy', 'anthropic', 'httpx') if m in sys.modules])"
+def test_importing_handfast_loads_neither_temporal_nor_a_database() -> None:
+    code = "import sys, handfast; print([m for m in ('temporalio', 'sqlalchemy', 'anthropic', 'httpx') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.contracts.errors import EngineUnavailable
-from holdfast.engine import embedded as embedded_module
-from holdfast.engine.embedded import EmbeddedEngine, free_port
+from handfast.contracts.errors import EngineUnavailable
+from handfast.engine import embedded as embedded_module
+from handfast.engine.embedded import EmbeddedEngine, free_port
 
 
 def bound() -> socket.socket:

@@ -14,9 +14,9 @@ from examples.teams.agents import everybody
 from examples.trip.agent import travel
 from sqlalchemy import text
 
-from holdfast import RunFailed, RunStatus, read_plan
-from holdfast.contracts.lint import check_agents
-from holdfast.contracts.plan_check import plan_faults
+from handfast import RunFailed, RunStatus, read_plan
+from handfast.contracts.lint import check_agents
+from handfast.contracts.plan_check import plan_faults
 from tests.conftest import OpenShop, until
 
 ROOT = Path(__file__).parents[2]
@@ -26,8 +26,8 @@ ADA = {"name": "Ada", "role": "engineer", "groups": ["all", "berlin", "chess"]}
 
 @pytest.mark.timeout(180)
 def test_a_trip_is_booked_as_a_whole_or_not_at_all_wherever_it_goes_wrong(tmp_path: Path) -> None:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "HOLDFAST_"))}
-    env = {**kept, "HOLDFAST_HOME": str(tmp_path)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "HANDFAST_"))}
+    env = {**kept, "HANDFAST_HOME": str(tmp_path)}
     words = [sys.executable, "-m", "examples.trip", "0", "4", "8", "10"]
     done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     *stories, last = done.stdout.splitlines()

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from holdfast.contracts.effects import Outcome, RunStatus
-from holdfast.contracts.messages import Message, Text
-from holdfast.contracts.wire import CallInput, CloseInput, TurnResult
-from holdfast.contracts.wire_undo import UndoInput
-from holdfast.ledger import Ledger, NewRun, NewTurn, Settlement, TurnAhead
+from handfast.contracts.effects import Outcome, RunStatus
+from handfast.contracts.messages import Message, Text
+from handfast.contracts.wire import CallInput, CloseInput, TurnResult
+from handfast.contracts.wire_undo import UndoInput
+from handfast.ledger import Ledger, NewRun, NewTurn, Settlement, TurnAhead
 from tests.integration.test_ledger import FAILURE, OPENING, OTHER_SUCCESS, SUCCESS, ask, open_run
 
 COMPLETED = CloseInput(status=RunStatus.COMPLETED, work_seconds=1.5)

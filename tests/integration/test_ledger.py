@@ -10,9 +10,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, text
 
-from holdfast.contracts.authority import Asked, Word
-from holdfast.contracts.effects import Effect, Outcome, RunStatus, Tier
-from holdfast.contracts.errors import (
+from handfast.contracts.authority import Asked, Word
+from handfast.contracts.effects import Effect, Outcome, RunStatus, Tier
+from handfast.contracts.errors import (
     DecisionRefused,
     LedgerConflict,
     LedgerSchemaError,
@@ -20,12 +20,12 @@ from holdfast.contracts.errors import (
     RunNotFound,
     SettingsError,
 )
-from holdfast.contracts.grants import Approver
-from holdfast.contracts.identity import digest, operation_id
-from holdfast.contracts.messages import Message, Text, ToolCall
-from holdfast.contracts.wire import CallInput, CloseInput, Head, TurnInput, TurnResult
-from holdfast.contracts.wire_words import Decision, Resolution
-from holdfast.ledger import (
+from handfast.contracts.grants import Approver
+from handfast.contracts.identity import digest, operation_id
+from handfast.contracts.messages import Message, Text, ToolCall
+from handfast.contracts.wire import CallInput, CloseInput, Head, TurnInput, TurnResult
+from handfast.contracts.wire_words import Decision, Resolution
+from handfast.ledger import (
     AskedCall,
     Judged,
     Ledger,
@@ -37,9 +37,9 @@ from holdfast.ledger import (
     Settlement,
     State,
 )
-from holdfast.ledger.late import RECONCILE
-from holdfast.ledger.migrate import NEWEST, SCRIPTS
-from holdfast.ledger.operations import settle_with_effect
+from handfast.ledger.late import RECONCILE
+from handfast.ledger.migrate import NEWEST, SCRIPTS
+from handfast.ledger.operations import settle_with_effect
 from tests.conftest import Postgres, new_database
 
 OPENING = NewOpening(execution="execution-1", model="model-1", agent_version="1.0.0")
@@ -426,9 +426,9 @@ async def test_text_of_any_kind_is_kept_as_it_is(ledger: Ledger) -> None:
 async def test_a_database_without_tables_says_what_to_do(tmp_path: Any, postgres: Postgres) -> None:
     for url in (f"sqlite:///{tmp_path / 'empty.db'}", new_database(postgres)):
         ledger = Ledger.connect(url)
-        with pytest.raises(LedgerSchemaError, match="holdfast ledger migrate"):
+        with pytest.raises(LedgerSchemaError, match="handfast ledger migrate"):
             await ledger.require_newest()
-        with pytest.raises(LedgerSchemaError, match="holdfast ledger migrate"):
+        with pytest.raises(LedgerSchemaError, match="handfast ledger migrate"):
             await ledger.read_run("r1")
         assert await ledger.migrate() == ("", NEWEST)
         assert await ledger.migrate() == (NEWEST, NEWEST)
@@ -447,7 +447,7 @@ async def test_a_database_of_an_earlier_version_is_brought_up_with_what_it_holds
     await ledger.database.write(lambda connection: connection.execute(old_run))
     with pytest.raises(LedgerSchemaError, match=f"at revision '0001', this version needs '{NEWEST}'"):
         await ledger.require_newest()
-    with pytest.raises(LedgerSchemaError, match="holdfast ledger migrate"):
+    with pytest.raises(LedgerSchemaError, match="handfast ledger migrate"):
         await ledger.request_run(NewRun(run_id="r2", agent="a", text="Go", user="ada", tenant="t"))
     assert await ledger.migrate() == ("0001", NEWEST)
     run = await ledger.read_run("r1")
@@ -457,7 +457,7 @@ async def test_a_database_of_an_earlier_version_is_brought_up_with_what_it_holds
 
 
 def upgrade(url: str, revision: str) -> None:
-    """Bring an empty database to a revision, as an earlier version of Holdfast did."""
+    """Bring an empty database to a revision, as an earlier version of Handfast did."""
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS))
     engine = create_engine(url)

@@ -10,11 +10,11 @@ import psutil
 import pytest
 from sqlalchemy import Connection, make_url, text
 
-from holdfast import LedgerUnavailable
-from holdfast.contracts.errors import LedgerError, LedgerSchemaError
-from holdfast.ledger import Ledger
-from holdfast.ledger import postgres as postgres_module
-from holdfast.ledger.runs import NewRun
+from handfast import LedgerUnavailable
+from handfast.contracts.errors import LedgerError, LedgerSchemaError
+from handfast.ledger import Ledger
+from handfast.ledger import postgres as postgres_module
+from handfast.ledger.runs import NewRun
 from tests.conftest import new_database, start_postgres
 
 
@@ -189,5 +189,5 @@ async def test_what_it_refuses_for_good_is_not_waited_for(url: str) -> None:
             await ledger.write(ask, "select 1 / 0")
         assert type(refused.value) is LedgerError
         for missing in ("select * from none", "select nothing from runs"):
-            with pytest.raises(LedgerSchemaError, match="holdfast ledger migrate"):
+            with pytest.raises(LedgerSchemaError, match="handfast ledger migrate"):
                 await ledger.write(ask, missing)

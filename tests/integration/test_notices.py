@@ -1,4 +1,4 @@
-"""`holdfast tools notices`: what the owners of tools should know."""
+"""`handfast tools notices`: what the owners of tools should know."""
 
 import asyncio
 import json
@@ -6,15 +6,15 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from holdfast.client.cli.app import app
-from holdfast.contracts.results import Notice
+from handfast.client.cli.app import app
+from handfast.contracts.results import Notice
 from tests.conftest import OpenShop
 from tests.effects.agents import agent
 
 
 async def test_owners_see_what_was_told_and_how_often(shop: OpenShop, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = await shop(agent("done", tools=[]), serve=False)
-    monkeypatch.setenv("HOLDFAST_LEDGER_URL", desk.settings.ledger)
+    monkeypatch.setenv("HANDFAST_LEDGER_URL", desk.settings.ledger)
     monkeypatch.setenv("TEMPORAL_ADDRESS", desk.client.engine.address)
     told = Notice(kind="upstream_deprecated", subject="pay through refund", text="pay goes in 2030", owner="payments")
     for _ in range(2):

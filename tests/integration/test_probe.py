@@ -1,4 +1,4 @@
-"""`holdfast tools probe`: what tools ask, held against the document that a real service gives of itself."""
+"""`handfast tools probe`: what tools ask, held against the document that a real service gives of itself."""
 
 import asyncio
 import json
@@ -13,14 +13,14 @@ from fastapi import FastAPI, Header, Query
 from pydantic import BaseModel, Field
 from typer.testing import CliRunner
 
-from holdfast import Effect, Endpoint, Tier, ToolContext, tool
-from holdfast.client.cli.app import app as commands
-from holdfast.client.cli.exits import Exit
-from holdfast.contracts.openapi import misfits
-from holdfast.contracts.tool import Tool
-from holdfast.contracts.upstream import Upstream
-from holdfast.engine.embedded import free_port
-from holdfast.tools.probe import probe
+from handfast import Effect, Endpoint, Tier, ToolContext, tool
+from handfast.client.cli.app import app as commands
+from handfast.client.cli.exits import Exit
+from handfast.contracts.openapi import misfits
+from handfast.contracts.tool import Tool
+from handfast.contracts.upstream import Upstream
+from handfast.engine.embedded import free_port
+from handfast.tools.probe import probe
 from tests.conftest import until
 
 
@@ -192,7 +192,7 @@ async def test_a_service_is_asked_for_its_document(payments: str) -> None:
     [missing] = await probe(tools, {"pay": Upstream(base_url=payments, openapi="/docs")})
     assert (missing.subject, "is no OpenAPI 3 document" in missing.message) == ("upstream pay", True)
     [unknown] = await probe(tools, {})
-    assert "HOLDFAST_UPSTREAMS" in unknown.message
+    assert "HANDFAST_UPSTREAMS" in unknown.message
     broken = {"openapi": "3.1.0", "paths": {"/refunds/{id}": {"post": {"parameters": [{"name": "x"}]}}}}
     [fault] = await probe([calling(post())], {"pay": Upstream(base_url=payments)}, {"pay": broken})
     assert "not what OpenAPI says" in fault.message
@@ -202,7 +202,7 @@ async def test_a_service_is_asked_for_its_document(payments: str) -> None:
 
 AGENTS = '''
 from pydantic import BaseModel
-from holdfast import Agent, Effect, Endpoint, Script, Tier, ToolContext, tool
+from handfast import Agent, Effect, Endpoint, Script, Tier, ToolContext, tool
 
 class Body(BaseModel):
     payment: str
@@ -224,7 +224,7 @@ async def test_the_command_probes_an_agents_tools(
     (tmp_path / "probed_desk.py").write_text(AGENTS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setenv("HOLDFAST_UPSTREAMS", json.dumps({"pay": {"base_url": payments}}))
+    monkeypatch.setenv("HANDFAST_UPSTREAMS", json.dumps({"pay": {"base_url": payments}}))
 
     async def command(*words: str) -> tuple[int, str]:
         done = await asyncio.to_thread(CliRunner().invoke, commands, ["tools", "probe", *words])

@@ -4,11 +4,11 @@ import asyncio
 import time
 from datetime import timedelta
 
-from holdfast.contracts.clauses import Rate
-from holdfast.contracts.errors import LedgerRace
-from holdfast.ledger import Ledger, Throttle, Throttled
-from holdfast.ledger.cached import forget
-from holdfast.ledger.throttle import take
+from handfast.contracts.clauses import Rate
+from handfast.contracts.errors import LedgerRace
+from handfast.ledger import Ledger, Throttle, Throttled
+from handfast.ledger.cached import forget
+from handfast.ledger.throttle import take
 from tests.integration.test_ledger import ask, open_run
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from holdfast.engine.connect import Engine
-from holdfast.ledger import Ledger
+from handfast.engine.connect import Engine
+from handfast.ledger import Ledger
 from tests.conftest import until
 from tests.crash.harness import Process, worker_env
 from tests.loopback import Loopback, body_of
@@ -63,15 +63,15 @@ async def test_a_run_is_one_trace_that_no_replay_doubles_and_no_content_enters(
         {"service": receiver.url},
         OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
         OTEL_BSP_SCHEDULE_DELAY="100",
-        HOLDFAST_MAX_CACHED_RUNS="1",  # several runs on one place: each is replayed again and again
-        HOLDFAST_HOME=str(tmp_path),
+        HANDFAST_MAX_CACHED_RUNS="1",  # several runs on one place: each is replayed again and again
+        HANDFAST_HOME=str(tmp_path),
     )
     worker = Process(
-        "holdfast.client.cli", "worker", "tests.integration.traced:agent", env=env, output=tmp_path / "w.log"
+        "handfast.client.cli", "worker", "tests.integration.traced:agent", env=env, output=tmp_path / "w.log"
     )
 
     async def run(number: int) -> None:
-        command = [sys.executable, "-m", "holdfast.client.cli", "run", "tracer", "Please hush-0", "--id", f"t{number}"]
+        command = [sys.executable, "-m", "handfast.client.cli", "run", "tracer", "Please hush-0", "--id", f"t{number}"]
         done = await asyncio.to_thread(
             subprocess.run, command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, check=False
         )
@@ -91,10 +91,10 @@ async def test_a_run_is_one_trace_that_no_replay_doubles_and_no_content_enters(
     for number in range(RUNS):
         trace_id = (await ledger.read_run(f"t{number}")).trace_id
         spans = [span for span in receiver.spans if span.trace_id.hex() == trace_id]
-        names = sorted(span.name for span in spans if not span.name.startswith("holdfast."))
+        names = sorted(span.name for span in spans if not span.name.startswith("handfast."))
         assert names == ["chat script"] * 3 + ["execute_tool charge"] * 2 + ["invoke_agent tracer"]
-        steps = sorted(span.name for span in spans if span.name.startswith("holdfast."))
-        assert steps == ["holdfast.execute"] * 2 + ["holdfast.reserve"] * 2 + ["holdfast.settle"] * 2
+        steps = sorted(span.name for span in spans if span.name.startswith("handfast."))
+        assert steps == ["handfast.execute"] * 2 + ["handfast.reserve"] * 2 + ["handfast.settle"] * 2
         assert sum(trace_id in parent for parent in receiver.traceparents) == 2
     chats = [span for span in receiver.spans if span.name == "chat script"]
     attributes = {attribute.key for attribute in chats[0].attributes}

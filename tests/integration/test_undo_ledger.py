@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from holdfast.contracts.effects import Effect, Outcome, RunStatus
-from holdfast.contracts.errors import DecisionRefused, LedgerConflict
-from holdfast.contracts.wire import CallInput, CloseInput
-from holdfast.contracts.wire_undo import UndoInput, UndoStep
-from holdfast.contracts.wire_words import Resolution, UndoWord
-from holdfast.ledger import Ledger, OperationMoved, Settlement
+from handfast.contracts.effects import Effect, Outcome, RunStatus
+from handfast.contracts.errors import DecisionRefused, LedgerConflict
+from handfast.contracts.wire import CallInput, CloseInput
+from handfast.contracts.wire_undo import UndoInput, UndoStep
+from handfast.contracts.wire_words import Resolution, UndoWord
+from handfast.ledger import Ledger, OperationMoved, Settlement
 from tests.integration.test_ledger import MAYBE, SUCCESS, ask, open_run
 
 MINUTE = 60_000

@@ -1,6 +1,6 @@
 """An agent whose tool calls a service, for the test of traces."""
 
-from holdfast import Agent, Effect, Script, Tier, ToolContext, ask, tool
+from handfast import Agent, Effect, Script, Tier, ToolContext, ask, tool
 
 
 @tool(version="1.0.0", effect=Effect.KEYED, tier=Tier.REVERSIBLE, scope="x:y")

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from holdfast import Run, SigningKey
-from holdfast.contracts.grants import Approver
+from handfast import Run, SigningKey
+from handfast.contracts.grants import Approver
 from tests.conftest import Shop, until
 
 

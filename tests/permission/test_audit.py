@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from holdfast import DecisionRefused, Effect, Policy, Rule, SigningKey, Tier, Verdict, ask, tool
-from holdfast.client.cli.exits import Exit
-from holdfast.ledger.tables import entries
+from handfast import DecisionRefused, Effect, Policy, Rule, SigningKey, Tier, Verdict, ask, tool
+from handfast.client.cli.exits import Exit
+from handfast.ledger.tables import entries
 from tests.conftest import OpenShop, Shop
 from tests.permission.people import ended, person
 from tests.permission.test_commands import command
@@ -71,7 +71,7 @@ async def test_a_report_says_who_decided_what_and_what_was_refused(shop: OpenSho
     assert "otto" not in mine.model_dump_json()
     assert not (await desk.client.audit(began, began + timedelta(milliseconds=1))).runs
 
-    monkeypatch.setenv("HOLDFAST_LEDGER_URL", desk.settings.ledger)
+    monkeypatch.setenv("HANDFAST_LEDGER_URL", desk.settings.ledger)
     monkeypatch.setenv("TEMPORAL_ADDRESS", desk.client.engine.address)
     told = await command("audit", "--since", "1h")
     assert all(
@@ -97,7 +97,7 @@ async def test_what_was_used_of_budgets_is_listed(shop: OpenShop, monkeypatch: A
     policy = Policy.model_validate({"budgets": [{"name": "week", "per": "7d", "each": "user", "tokens": 10**6}]})
     desk: Shop = await shop(agent(["done"], policy=policy))
     await ended(await desk.client.start("tester", "Go", id="audit-budget", user="uma"))
-    monkeypatch.setenv("HOLDFAST_LEDGER_URL", desk.settings.ledger)
+    monkeypatch.setenv("HANDFAST_LEDGER_URL", desk.settings.ledger)
     monkeypatch.setenv("TEMPORAL_ADDRESS", desk.client.engine.address)
     [found] = [json.loads(line) for line in (await command("budgets", "--json")).splitlines()]
     assert (found["budget"], found["of"], found["turns"], found["held_tokens"]) == ("week", "default/uma", 1, 0)

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from holdfast import Agent, Effect, Lane, Limits, Policy, Run, RunStatus, Script, Tier, ask, tool
-from holdfast.contracts.errors import ContractError, ErrorCode, ModelError
-from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, Text, Usage
-from holdfast.contracts.policy import Caller, parse_policy
-from holdfast.contracts.policy.budgets import Allowance, Spending, allowances
-from holdfast.contracts.price import Price
-from holdfast.ledger import Ledger
-from holdfast.ledger.budgets import hold, list_budgets, settle
-from holdfast.ledger.entries import now_ms
+from handfast import Agent, Effect, Lane, Limits, Policy, Run, RunStatus, Script, Tier, ask, tool
+from handfast.contracts.errors import ContractError, ErrorCode, ModelError
+from handfast.contracts.messages import Message, ModelRequest, ModelResponse, Text, Usage
+from handfast.contracts.policy import Caller, parse_policy
+from handfast.contracts.policy.budgets import Allowance, Spending, allowances
+from handfast.contracts.price import Price
+from handfast.ledger import Ledger
+from handfast.ledger.budgets import hold, list_budgets, settle
+from handfast.ledger.entries import now_ms
 from tests.conftest import OpenShop, Shop, new_database, outcomes
 from tests.permission.people import ended, waiting
 from tests.workflow.agents import ROOMY, agent, double

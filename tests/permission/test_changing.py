@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
-from holdfast import DecisionRefused, Effect, Outcome, Run, RunStatus, SigningKey, Tier, ask, tool
-from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.tool import Tool
-from holdfast.contracts.wire_words import Decision
+from handfast import DecisionRefused, Effect, Outcome, Run, RunStatus, SigningKey, Tier, ask, tool
+from handfast.contracts.messages import ModelRequest
+from handfast.contracts.tool import Tool
+from handfast.contracts.wire_words import Decision
 from tests.conftest import OpenShop, outcomes, until
 from tests.permission.people import ended, events, person, waiting
 from tests.permission.test_commands import command
@@ -179,8 +179,8 @@ async def test_a_held_call_can_be_aimed_by_a_person(shop: OpenShop, monkeypatch:
     desk = await shop(agent(answer, read_mail, paying(paid, Tier.REVERSIBLE)))
     run = await desk.client.start("tester", "Do it", id="changing-held")
     await waiting(run)
-    monkeypatch.setenv("HOLDFAST_LEDGER_URL", desk.settings.ledger)
-    monkeypatch.setenv("HOLDFAST_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HANDFAST_LEDGER_URL", desk.settings.ledger)
+    monkeypatch.setenv("HANDFAST_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TEMPORAL_ADDRESS", desk.client.engine.address)
     said = await command("decide", run.id, "--with", '{"to": "carl"}')
     assert "approved with other arguments" in said

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
-from holdfast import Condition, DecisionRefused, Effect, Outcome, Run, RunStatus, SigningKey, Tier, ToolError, ask, tool
-from holdfast.contracts.errors import RunError
-from holdfast.contracts.wire_words import Decision, Resolution, UndoWord
+from handfast import Condition, DecisionRefused, Effect, Outcome, Run, RunStatus, SigningKey, Tier, ToolError, ask, tool
+from handfast.contracts.errors import RunError
+from handfast.contracts.wire_words import Decision, Resolution, UndoWord
 from tests.conftest import OpenShop, outcomes, until
 from tests.permission.people import ended, events, person, waiting
 from tests.workflow.agents import agent

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select, text
 from temporalio.api.enums.v1 import EventType
 
-from holdfast import (
+from handfast import (
     Agent,
     Backoff,
     CalledFrom,
@@ -31,14 +31,14 @@ from holdfast import (
     ask,
     tool,
 )
-from holdfast.contracts.errors import ContractError
-from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.plan import Plan
-from holdfast.contracts.tool import Tool
-from holdfast.engine.connect import connect
-from holdfast.ledger.tables import entries
-from holdfast.llm.script import Step
-from holdfast.workers.worker import make_worker
+from handfast.contracts.errors import ContractError
+from handfast.contracts.messages import ModelRequest
+from handfast.contracts.plan import Plan
+from handfast.contracts.tool import Tool
+from handfast.engine.connect import connect
+from handfast.ledger.tables import entries
+from handfast.llm.script import Step
+from handfast.workers.worker import make_worker
 from tests.conftest import OpenShop, outcomes, until
 from tests.permission.people import ended, events, person, waiting
 from tests.workflow.agents import agent

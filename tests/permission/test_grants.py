@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast import SettingsError, SigningKey, Tier
-from holdfast.client.keyring import read_key, write_key
-from holdfast.contracts.approvers import read_approvers
-from holdfast.contracts.authority import Asked, Authority, Word
-from holdfast.contracts.errors import SignatureRefused
-from holdfast.contracts.grants import PREFIX, SIGNED_AS, Approver, read_grant, signed_by
+from handfast import SettingsError, SigningKey, Tier
+from handfast.client.keyring import read_key, write_key
+from handfast.contracts.approvers import read_approvers
+from handfast.contracts.authority import Asked, Authority, Word
+from handfast.contracts.errors import SignatureRefused
+from handfast.contracts.grants import PREFIX, SIGNED_AS, Approver, read_grant, signed_by
 
 ADA, BOB, EVE = SigningKey.new(), SigningKey.new(), SigningKey.new()
 ASKED = Asked(
@@ -199,11 +199,11 @@ def test_private_keys_are_kept_to_their_owner(tmp_path: Path) -> None:
     assert read_key(path, "secret").public == ADA.public
     with pytest.raises(SettingsError, match="never overwritten"):
         write_key(path, BOB)
-    with pytest.raises(SettingsError, match="HOLDFAST_KEY_PASSWORD"):
+    with pytest.raises(SettingsError, match="HANDFAST_KEY_PASSWORD"):
         read_key(path)
     with pytest.raises(SettingsError, match="no private key that can be read"):
         read_key(path, "wrong")
-    with pytest.raises(SettingsError, match="make one with `holdfast keys new NAME`"):
+    with pytest.raises(SettingsError, match="make one with `handfast keys new NAME`"):
         read_key(tmp_path / "none.key")
     other = generate_private_key(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (tmp_path / "ec.key").write_bytes(other)

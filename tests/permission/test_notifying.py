@@ -14,15 +14,15 @@ import pytest
 from aiosmtpd.controller import Controller
 from standardwebhooks import Webhook as Verifier
 
-from holdfast import Agent, ContractError, Effect, Outcome, Policy, Run, RunStatus, Tier, ask, tool
-from holdfast.contracts.channels import Command, Mail, Webhook
-from holdfast.contracts.policy import parse_policy
-from holdfast.contracts.policy.approval import Approval
-from holdfast.contracts.tool import Tool
-from holdfast.engine.embedded import free_port
-from holdfast.tools.credentials import Credentials
-from holdfast.tools.notify import NotTold, Telling, tell
-from holdfast.workers.notifier import Notifier
+from handfast import Agent, ContractError, Effect, Outcome, Policy, Run, RunStatus, Tier, ask, tool
+from handfast.contracts.channels import Command, Mail, Webhook
+from handfast.contracts.policy import parse_policy
+from handfast.contracts.policy.approval import Approval
+from handfast.contracts.tool import Tool
+from handfast.engine.embedded import free_port
+from handfast.tools.credentials import Credentials
+from handfast.tools.notify import NotTold, Telling, tell
+from handfast.workers.notifier import Notifier
 from tests.conftest import OpenShop, Shop, outcomes, until
 from tests.loopback import Loopback, body_of
 from tests.permission.people import ended, waiting
@@ -56,7 +56,7 @@ class Hook:
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Hook, Webhook]]:
-    monkeypatch.setenv("HOLDFAST_SECRET_OPS", SECRET)
+    monkeypatch.setenv("HANDFAST_SECRET_OPS", SECRET)
     hook = Hook()
     with Loopback(hook) as server:
         yield hook, Webhook(url=server.url, secret="ops")
@@ -92,7 +92,7 @@ async def test_a_mail_holds_what_a_person_needs_and_no_header_of_somebody_else()
         "<op1.asked@example.com>",
     )
     assert "pay bob" in mail["Subject"]
-    assert "holdfast decide r1 op1" in text
+    assert "handfast decide r1 op1" in text
     assert "\u202e" not in text
     with pytest.raises(NotTold, match="did not take the mail"):
         await tell(channel, TELLING, Credentials())
@@ -214,7 +214,7 @@ async def test_each_step_is_told_once_by_one_of_several_workers(
 async def test_a_channel_that_is_down_is_tried_again_and_steps_that_have_passed_are_left_out(
     shop: OpenShop, hook: tuple[Hook, Webhook], notifier: Callable[..., Notifier], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.workers.notifier.FIRST_WAIT_MS", 100)
+    monkeypatch.setattr("handfast.workers.notifier.FIRST_WAIT_MS", 100)
     endpoint, channel = hook
     endpoint.answers = [500, 503]
     desk = await shop(agent([ask("pay", to="bob"), "done"], paying(Tier.IRREVERSIBLE)))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from holdfast import (
+from handfast import (
     Agent,
     CalledFrom,
     Condition,
@@ -26,10 +26,10 @@ from holdfast import (
     read_policy,
     tool,
 )
-from holdfast.contracts.policy import Caller, Case, CaseCall, Hook, Hours, judge_all, parse_policy, permit
-from holdfast.contracts.policy.arguments import host_of
-from holdfast.contracts.policy.check import case_fault, example, explain, policy_faults
-from holdfast.contracts.policy.ruling import STRICTNESS
+from handfast.contracts.policy import Caller, Case, CaseCall, Hook, Hours, judge_all, parse_policy, permit
+from handfast.contracts.policy.arguments import host_of
+from handfast.contracts.policy.check import case_fault, example, explain, policy_faults
+from handfast.contracts.policy.ruling import STRICTNESS
 
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 """A Wednesday."""

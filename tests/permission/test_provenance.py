@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 from temporalio.api.enums.v1 import EventType
 
-from holdfast import (
+from handfast import (
     Condition,
     Effect,
     HookWord,
@@ -23,13 +23,13 @@ from holdfast import (
     ask,
     tool,
 )
-from holdfast.contracts import names
-from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.plan import Plan
-from holdfast.contracts.provenance import UNTRUSTED
-from holdfast.contracts.tool import Tool
-from holdfast.contracts.wire import RunRequest
-from holdfast.contracts.wire_words import Said
+from handfast.contracts import names
+from handfast.contracts.messages import ModelRequest
+from handfast.contracts.plan import Plan
+from handfast.contracts.provenance import UNTRUSTED
+from handfast.contracts.tool import Tool
+from handfast.contracts.wire import RunRequest
+from handfast.contracts.wire_words import Said
 from tests.conftest import OpenShop, outcomes, until
 from tests.permission.people import ended, waiting
 from tests.workflow.agents import agent, double

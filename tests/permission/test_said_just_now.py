@@ -3,11 +3,11 @@
 import time
 from dataclasses import replace
 
-from holdfast import Agent
-from holdfast.activities.permission import FRESH_SECONDS, Permission
-from holdfast.contracts.effects import Verdict
-from holdfast.contracts.registry import Registry
-from holdfast.ledger import Ledger, Looked, State
+from handfast import Agent
+from handfast.activities.permission import FRESH_SECONDS, Permission
+from handfast.contracts.effects import Verdict
+from handfast.contracts.registry import Registry
+from handfast.ledger import Ledger, Looked, State
 
 AGENT = Agent(name="desk", tools=[])
 HOOKED = Agent(name="desk", tools=[], hooks=[lambda _: None])

@@ -16,11 +16,11 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from holdfast import Effect, RunStatus, Tier, ask, tool
-from holdfast.contracts import names
-from holdfast.contracts.wire import CallInput
-from holdfast.engine.connect import connect
-from holdfast.engine.embedded import find_binary
+from handfast import Effect, RunStatus, Tier, ask, tool
+from handfast.contracts import names
+from handfast.contracts.wire import CallInput
+from handfast.engine.connect import connect
+from handfast.engine.embedded import find_binary
 from tests.conftest import OpenShop, Shop, outcomes
 from tests.permission.people import ended, person, waiting
 from tests.workflow.agents import agent, double

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from holdfast import Cache, Condition, DecisionRefused, Effect, Outcome, RunStatus, Tier, ToolContext, ask, tool
-from holdfast.contracts import names
-from holdfast.contracts.errors import RunError
-from holdfast.contracts.messages import ModelRequest
+from handfast import Cache, Condition, DecisionRefused, Effect, Outcome, RunStatus, Tier, ToolContext, ask, tool
+from handfast.contracts import names
+from handfast.contracts.errors import RunError
+from handfast.contracts.messages import ModelRequest
 from tests.conftest import OpenShop, Shop, outcomes, until
 from tests.permission.people import ended, events, person, waiting
 from tests.workflow.agents import agent

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from holdfast import Client, Effect, Plan, Run, SigningKey, Tier, ask, tool
-from holdfast.client.keyring import write_key
-from holdfast.contracts.errors import LedgerError
-from holdfast.contracts.grants import CLIENT, Approver
-from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.tool import Tool
-from holdfast.contracts.words import Words, sign_words, words_fault
+from handfast import Client, Effect, Plan, Run, SigningKey, Tier, ask, tool
+from handfast.client.keyring import write_key
+from handfast.contracts.errors import LedgerError
+from handfast.contracts.grants import CLIENT, Approver
+from handfast.contracts.messages import ModelRequest
+from handfast.contracts.tool import Tool
+from handfast.contracts.words import Words, sign_words, words_fault
 from tests.conftest import OpenShop, Shop, outcomes, until
 from tests.permission.people import ended, events, waiting
 from tests.workflow.agents import agent

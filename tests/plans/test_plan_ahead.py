@@ -9,9 +9,9 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
 
-from holdfast import Agent, Effect, Limits, Outcome, Run, RunStatus, Tier, tool
-from holdfast.activities import operation
-from holdfast.ledger import Ledger, Settlement
+from handfast import Agent, Effect, Limits, Outcome, Run, RunStatus, Tier, tool
+from handfast.activities import operation
+from handfast.ledger import Ledger, Settlement
 from tests.conftest import OpenShop, until
 from tests.plans.test_plan_run import CAR, FLIGHT, HOTEL, desk_agent, ended, start, travel
 from tests.undo.travel import Travel
@@ -97,7 +97,7 @@ async def test_what_follows_one_of_several_does_not_wait_for_the_last(shop: Open
 async def test_a_turn_that_can_not_be_made_ahead_leaves_the_call_as_it_is(
     shop: OpenShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from holdfast.activities import plan_ahead
+    from handfast.activities import plan_ahead
 
     async def refuse(*_: Any) -> Any:
         raise RuntimeError("no")

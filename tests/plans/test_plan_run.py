@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from holdfast import Agent, Effect, Limits, Outcome, Run, RunFailed, RunStatus, Tier, tool
-from holdfast.contracts.plan import Plan
+from handfast import Agent, Effect, Limits, Outcome, Run, RunFailed, RunStatus, Tier, tool
+from handfast.contracts.plan import Plan
 from tests.conftest import OpenShop, Shop, outcomes, until
 from tests.undo.travel import TOOLS, Travel, booking, cancelling
 from tests.workflow.agents import reset

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from holdfast import Agent, Effect, Outcome, RunFailed
-from holdfast.contracts.plan import Plan
-from holdfast.contracts.plan_check import plan_faults
+from handfast import Agent, Effect, Outcome, RunFailed
+from handfast.contracts.plan import Plan
+from handfast.contracts.plan_check import plan_faults
 from tests.conftest import OpenShop, Shop
 from tests.undo.travel import Travel, booking, cancelling
 

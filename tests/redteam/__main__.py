@@ -12,10 +12,10 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from holdfast import Policy
-from holdfast.engine.embedded import EmbeddedEngine
-from holdfast.logs import configure_logs
-from holdfast.settings import Settings
+from handfast import Policy
+from handfast.engine.embedded import EmbeddedEngine
+from handfast.logs import configure_logs
+from handfast.settings import Settings
 from tests.redteam import adaptive, dojo, injecagent
 from tests.redteam.data import MISSING_AGENTDOJO, MISSING_INJECAGENT, has_agentdojo, injecagent_folder
 from tests.redteam.field import LETS_ALL, acting, player, stage

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from holdfast import Agent, Effect, Limits, Script, Tier, ToolContext, ToolError, tool
-from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.tool import Tool
-from holdfast.llm.script import Step
+from handfast import Agent, Effect, Limits, Script, Tier, ToolContext, ToolError, tool
+from handfast.contracts.messages import ModelRequest
+from handfast.contracts.tool import Tool
+from handfast.llm.script import Step
 from tests.redteam.worst import Call, Case, WorstCase
 
 SEEN = "zzINJECTIONzz"
@@ -181,7 +181,7 @@ def assistant(name: str, model: WorstCase, **options: Any) -> Agent:
 
 
 def _research(request: ModelRequest) -> Step:
-    from holdfast import ask
+    from handfast import ask
 
     told = "".join(result.text for message in request.messages for result in message.results)
     return f"Summary: {told}" if told else ask("read_mail")

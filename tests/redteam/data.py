@@ -4,7 +4,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-SETTING = "HOLDFAST_REDTEAM_DATA"
+SETTING = "HANDFAST_REDTEAM_DATA"
 REPOSITORY = Path(__file__).parents[2]
 MISSING_INJECAGENT = (
     "InjecAgent is not here: put test_cases_dh_base.json, test_cases_dh_enhanced.json and tools.json (its folder data/, at GitHub: "

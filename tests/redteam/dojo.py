@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from holdfast import Effect, Tier, ToolContext, ToolError
-from holdfast.contracts.provenance import Untrusted
-from holdfast.contracts.tool import Tool
+from handfast import Effect, Tier, ToolContext, ToolError
+from handfast.contracts.provenance import Untrusted
+from handfast.contracts.tool import Tool
 from tests.redteam.worst import Call, Case, WorstCase
 
 VERSION = "v1.1.2"

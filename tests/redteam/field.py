@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from holdfast import Agent, DecisionRefused, Limits, Policy, Script, SigningKey, Tier, Verdict
-from holdfast.client.client import Client
-from holdfast.contracts.grants import Approver
-from holdfast.contracts.provenance import acts
-from holdfast.contracts.tool import Tool
-from holdfast.ledger import Ledger
-from holdfast.settings import Settings
-from holdfast.workers.worker import make_boundary, make_worker
+from handfast import Agent, DecisionRefused, Limits, Policy, Script, SigningKey, Tier, Verdict
+from handfast.client.client import Client
+from handfast.contracts.grants import Approver
+from handfast.contracts.provenance import acts
+from handfast.contracts.tool import Tool
+from handfast.ledger import Ledger
+from handfast.settings import Settings
+from handfast.workers.worker import make_boundary, make_worker
 from tests.redteam.worst import Case, Owner, WorstCase
 
 AT_ONCE = 12

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from holdfast import Effect, Tier, ToolContext
-from holdfast.contracts.tool import Tool
+from handfast import Effect, Tier, ToolContext
+from handfast.contracts.tool import Tool
 from tests.redteam.worst import Call, Case, WorstCase
 
 Setting = Literal["base", "enhanced"]

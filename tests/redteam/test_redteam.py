@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import Policy
-from holdfast.engine.connect import Engine
+from handfast import Policy
+from handfast.engine.connect import Engine
 from tests.redteam import adaptive, dojo, injecagent
 from tests.redteam.data import MISSING_AGENTDOJO, MISSING_INJECAGENT, has_agentdojo, injecagent_folder
 from tests.redteam.field import LETS_ALL, acting, player, stage

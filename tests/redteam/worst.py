@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from holdfast import ask
-from holdfast.contracts.messages import ModelRequest
-from holdfast.llm.script import Step
+from handfast import ask
+from handfast.contracts.messages import ModelRequest
+from handfast.llm.script import Step
 
 Owner = Literal["user", "attacker"]
 Call = tuple[str, dict[str, Any]]

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from holdfast import (
+from handfast import (
     Agent,
     Backoff,
     BackoffKind,
@@ -34,13 +34,13 @@ from holdfast import (
     ask,
     tool,
 )
-from holdfast.contracts.policy import Budget
-from holdfast.engine.connect import connect, require_search_attributes
-from holdfast.engine.embedded import EmbeddedEngine
-from holdfast.ledger import Ledger
-from holdfast.llm.script import Step
-from holdfast.settings import Settings
-from holdfast.workers.worker import make_boundary, make_worker
+from handfast.contracts.policy import Budget
+from handfast.engine.connect import connect, require_search_attributes
+from handfast.engine.embedded import EmbeddedEngine
+from handfast.ledger import Ledger
+from handfast.llm.script import Step
+from handfast.settings import Settings
+from handfast.workers.worker import make_boundary, make_worker
 
 HISTORIES = Path(__file__).parent / "histories"
 

@@ -10,10 +10,10 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
-from holdfast.workers.worker import sandboxed_runner
-from holdfast.workflows.agent_run import AgentRun
-from holdfast.workflows.plan_run import PlanRun
-from holdfast.workflows.rollback_run import RollbackRun
+from handfast.workers.worker import sandboxed_runner
+from handfast.workflows.agent_run import AgentRun
+from handfast.workflows.plan_run import PlanRun
+from handfast.workflows.rollback_run import RollbackRun
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
 

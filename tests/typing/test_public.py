@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, assert_type
 
-from holdfast import (
+from handfast import (
     Agent,
     Client,
     Effect,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from holdfast import Agent, ContractError, Effect, Limits, Outcome, Run, RunFailed, RunStatus, Script, Tier, ask, tool
-from holdfast.contracts.messages import ModelRequest
-from holdfast.llm.script import Step
+from handfast import Agent, ContractError, Effect, Limits, Outcome, Run, RunFailed, RunStatus, Script, Tier, ask, tool
+from handfast.contracts.messages import ModelRequest
+from handfast.llm.script import Step
 from tests.conftest import OpenShop, Shop, outcomes, until
 from tests.undo.travel import TOOLS, TRIP, Booking, Travel, booking, cancelling, traveller
 

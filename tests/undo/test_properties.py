@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from holdfast import Effect, Outcome, Run, RunFailed, ask
-from holdfast.contracts.errors import DecisionRefused, ErrorCode, ModelError, RunNotFound
-from holdfast.contracts.messages import ModelRequest
-from holdfast.llm.script import Step
+from handfast import Effect, Outcome, Run, RunFailed, ask
+from handfast.contracts.errors import DecisionRefused, ErrorCode, ModelError, RunNotFound
+from handfast.contracts.messages import ModelRequest
+from handfast.llm.script import Step
 from tests.conftest import OpenShop
 from tests.undo.travel import Travel, booking, cancelling, traveller
 

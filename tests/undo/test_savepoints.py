@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from holdfast import DecisionRefused, Outcome, Run, RunStatus, ask
-from holdfast.contracts.messages import ModelRequest
-from holdfast.llm.script import Step
+from handfast import DecisionRefused, Outcome, Run, RunStatus, ask
+from handfast.contracts.messages import ModelRequest
+from handfast.llm.script import Step
 from tests.conftest import OpenShop, Shop, outcomes, until
 from tests.undo.travel import TOOLS, TRIP, Travel, booking, traveller
 
@@ -128,7 +128,7 @@ async def test_a_roll_back_that_is_stuck_waits_for_a_person_and_the_run_goes_on_
     assert json.loads(heard.results[-1])["not_undone"][0]["reason"] == "left as it is by ada: it may stay"
 
     async def status() -> bool:
-        query = f"HoldfastStatus = 'completed' and WorkflowId = '{run.id}'"
+        query = f"HandfastStatus = 'completed' and WorkflowId = '{run.id}'"
         return [one.id async for one in desk.client.temporal.list_workflows(query)] == [run.id]
 
     await until(status)

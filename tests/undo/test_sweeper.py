@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from holdfast import Outcome, Run, RunStatus, Tier
-from holdfast.workers.sweeper import Sweeper
+from handfast import Outcome, Run, RunStatus, Tier
+from handfast.workers.sweeper import Sweeper
 from tests.conftest import OpenShop, Shop, outcomes, until
 from tests.undo.travel import SAFE, TOOLS, TRIP, Travel, booking, traveller
 

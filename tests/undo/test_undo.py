@@ -10,18 +10,18 @@ import pytest
 from sqlalchemy import text
 from temporalio.client import WorkflowFailureError
 
-from holdfast import DecisionRefused, Effect, Limits, Outcome, Run, RunFailed, RunStatus, Tier, ToolContext, ask, tool
-from holdfast.contracts.circuit import CircuitPolicy
-from holdfast.contracts.errors import RunError
-from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.tool import Tool
-from holdfast.contracts.upstream import Upstream
-from holdfast.contracts.wire_words import Resolution, UndoWord
-from holdfast.engine.connect import connect
-from holdfast.ledger import Settlement
-from holdfast.ledger.undoing import Undoing
-from holdfast.llm.script import Step
-from holdfast.workers.worker import make_worker
+from handfast import DecisionRefused, Effect, Limits, Outcome, Run, RunFailed, RunStatus, Tier, ToolContext, ask, tool
+from handfast.contracts.circuit import CircuitPolicy
+from handfast.contracts.errors import RunError
+from handfast.contracts.messages import ModelRequest
+from handfast.contracts.tool import Tool
+from handfast.contracts.upstream import Upstream
+from handfast.contracts.wire_words import Resolution, UndoWord
+from handfast.engine.connect import connect
+from handfast.ledger import Settlement
+from handfast.ledger.undoing import Undoing
+from handfast.llm.script import Step
+from handfast.workers.worker import make_worker
 from tests.conftest import OpenShop, Postgres, Shop, new_database, outcomes, until
 from tests.undo.travel import SAFE, TOOLS, TRIP, Booking, Travel, book, booking, cancelling, traveller
 
@@ -174,7 +174,7 @@ async def test_what_can_not_be_undone_blocks_until_somebody_says_retry(shop: Ope
     assert (summary.run_id, summary.status, summary.blocked) == (run.id, RunStatus.RUNNING, 1)
 
     async def findable() -> bool:
-        query = f"HoldfastStatus = 'compensation_blocked' and WorkflowId = '{run.id}'"
+        query = f"HandfastStatus = 'compensation_blocked' and WorkflowId = '{run.id}'"
         return [one.id async for one in desk.client.temporal.list_workflows(query)] == [run.id]
 
     await until(findable)

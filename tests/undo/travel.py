@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from holdfast import Agent, Backoff, Compensation, Effect, Limits, Script, Tier, ToolContext, ask, compensation, tool
-from holdfast.contracts.tool import Tool
-from holdfast.contracts.upstream import Upstream
-from holdfast.llm.script import Step
+from handfast import Agent, Backoff, Compensation, Effect, Limits, Script, Tier, ToolContext, ask, compensation, tool
+from handfast.contracts.tool import Tool
+from handfast.contracts.upstream import Upstream
+from handfast.llm.script import Step
 from tests.loopback import Loopback, body_of
 
 FAST = Backoff(base=timedelta(milliseconds=20), longest=timedelta(milliseconds=50))

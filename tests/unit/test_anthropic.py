@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from holdfast import ModelError
-from holdfast.contracts.errors import ErrorCode
-from holdfast.contracts.messages import (
+from handfast import ModelError
+from handfast.contracts.errors import ErrorCode
+from handfast.contracts.messages import (
     Message,
     ModelRequest,
     Text,
@@ -18,7 +18,7 @@ from holdfast.contracts.messages import (
     ToolSchema,
     Usage,
 )  # fmt: skip
-from holdfast.llm.anthropic import AnthropicModel
+from handfast.llm.anthropic import AnthropicModel
 from tests.messages_api import Api, block, finish, start, status, stream
 
 WEATHER = ToolSchema(

@@ -13,15 +13,15 @@ from urllib.parse import parse_qs
 import pytest
 from pydantic import ValidationError
 
-from holdfast import ToolError
-from holdfast.contracts.errors import ErrorCode
-from holdfast.contracts.upstream import ApiKey, OAuth2, Upstream
-from holdfast.contracts.waits import rate_limit_reset_seconds
-from holdfast.engine.embedded import free_port
-from holdfast.ledger import Ledger
-from holdfast.tools.http import Caller, Upstreams
-from holdfast.tools.notices import Notices
-from holdfast.tools.sends import Sends
+from handfast import ToolError
+from handfast.contracts.errors import ErrorCode
+from handfast.contracts.upstream import ApiKey, OAuth2, Upstream
+from handfast.contracts.waits import rate_limit_reset_seconds
+from handfast.engine.embedded import free_port
+from handfast.ledger import Ledger
+from handfast.tools.http import Caller, Upstreams
+from handfast.tools.notices import Notices
+from handfast.tools.sends import Sends
 from tests.loopback import Loopback, answer_json, body_of
 
 
@@ -66,7 +66,7 @@ class Guarded(Loopback):
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guarded]:
-    monkeypatch.setenv("HOLDFAST_SECRET_PAY", "s3cret")
+    monkeypatch.setenv("HANDFAST_SECRET_PAY", "s3cret")
     with Guarded() as made:
         yield made
 
@@ -110,14 +110,14 @@ async def test_a_token_that_was_revoked_is_renewed_once_and_the_request_keeps_it
 async def test_credentials_that_are_refused_for_good_fail_the_call_and_tell_no_secret(
     service: Guarded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("HOLDFAST_SECRET_PAY", "wrong")
+    monkeypatch.setenv("HANDFAST_SECRET_PAY", "wrong")
     upstreams = service.upstreams()
     with pytest.raises(ToolError, match="s refused this worker's client credentials") as refused:
         await upstreams.client("s", Sends("op")).post("/pay")
     error = refused.value
     assert (error.code, error.retryable, error.happened) == (ErrorCode.AUTHENTICATION_FAILED, False, "no")
     assert "s3cret" not in f"{error} {error.hint} {(error.__context__ and error.__suppress_context__) or ''}"
-    monkeypatch.delenv("HOLDFAST_SECRET_PAY")
+    monkeypatch.delenv("HANDFAST_SECRET_PAY")
     with pytest.raises(ToolError, match="no secret 'pay'"):
         await upstreams.client("s", Sends("op")).post("/pay")
     assert "wrong" not in capsys.readouterr().out
@@ -141,7 +141,7 @@ async def test_a_key_is_sent_as_the_service_wants_it_and_is_not_renewed(
     service.good = {"s3cret"}
     upstreams = Upstreams({"s": Upstream(base_url=service.url, auth=ApiKey(secret="pay"))})
     await upstreams.client("s", Sends("op")).post("/pay")
-    monkeypatch.setenv("HOLDFAST_SECRET_PAY", "old")
+    monkeypatch.setenv("HANDFAST_SECRET_PAY", "old")
     with pytest.raises(ToolError, match="answered 401"):
         await upstreams.client("s", Sends("op")).post("/pay")
     assert len(service.calls) == 2
@@ -227,8 +227,8 @@ async def test_each_tenant_signs_in_as_its_own_client_for_what_the_calls_scope_n
         answer_json(request, 200, told)
 
     for tenant in ("acme", "globex"):
-        monkeypatch.setenv(f"HOLDFAST_SECRET_CLIENT__TENANT_{tenant.upper()}", tenant)
-        monkeypatch.setenv(f"HOLDFAST_SECRET_PAY__TENANT_{tenant.upper()}", f"{tenant}-secret")
+        monkeypatch.setenv(f"HANDFAST_SECRET_CLIENT__TENANT_{tenant.upper()}", tenant)
+        monkeypatch.setenv(f"HANDFAST_SECRET_PAY__TENANT_{tenant.upper()}", f"{tenant}-secret")
     with Loopback(answer) as service:
         scopes = {"pay:read": "read", "pay:*": "write"}
         auth = OAuth2(token_url=f"{service.url}/token", client_id_secret="client", secret="pay", scopes=scopes)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import Backoff, BackoffKind
+from handfast import Backoff, BackoffKind
 
 BASE, LONGEST = timedelta(seconds=1), timedelta(seconds=10)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.contracts.board import Board
-from holdfast.contracts.plan_steps import PlanStep, StepAsk, StepAsked
+from handfast.contracts.board import Board
+from handfast.contracts.plan_steps import PlanStep, StepAsk, StepAsked
 
 
 def begun(*steps: PlanStep) -> tuple[Board, list[str]]:

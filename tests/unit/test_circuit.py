@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import ToolError
-from holdfast.contracts.circuit import Admission, Circuit, CircuitPolicy
-from holdfast.contracts.upstream import Upstream
-from holdfast.engine.embedded import free_port
-from holdfast.ledger import Ledger
-from holdfast.tools.http import Caller, Upstreams
-from holdfast.tools.sends import Sends
+from handfast import ToolError
+from handfast.contracts.circuit import Admission, Circuit, CircuitPolicy
+from handfast.contracts.upstream import Upstream
+from handfast.engine.embedded import free_port
+from handfast.ledger import Ledger
+from handfast.tools.http import Caller, Upstreams
+from handfast.tools.sends import Sends
 from tests.loopback import Loopback
 
 POLICY = CircuitPolicy(failures=2, seconds=10, successes=2)

@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from holdfast import ToolError
-from holdfast.contracts.upstream import Upstream
-from holdfast.tools.connection import Connection
-from holdfast.tools.http import Upstreams
-from holdfast.tools.lease import Lease
-from holdfast.tools.sends import Sends
+from handfast import ToolError
+from handfast.contracts.upstream import Upstream
+from handfast.tools.connection import Connection
+from handfast.tools.http import Upstreams
+from handfast.tools.lease import Lease
+from handfast.tools.sends import Sends
 from tests.loopback import Loopback, answer_json, body_of
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -211,7 +211,7 @@ async def test_an_answer_that_does_not_come_in_time_leaves_open_whether_it_happe
 def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     """A certificate for 127.0.0.1 that clients trust; what a server shows it with."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "holdfast test")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "handfast test")])
     now = datetime.now(UTC)
     signed = (
         x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key(), serial_number=1)

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-import holdfast
-from holdfast import Agent, Cache, ContractError, Effect, Lane, Limits, Rate, Script, Tier, Tool, ToolContext, tool
-from holdfast.contracts.identity import digest, operation_id
-from holdfast.contracts.limits import Used, limit_near, limit_reached
-from holdfast.contracts.lint import check_agents
-from holdfast.contracts.registry import Registry
-from holdfast.contracts.wire import Head, RunRequest, TurnResult
+import handfast
+from handfast import Agent, Cache, ContractError, Effect, Lane, Limits, Rate, Script, Tier, Tool, ToolContext, tool
+from handfast.contracts.identity import digest, operation_id
+from handfast.contracts.limits import Used, limit_near, limit_reached
+from handfast.contracts.lint import check_agents
+from handfast.contracts.registry import Registry
+from handfast.contracts.wire import Head, RunRequest, TurnResult
 
 
 class Args(BaseModel):
@@ -219,13 +219,13 @@ def test_the_lint_names_what_would_help_a_model() -> None:
 
 
 def test_the_public_names_are_these() -> None:
-    assert holdfast.__all__ == [
+    assert handfast.__all__ == [
         "Agent", "Backoff", "BackoffKind", "Cache", "CalledFrom", "Client", "Compensation", "Condition", "ContractError",
         "DecisionRefused", "Deprecation", "Effect", "Endpoint", "EngineUnavailable", "Event",
-        "HoldfastError", "HookWord", "Lane", "LedgerUnavailable", "Limits", "Model", "ModelError",
+        "HandfastError", "HookWord", "Lane", "LedgerUnavailable", "Limits", "Model", "ModelError",
         "Operation", "Outcome", "Pending", "Plan", "Policy", "Price", "ProposedCall", "Rate", "Rule",
         "Run", "RunFailed", "RunIdTaken", "RunNotFound",
         "RunResult", "RunStatus", "RunSummary", "Script", "SettingsError", "SigningKey", "Tier", "Tool", "ToolContext", "ToolError",
         "Undo", "Verdict", "ask", "compensation", "read_plan", "read_policy", "tool",
     ]  # fmt: skip
-    assert all(getattr(holdfast, name) for name in holdfast.__all__)
+    assert all(getattr(handfast, name) for name in handfast.__all__)

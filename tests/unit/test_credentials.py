@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from typer.testing import CliRunner
 
-from holdfast import ToolError
-from holdfast.client.cli.app import app as commands
-from holdfast.contracts.credentials import (
+from handfast import ToolError
+from handfast.client.cli.app import app as commands
+from handfast.contracts.credentials import (
     EnvironmentSecrets,
     FileSecrets,
     OwnSecrets,
@@ -26,11 +26,11 @@ from holdfast.contracts.credentials import (
     VaultToken,
     places_of,
 )
-from holdfast.contracts.errors import ErrorCode, SettingsError
-from holdfast.engine.embedded import free_port
-from holdfast.tools.credentials import Credentials, SecretsProvider, Wanted
-from holdfast.tools.credentials.local import variable_of
-from holdfast.tools.credentials.paths import segment
+from handfast.contracts.errors import ErrorCode, SettingsError
+from handfast.engine.embedded import free_port
+from handfast.tools.credentials import Credentials, SecretsProvider, Wanted
+from handfast.tools.credentials.local import variable_of
+from handfast.tools.credentials.paths import segment
 from tests.loopback import Loopback, answer_json, body_of
 
 PAY = Wanted("pay", "acme", "payments:refund")
@@ -54,10 +54,10 @@ def test_the_tenants_own_comes_first_and_the_whole_scope_before_its_beginning() 
 async def test_variables_are_by_tenant_and_scope(monkeypatch: pytest.MonkeyPatch) -> None:
     credentials = Credentials()
     for variable, value in (
-        ("HOLDFAST_SECRET_PAY", "for all"),
-        ("HOLDFAST_SECRET_PAY__SCOPE_PAYMENTS", "for payments"),
-        ("HOLDFAST_SECRET_PAY__TENANT_ACME", "acme's"),
-        ("HOLDFAST_SECRET_PAY__TENANT_ACME__SCOPE_PAYMENTS_REFUND", "acme's for refunds"),
+        ("HANDFAST_SECRET_PAY", "for all"),
+        ("HANDFAST_SECRET_PAY__SCOPE_PAYMENTS", "for payments"),
+        ("HANDFAST_SECRET_PAY__TENANT_ACME", "acme's"),
+        ("HANDFAST_SECRET_PAY__TENANT_ACME__SCOPE_PAYMENTS_REFUND", "acme's for refunds"),
     ):
         monkeypatch.setenv(variable, value)
     assert await credentials.read(PAY) == "acme's for refunds"
@@ -67,21 +67,21 @@ async def test_variables_are_by_tenant_and_scope(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_tenant_without_its_own_gets_nothing_where_nothing_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOLDFAST_SECRET_PAY", "for all")
-    monkeypatch.setenv("HOLDFAST_SECRET_PAY__TENANT_ACME", "acme's")
+    monkeypatch.setenv("HANDFAST_SECRET_PAY", "for all")
+    monkeypatch.setenv("HANDFAST_SECRET_PAY__TENANT_ACME", "acme's")
     credentials = Credentials(EnvironmentSecrets(shared=False))
     assert await credentials.read(PAY) == "acme's"
     error = await missing(credentials, PAY._replace(tenant="other"))
     assert str(error) == "this worker has no secret 'pay' for tenant 'other'"
-    assert error.hint == "an operator must set HOLDFAST_SECRET_PAY__TENANT_OTHER for the workers that serve this tool"
+    assert error.hint == "an operator must set HANDFAST_SECRET_PAY__TENANT_OTHER for the workers that serve this tool"
     assert await credentials.read(Wanted("pay")) == "for all"
     unnameable = await missing(credentials, PAY._replace(tenant="ACME"))
     assert "no variable can name tenant 'ACME'" in unnameable.hint
 
 
 async def test_no_tenant_and_no_name_gets_the_variable_of_another_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOLDFAST_SECRET_PAY__TENANT_ACME", "acme's")
-    monkeypatch.setenv("HOLDFAST_SECRET_PAY__TENANT_ACME__SCOPE_MAIL", "acme's for mail")
+    monkeypatch.setenv("HANDFAST_SECRET_PAY__TENANT_ACME", "acme's")
+    monkeypatch.setenv("HANDFAST_SECRET_PAY__TENANT_ACME__SCOPE_MAIL", "acme's for mail")
     credentials = Credentials()
     for tenant in ("ACME", "Acme", "acme__scope_mail", "acme-", "acme.", "", "acme\n"):
         await missing(credentials, Wanted("pay", tenant))
@@ -91,7 +91,7 @@ async def test_no_tenant_and_no_name_gets_the_variable_of_another_tenant(monkeyp
 
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_no_two_tenants_have_the_same_variable(one: str, other: str) -> None:
-    from holdfast.contracts.credentials import Place
+    from handfast.contracts.credentials import Place
 
     first, second = (variable_of("pay", Place(tenant)) for tenant in (one, other))
     assert one == other or not first or first != second
@@ -144,12 +144,12 @@ class Vault(Loopback):
 
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {
-            "holdfast/shared": {"pay": "for all", "number": 7},
-            "holdfast/tenants/acme": {"pay": "acme's"},
-            "holdfast/tenants/acme/scopes/payments.refund": {"pay": "acme's for refunds"},
-            "holdfast/tenants/secretive": {"pay": "hidden"},
+            "handfast/shared": {"pay": "for all", "number": 7},
+            "handfast/tenants/acme": {"pay": "acme's"},
+            "handfast/tenants/acme/scopes/payments.refund": {"pay": "acme's for refunds"},
+            "handfast/tenants/secretive": {"pay": "hidden"},
         }
-        self.allowed = ("holdfast/shared", "holdfast/tenants/acme", "holdfast/tenants/other")
+        self.allowed = ("handfast/shared", "handfast/tenants/acme", "handfast/tenants/other")
         self.good = {"root"}
         self.lifetime = 3600
         self.asked: list[str] = []
@@ -215,7 +215,7 @@ async def test_vault_has_secrets_by_tenant_and_scope(vault: Vault) -> None:
     assert await credentials.read(PAY._replace(tenant="other")) == "for all"
     assert vault.namespaces == {"team"}
     error = await missing(credentials, Wanted("none", "acme"))
-    assert error.hint == "an operator must add 'none' to secret/holdfast/shared in Vault, and let this worker read it"
+    assert error.hint == "an operator must add 'none' to secret/handfast/shared in Vault, and let this worker read it"
     assert "is no text in Vault" in str(await missing(credentials, Wanted("number")))
     await credentials.close()
 
@@ -232,11 +232,11 @@ async def test_what_vault_does_not_let_a_worker_read_is_not_there(vault: Vault) 
 async def test_vault_is_asked_once_for_a_while_by_all_calls_at_once(vault: Vault) -> None:
     credentials = Credentials(VaultSecrets(address=vault.url, keep_seconds=60))
     found = await asyncio.gather(*(credentials.read(PAY) for _ in range(20)))
-    assert (set(found), vault.asked) == ({"acme's for refunds"}, ["holdfast/tenants/acme/scopes/payments.refund"])
+    assert (set(found), vault.asked) == ({"acme's for refunds"}, ["handfast/tenants/acme/scopes/payments.refund"])
     await credentials.close()
     anew = Credentials(VaultSecrets(address=vault.url, keep_seconds=0))
     assert await anew.read(PAY) == "acme's for refunds"
-    vault.kept["holdfast/tenants/acme/scopes/payments.refund"] = {"pay": "rotated"}
+    vault.kept["handfast/tenants/acme/scopes/payments.refund"] = {"pay": "rotated"}
     assert await anew.read(PAY) == "rotated"
     await anew.close()
 
@@ -337,7 +337,7 @@ def test_settings_of_secrets_say_what_is_wrong_with_them() -> None:
 
 def test_what_is_missing_is_told_before_anybody_calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "paying.py").write_text(
-        "from holdfast import Agent, Effect, Endpoint, Script, Tier, ToolContext, tool\n"
+        "from handfast import Agent, Effect, Endpoint, Script, Tier, ToolContext, tool\n"
         "@tool(version='1.0.0', effect=Effect.READ, tier=Tier.READ_ONLY, scope='payments:read', secrets=('one', 'two'),\n"
         "      endpoints=(Endpoint(upstream='pay', method='GET', path='/x'),))\n"
         "async def look(ctx: ToolContext) -> str:\n"
@@ -348,13 +348,13 @@ def test_what_is_missing_is_told_before_anybody_calls(monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     auth = {"kind": "oauth2", "token_url": "https://x/token", "client_id_secret": "client", "secret": "pay"}
-    monkeypatch.setenv("HOLDFAST_UPSTREAMS", json.dumps({"pay": {"base_url": "https://x", "auth": auth}}))
+    monkeypatch.setenv("HANDFAST_UPSTREAMS", json.dumps({"pay": {"base_url": "https://x", "auth": auth}}))
     for name in ("one", "pay__SCOPE_PAYMENTS", "two__TENANT_ACME", "client"):
-        monkeypatch.setenv(f"HOLDFAST_SECRET_{name.upper()}", "the-value-itself")
+        monkeypatch.setenv(f"HANDFAST_SECRET_{name.upper()}", "the-value-itself")
     whole = CliRunner().invoke(commands, ["tools", "secrets", "paying:agent", "--tenant", "acme"])
     assert (whole.exit_code, whole.output.count("is there")) == (0, 4)
     lacking = CliRunner().invoke(commands, ["tools", "secrets", "paying:agent", "--tenant", "other"])
     told = " ".join(lacking.output.split())
     assert (lacking.exit_code, told.count("is there")) == (1, 3)
-    assert "this worker has no secret 'two' for tenant 'other'; an operator must set HOLDFAST_SECRET_TWO for" in told
+    assert "this worker has no secret 'two' for tenant 'other'; an operator must set HANDFAST_SECRET_TWO for" in told
     assert "the-value-itself" not in whole.output + lacking.output

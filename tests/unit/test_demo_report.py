@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from holdfast.demo.report import Report
+from handfast.demo.report import Report
 
 
 def report(**seen: Any) -> Report:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from holdfast.contracts.drift import Counts, Misfit, rises
-from holdfast.contracts.schemas import unknown_fields
+from handfast.contracts.drift import Counts, Misfit, rises
+from handfast.contracts.schemas import unknown_fields
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from holdfast import ToolError
-from holdfast.contracts.errors import ErrorCode
-from holdfast.contracts.upstream import ApiKey, Upstream
-from holdfast.tools.guard import is_public
-from holdfast.tools.http import Upstreams
-from holdfast.tools.sends import Sends
+from handfast import ToolError
+from handfast.contracts.errors import ErrorCode
+from handfast.contracts.upstream import ApiKey, Upstream
+from handfast.tools.guard import is_public
+from handfast.tools.http import Upstreams
+from handfast.tools.sends import Sends
 from tests.loopback import Loopback, body_of
 
 
@@ -131,7 +131,7 @@ async def test_a_name_that_resolves_to_a_private_address_is_refused_unless_priva
 async def test_redirects_are_checked_again_and_take_no_credentials_along(
     site: Site, other: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOLDFAST_SECRET_PAY", "s3cret")
+    monkeypatch.setenv("HANDFAST_SECRET_PAY", "s3cret")
     site.elsewhere = other.url
     keyed = Upstream(
         base_url=site.url, auth=ApiKey(secret="pay", header="X-Key", prefix=""), headers={"X-Team": "blue"}, version="7"

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from holdfast import ContractError, Effect, Tier, tool
-from holdfast.contracts.validation import validate
-from holdfast.inputs import AllowedCommand, AllowedUrl, BoundedJson, Checked, CleanHtml, SafeName, SafePath, SelectOnly
+from handfast import ContractError, Effect, Tier, tool
+from handfast.contracts.validation import validate
+from handfast.inputs import AllowedCommand, AllowedUrl, BoundedJson, Checked, CleanHtml, SafeName, SafePath, SelectOnly
 
 
 def taken(kind: Any, check: Checked, value: Any) -> Any:

@@ -7,13 +7,13 @@ from xml.etree import ElementTree as ET
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from holdfast import ContractError, Effect, SettingsError, Tier, Tool, ToolContext, tool
-from holdfast.client.plan_picture import as_mermaid, as_svg
-from holdfast.contracts.conditions import ConditionFailed, condition_fault, holds
-from holdfast.contracts.plan import Plan, require_request
-from holdfast.contracts.plan_check import plan_faults
-from holdfast.contracts.plan_file import read_plan
-from holdfast.contracts.references import Unbound, fill_in, follow, parse
+from handfast import ContractError, Effect, SettingsError, Tier, Tool, ToolContext, tool
+from handfast.client.plan_picture import as_mermaid, as_svg
+from handfast.contracts.conditions import ConditionFailed, condition_fault, holds
+from handfast.contracts.plan import Plan, require_request
+from handfast.contracts.plan_check import plan_faults
+from handfast.contracts.plan_file import read_plan
+from handfast.contracts.references import Unbound, fill_in, follow, parse
 
 
 class Room(BaseModel):

@@ -10,12 +10,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from holdfast import Effect, Outcome, Tier, tool
-from holdfast.contracts.errors import ContractError
-from holdfast.contracts.provenance import CLEAN, USER, Labels, Sources, echoes_of, hold, is_held, labels_of
-from holdfast.contracts.provenance.paths import covers, leaves
-from holdfast.contracts.provenance.wording import addresses_in, normal, stands_in
-from holdfast.contracts.tool import Tool
+from handfast import Effect, Outcome, Tier, tool
+from handfast.contracts.errors import ContractError
+from handfast.contracts.provenance import CLEAN, USER, Labels, Sources, echoes_of, hold, is_held, labels_of
+from handfast.contracts.provenance.paths import covers, leaves
+from handfast.contracts.provenance.wording import addresses_in, normal, stands_in
+from handfast.contracts.tool import Tool
 
 FOREIGN = Labels(untrusted="read_web")
 

@@ -13,11 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from holdfast import Agent, Effect, Script, Tier, Tool, tool
-from holdfast.contracts.catalogue import as_markdown, catalogue
-from holdfast.contracts.clauses import Deprecation
-from holdfast.contracts.published import compare, lock_of, publish, version_faults
-from holdfast.contracts.schemas import Comparison
+from handfast import Agent, Effect, Script, Tier, Tool, tool
+from handfast.contracts.catalogue import as_markdown, catalogue
+from handfast.contracts.clauses import Deprecation
+from handfast.contracts.published import compare, lock_of, publish, version_faults
+from handfast.contracts.schemas import Comparison
 
 NUMBERS = st.integers(-3, 6)
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from holdfast import RunStatus
-from holdfast.activities.transcripts import Telling, Transcripts
-from holdfast.contracts.messages import Message, Text
-from holdfast.contracts.wire import TurnResult
-from holdfast.ledger import NewTurn, RunRow
+from handfast import RunStatus
+from handfast.activities.transcripts import Telling, Transcripts
+from handfast.contracts.messages import Message, Text
+from handfast.contracts.wire import TurnResult
+from handfast.ledger import NewTurn, RunRow
 
 RUN = RunRow(
     run_id="r1", chain_id="c1", execution="first", agent="a", agent_version="1.0.0", model="m", user="ada", tenant="t",

@@ -4,10 +4,10 @@ from itertools import groupby
 
 import pytest
 
-from holdfast import Agent, ContractError, Effect, Tier, ToolContext, compensation, tool
-from holdfast.contracts.undo_order import in_order
-from holdfast.contracts.wire import CallInput
-from holdfast.contracts.wire_undo import UndoStep
+from handfast import Agent, ContractError, Effect, Tier, ToolContext, compensation, tool
+from handfast.contracts.undo_order import in_order
+from handfast.contracts.wire import CallInput
+from handfast.contracts.wire_undo import UndoStep
 
 
 def steps(*calls: str) -> list[UndoStep]:

@@ -8,12 +8,12 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from holdfast import ToolError
-from holdfast.contracts.upstream import Upstream
-from holdfast.engine.embedded import free_port
-from holdfast.tools.http import Upstreams
-from holdfast.tools.lease import Lease
-from holdfast.tools.sends import Sends
+from handfast import ToolError
+from handfast.contracts.upstream import Upstream
+from handfast.engine.embedded import free_port
+from handfast.tools.http import Upstreams
+from handfast.tools.lease import Lease
+from handfast.tools.sends import Sends
 from tests.conftest import until
 from tests.loopback import Loopback, body_of
 

@@ -9,7 +9,7 @@ from temporalio.api.enums.v1 import EventType, ResetReapplyExcludeType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowHandle
 
-from holdfast import (
+from handfast import (
     Agent,
     Client,
     Effect,
@@ -18,7 +18,7 @@ from holdfast import (
     Tier,
     tool,
 )  # fmt: skip
-from holdfast.contracts.tool import Tool
+from handfast.contracts.tool import Tool
 
 ROOMY = Limits(turns=100, calls=1000, tokens=10_000_000, cost_usd=10, wall_time=timedelta(hours=1))
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from holdfast import Agent, Effect, Lane, Outcome, Run, RunNotFound, RunStatus, Script, Tier, ask, tool
-from holdfast.client.anchors import read_anchors
-from holdfast.client.cli.app import app
-from holdfast.contracts.messages import ModelRequest
-from holdfast.llm.script import Step
+from handfast import Agent, Effect, Lane, Outcome, Run, RunNotFound, RunStatus, Script, Tier, ask, tool
+from handfast.client.anchors import read_anchors
+from handfast.client.cli.app import app
+from handfast.contracts.messages import ModelRequest
+from handfast.llm.script import Step
 from tests.conftest import OpenShop, Shop, until
 from tests.effects.agents import ROOMY
 
@@ -261,7 +261,7 @@ async def test_only_a_turn_that_was_thought_can_be_thought_again(shop: OpenShop)
     for turn in (0, 2, 99):
         with pytest.raises(RunNotFound, match=f"has no turn {turn}"):
             await run.reset(turn)
-    with pytest.raises(RunNotFound, match="holdfast runs"):
+    with pytest.raises(RunNotFound, match="handfast runs"):
         await desk.client.run("nobody's").reset(1)
     assert (await run.result()).text == "Hello."
 
@@ -273,7 +273,7 @@ async def test_orphans_are_listed_on_the_command_line(shop: OpenShop, monkeypatc
     await run.result()
     mind.steps[:] = ["Nothing to send."]
     monkeypatch.setenv("TEMPORAL_ADDRESS", desk.client.engine.address)
-    monkeypatch.setenv("HOLDFAST_LEDGER_URL", desk.settings.ledger)
+    monkeypatch.setenv("HANDFAST_LEDGER_URL", desk.settings.ledger)
 
     async def command(*words: str) -> str:
         done = await asyncio.to_thread(CliRunner().invoke, app, list(words))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import Agent, Effect, Limits, Outcome, RunFailed, RunStatus, Tier, tool
+from handfast import Agent, Effect, Limits, Outcome, RunFailed, RunStatus, Tier, tool
 from tests.conftest import OpenShop, outcomes
 from tests.loopback import Answer
 from tests.messages_api import Api, cut_off, status, tool_use, words

@@ -13,8 +13,8 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client as TemporalClient
 from temporalio.service import RPCError
 
-from holdfast import Agent, Effect, Script, SettingsError, Tier, ask, tool
-from holdfast.settings import load_settings
+from handfast import Agent, Effect, Script, SettingsError, Tier, ask, tool
+from handfast.settings import load_settings
 from tests.conftest import OpenShop, until
 
 COMPLETED = RoutingConfigUpdateState.ROUTING_CONFIG_UPDATE_STATE_COMPLETED
@@ -78,6 +78,6 @@ async def test_a_run_moves_to_the_new_version_after_its_turn_and_loses_nothing(s
 
 
 def test_half_a_deployment_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOLDFAST_DEPLOYMENT", "support")
-    with pytest.raises(SettingsError, match="HOLDFAST_DEPLOYMENT and HOLDFAST_BUILD_ID go together"):
+    monkeypatch.setenv("HANDFAST_DEPLOYMENT", "support")
+    with pytest.raises(SettingsError, match="HANDFAST_DEPLOYMENT and HANDFAST_BUILD_ID go together"):
         load_settings()

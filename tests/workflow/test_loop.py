@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 
-from holdfast import (
+from handfast import (
     Agent,
     Client,
     Effect,
@@ -25,12 +25,12 @@ from holdfast import (
     ask,
     tool,
 )  # fmt: skip
-from holdfast.contracts.messages import Message, ModelRequest, ModelResponse, Text, ToolCall
-from holdfast.contracts.wire import CallInput, Head, Opened
-from holdfast.ledger import Ledger
-from holdfast.llm.script import Step
-from holdfast.workflows.agent_run import AgentRun
-from holdfast.workflows.calls import Calls
+from handfast.contracts.messages import Message, ModelRequest, ModelResponse, Text, ToolCall
+from handfast.contracts.wire import CallInput, Head, Opened
+from handfast.ledger import Ledger
+from handfast.llm.script import Step
+from handfast.workflows.agent_run import AgentRun
+from handfast.workflows.calls import Calls
 from tests.conftest import OpenShop, outcomes, until
 from tests.workflow.agents import ROOMY, agent, double, settled
 
@@ -158,7 +158,7 @@ async def test_near_the_limit_of_turns_the_model_is_asked_for_its_answer(shop: O
 async def test_each_limit_ends_the_run_with_its_name(shop: OpenShop, limits: dict[str, Any], limit: str) -> None:
     from decimal import Decimal
 
-    from holdfast import Price
+    from handfast import Price
 
     steps: list[Step] = [[ask("double", n=1), ask("double", n=2)], *[ask("double", n=n) for n in range(20)]]
 
@@ -410,7 +410,7 @@ async def test_a_run_that_another_ledger_has_is_not_waited_for_in_vain(shop: Ope
     await ledger.migrate()
     await ledger.close()
     async with await Client.connect(address, settings=desk.settings, ledger_url=other) as client:
-        with pytest.raises(RunIdTaken, match="do HOLDFAST_LEDGER_URL and TEMPORAL_ADDRESS belong together"):
+        with pytest.raises(RunIdTaken, match="do HANDFAST_LEDGER_URL and TEMPORAL_ADDRESS belong together"):
             await client.start("tester", "Hi", id="elsewhere")
     again = await desk.client.start("tester", "Hi", id="elsewhere")
     assert (await again.result()).text == "Hello."

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from holdfast import Agent, ContractError, Effect, Lane, RunFailed, Script, Tier, ask, tool
-from holdfast.contracts.messages import ModelRequest, ModelResponse
-from holdfast.contracts.price import FREE, Price
-from holdfast.llm.resolve import Models
+from handfast import Agent, ContractError, Effect, Lane, RunFailed, Script, Tier, ask, tool
+from handfast.contracts.messages import ModelRequest, ModelResponse
+from handfast.contracts.price import FREE, Price
+from handfast.llm.resolve import Models
 from tests.conftest import OpenShop
 from tests.replay.test_replay import replayer
 

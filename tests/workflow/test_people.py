@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import (
+from handfast import (
     Condition,
     DecisionRefused,
     Effect,
@@ -23,11 +23,11 @@ from holdfast import (
     ask,
     tool,
 )  # fmt: skip
-from holdfast.contracts.errors import RunError
-from holdfast.contracts.messages import ModelRequest
-from holdfast.contracts.wire import RunClosed
-from holdfast.contracts.wire_words import Resolution
-from holdfast.llm.script import Step
+from handfast.contracts.errors import RunError
+from handfast.contracts.messages import ModelRequest
+from handfast.contracts.wire import RunClosed
+from handfast.contracts.wire_words import Resolution
+from handfast.llm.script import Step
 from tests.conftest import OpenShop, outcomes, until
 from tests.workflow.agents import ROOMY, agent, reset, settled
 

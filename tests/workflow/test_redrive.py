@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from holdfast import Agent, DecisionRefused, Effect, Outcome, Script, Tier, ToolContext, ToolError, ask, tool
-from holdfast.client.cli.app import app
+from handfast import Agent, DecisionRefused, Effect, Outcome, Script, Tier, ToolContext, ToolError, ask, tool
+from handfast.client.cli.app import app
 from tests.conftest import OpenShop, Shop, outcomes, until
 from tests.effects.agents import ROOMY
 
@@ -70,11 +70,11 @@ async def test_a_call_that_is_carried_out_again_is_gated_like_any_other(shop: Op
 async def test_the_list_says_what_failed_why_and_what_to_type(shop: OpenShop, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = await shop(paying([True]))
     run_id, [first, second] = await failed(desk)
-    monkeypatch.setenv("HOLDFAST_LEDGER_URL", desk.settings.ledger)
+    monkeypatch.setenv("HANDFAST_LEDGER_URL", desk.settings.ledger)
     monkeypatch.setenv("TEMPORAL_ADDRESS", desk.client.engine.address)
     told = await in_a_thread("runs", "--failed", "--limit", "2")
     assert "closed: the bank is closed" in told
-    assert f"holdfast redrive {run_id} {second}" in told
+    assert f"handfast redrive {run_id} {second}" in told
     lines = [json.loads(line) for line in (await in_a_thread("runs", "--failed", "--json")).splitlines()]
     assert {line["operation_id"] for line in lines} == {first, second}
     assert {line["run_id"] for line in lines} == {run_id}

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from temporalio.client import WorkflowExecutionStatus
 
-from holdfast import (
+from handfast import (
     Agent,
     Effect,
     EngineUnavailable,
@@ -18,9 +18,9 @@ from holdfast import (
     ask,
     tool,
 )  # fmt: skip
-from holdfast.contracts.messages import ModelRequest, ModelResponse
-from holdfast.contracts.wire import RunClosed
-from holdfast.llm.script import Step
+from handfast.contracts.messages import ModelRequest, ModelResponse
+from handfast.contracts.wire import RunClosed
+from handfast.llm.script import Step
 from tests.conftest import OpenShop, outcomes, until
 from tests.workflow.agents import ROOMY, agent, double, reset, settled
 

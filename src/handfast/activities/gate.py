@@ -1,0 +1,217 @@
+"""The gate: what may happen to each call a model asks for. Asked when a turn is settled, and again before the effect."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from handfast.contracts.agent import Agent
+from handfast.contracts.effects import Effect, Verdict
+from handfast.contracts.errors import ErrorCode
+from handfast.contracts.identity import canonical_json, digest, operation_id
+from handfast.contracts.messages import ToolCall
+from handfast.contracts.names import AGENT_RUN, PLAN_RUN, WAIT_FOR_MESSAGE
+from handfast.contracts.policy import Caller, Permit, Policy, Provenance, permit
+from handfast.contracts.tool import Tool
+from handfast.contracts.validation import validate
+from handfast.contracts.wire import ChildKind, Head
+from handfast.ledger import AskedCall, Orphan, RunRow
+from handfast.ledger.undone import PIVOT, RUN
+
+
+def intent_of(tool: Tool, arguments: Mapping[str, Any]) -> str:
+    """What two calls of one run share when they mean the same; empty where the contract names no such fields."""
+    if not tool.same_intent:
+        return ""
+    return digest(tool.name, tool.major, {name: arguments.get(name) for name in tool.same_intent})
+
+
+class Gate:
+    """Judges the calls of one answer, in order."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        tools: Mapping[str, Tool],
+        run: RunRow,
+        intents: set[str],
+        *,
+        closed: str,
+        policies: Sequence[Policy] = (),
+        orphans: Sequence[Orphan] = (),
+        counts: Mapping[str, int] | None = None,
+        provenance: Provenance | None = None,
+    ) -> None:
+        self._agent = agent
+        self._tools = tools
+        self._run = run
+        self._intents = set(intents)
+        self._closed = closed
+        self._policies = (*policies, agent.policy)
+        self._provenance = provenance
+        self._caller = Caller(
+            agent=agent.name,
+            user=run.user,
+            tenant=run.tenant,
+            run=run.run_id,
+            called_from=run.called_from,
+            untrusted=provenance is not None and bool(provenance.labels.untrusted),
+        )
+        self._orphans = list(orphans)
+        self._counts = Counter(counts or {})
+        """How often each tool was called in the run, as far as that is limited."""
+        self._asked = 0
+
+    def judge(self, call: ToolCall) -> AskedCall:
+        """What becomes of the next call."""
+        self._asked += 1
+        counter = self._run.calls + self._asked
+        identity = operation_id(self._run.chain_id, counter)
+        tool = self._tools.get(call.tool)
+        error = self._objection(call, tool, counter)
+        if error is not None or tool is None:
+            return self._denied(call, tool, identity, {**(error or {}), "operation": identity})
+        checked = validate(tool, call.arguments)
+        if isinstance(checked, dict):
+            return self._denied(call, tool, identity, {**invalid_arguments(tool, checked), "operation": identity})
+        orphan = self._orphan(tool, call)
+        given = permit(self._policies, self._agent.hooks, tool, checked, self._caller, provenance=self._provenance)
+        if given.verdict is Verdict.DENY and not orphan:
+            return self._denied(call, tool, identity, denied_by(given, tool, identity), given.told)
+        if given.changed is not None and not orphan:
+            call = call.model_copy(update={"arguments": given.changed})
+        return self._asked_for(tool, call, orphan or identity, given, taken_over=bool(orphan))
+
+    def _asked_for(self, tool: Tool, call: ToolCall, identity: str, given: Permit, *, taken_over: bool) -> AskedCall:
+        intent = intent_of(tool, call.arguments)
+        verdict, reason = (Verdict.RUN, "") if taken_over else self._verdict(tool, intent, given)
+        if intent:
+            self._intents.add(intent)
+        head = Head(
+            id=identity,
+            tool=tool.name,
+            digest=tool.digest(call.arguments),
+            show=tool.preview(call.arguments),
+            verdict=verdict,
+            reason=reason,
+            effect=tool.effect,
+            lane=tool.lane,
+            queue=tool.queue or "",
+            timeout=_seconds(tool, call.arguments),
+            conflict=_conflict(tool, call.arguments),
+            pivot=tool.pivot,
+            stoppable=_stoppable(tool),
+            child=_kind(tool),
+            hand_off=tool.child is not None and tool.child.hand_off,
+        )
+        return AskedCall(
+            head=head,
+            call_id=call.id,
+            version=tool.version,
+            tier=tool.tier,
+            intent=intent,
+            undo=_undo_of(tool),
+            rule="" if taken_over else given.told,
+            changed=None if taken_over else given.changed,
+            origins=given.origins,
+            taken_over=taken_over,
+        )
+
+    def _orphan(self, tool: Tool, call: ToolCall) -> str:
+        """The operation of a branch left behind that did the same: it is done, and not done again. Each is taken once."""
+        asked = (tool.name, tool.digest(call.arguments))
+        for orphan in self._orphans:
+            if (orphan.tool, orphan.digest) == asked:
+                self._orphans.remove(orphan)
+                return orphan.operation_id
+        return ""
+
+    def _objection(self, call: ToolCall, tool: Tool | None, counter: int) -> dict[str, Any] | None:
+        if self._closed:
+            return {"code": ErrorCode.LIMIT_REACHED, "message": self._closed, "hint": "answer with what you have"}
+        if tool is None:
+            names = ", ".join(sorted(self._tools)) or "none"
+            return {
+                "code": ErrorCode.UNKNOWN_TOOL,
+                "message": f"no tool is named {call.tool!r}",
+                "hint": f"tools: {names}",
+            }
+        limits = self._run.limits or self._agent.limits
+        if counter + self._run.calls_below > limits.calls:
+            message = f"this run may make {limits.calls} tool calls, and they are used up"
+            return {"code": ErrorCode.LIMIT_REACHED, "message": message, "hint": "answer with what you have"}
+        self._counts[tool.name] += 1
+        if tool.most is not None and self._counts[tool.name] > tool.most:
+            message = f"one run may call {tool.name} {tool.most} times, and has"
+            return {"code": ErrorCode.LIMIT_REACHED, "message": message, "hint": "go on without it"}
+        return None
+
+    def _verdict(self, tool: Tool, intent: str, given: Permit) -> tuple[Verdict, str]:
+        if intent and intent in self._intents:
+            fields = ", ".join(tool.same_intent)
+            return Verdict.ASK, f"{ErrorCode.DUPLICATE_SUSPECTED}: an earlier call of this run has the same {fields}"
+        return (Verdict.RUN, "") if given.verdict is Verdict.RUN else (Verdict.ASK, given.told)
+
+    def _denied(
+        self, call: ToolCall, tool: Tool | None, identity: str, error: dict[str, Any], rule: str = ""
+    ) -> AskedCall:
+        bound = tool.digest(call.arguments) if tool else digest(call.tool, 0, call.arguments)
+        name = call.tool[:64]
+        head = Head(id=identity, tool=name, digest=bound, verdict=Verdict.DENY, reason=str(error["code"]))
+        version, tier = (tool.version, tool.tier) if tool else ("", None)
+        return AskedCall(head=head, call_id=call.id, version=version, tier=tier, error=error, rule=rule)
+
+
+def denied_by(given: Permit, tool: Tool, identity: str) -> dict[str, Any]:
+    """What the model is told about a call that the policy refuses, or that a hook leaves out."""
+    skipped = given.action == "skip"
+    why = given.reason or given.rule
+    return {
+        "code": ErrorCode.DENIED,
+        "message": f"{tool.name} was left out: {why}" if skipped else f"this call of {tool.name} is not allowed: {why}",
+        "hint": "go on without it" if skipped else "do not ask for it again; go on without it, or tell the user",
+        "operation": identity,
+    }
+
+
+def invalid_arguments(tool: Tool, fields: dict[str, str]) -> dict[str, Any]:
+    """What the model is told about arguments that don't fit."""
+    example = f"; a valid call: {canonical_json(tool.examples[0])}" if tool.examples else ""
+    return {
+        "code": ErrorCode.INVALID_ARGUMENTS,
+        "message": f"the arguments of {tool.name} don't fit its schema; it was not executed",
+        "hint": f"correct the fields and call again{example}",
+        "fields": fields,
+    }
+
+
+def _seconds(tool: Tool, arguments: Mapping[str, Any]) -> float:
+    """How long one attempt may take; of a wait, how long the workflow waits."""
+    if tool.name == WAIT_FOR_MESSAGE and tool.builtin:
+        return float(arguments.get("seconds", 60.0))
+    return tool.timeout.total_seconds()
+
+
+def _stoppable(tool: Tool) -> bool:
+    """Whether a call that is stopped halfway leaves no doubt that nobody could clear up."""
+    safe = tool.compensate is not None and tool.compensate.safe_if_absent
+    return tool.reconcile is not None or safe or tool.child is not None
+
+
+def _kind(tool: Tool) -> ChildKind:
+    """The workflow that carries a call out, if it is a run of its own."""
+    if tool.child is None:
+        return ""
+    return PLAN_RUN if tool.child.plan is not None or tool.child.planned else AGENT_RUN
+
+
+def _undo_of(tool: Tool) -> str:
+    """What the ledger must know to undo a call."""
+    if tool.child is not None:
+        return "" if tool.effect is Effect.READ else RUN
+    return PIVOT if tool.pivot else tool.undo or ""
+
+
+def _conflict(tool: Tool, arguments: Mapping[str, Any]) -> str:
+    if not tool.conflict:
+        return ""
+    return digest(tool.scope, 0, [arguments.get(name) for name in tool.conflict])[:8]

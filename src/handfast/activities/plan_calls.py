@@ -1,0 +1,176 @@
+"""The calls that one turn of a plan asks for: its steps, given what they need, and judged like what a model asks for."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from handfast.activities.gate import Gate
+from handfast.activities.plans import Planned
+from handfast.contracts.agent import Agent
+from handfast.contracts.conditions import ConditionFailed, holds
+from handfast.contracts.effects import Effect, Verdict
+from handfast.contracts.messages import Message, Text, ToolCall
+from handfast.contracts.plan import Step
+from handfast.contracts.plan_steps import PlanTurnInput, StepAsk, StepAsked
+from handfast.contracts.policy import Policy, Provenance
+from handfast.contracts.references import Reference, Unbound, fill_in, follow
+from handfast.contracts.wire import TurnResult
+from handfast.ledger import AskedCall, NewTurn, PlanContext, StepResults
+from handfast.ledger.plans import KEPT, call_id
+
+
+@dataclass
+class PlanCalls:
+    """The steps of one turn, as they are given what they need."""
+
+    agent: Agent
+    planned: Planned
+    context: PlanContext
+    policies: Sequence[Policy]
+    provenance: Provenance
+    calls: list[ToolCall] = field(default_factory=list[ToolCall])
+    asked: list[AskedCall] = field(default_factory=list[AskedCall])
+    notes: list[str] = field(default_factory=list[str])
+
+    def __post_init__(self) -> None:
+        self.known = self.planned.of(self.agent)
+        self.plan, self.request = self.known.plan, self.planned.request
+        self.gate = Gate(
+            self.agent,
+            self.known.tools,
+            self.context.run,
+            self.context.intents,
+            closed="",
+            policies=self.policies,
+            provenance=self.provenance,
+        )
+        self.done = list(self.context.done)
+
+    def settlement(self, turn: PlanTurnInput) -> NewTurn:
+        """The turn, ready to be settled."""
+        told = tuple(self._ask(ask) for ask in turn.asks)
+        output = None if turn.asks else self._output()
+        words = () if turn.asks else (Text(text=output if isinstance(output, str) else json.dumps(output)),)
+        result = TurnResult(
+            heads=tuple(asked.head for asked in self.asked),
+            answered=not turn.asks,
+            calls=len(self.asked),
+            branch=self.context.run.branch,
+            asked=told,
+        )
+        return NewTurn(
+            turn=turn.turn,
+            heard=tuple(self.notes),
+            message=Message(role="assistant", parts=(*words, *self.calls)),
+            calls=tuple(self.asked),
+            result=result,
+            meta={"plan": self.plan.name},
+            output=output,
+            branches=self.context.run.branches,
+            labels=self.provenance.labels,
+        )
+
+    def _ask(self, ask: StepAsk) -> StepAsked:
+        step, begins = self.plan.steps[ask.step], ask.first == 0 and ask.retry == 0
+        asked = StepAsked(step=ask.step, first=ask.first, count=ask.count, retry=ask.retry)
+        try:
+            if begins and step.when and not holds(step.when, self._speaks_of(step)):
+                self.notes.append(f"step {ask.step} is skipped: {step.when}")
+                return asked.model_copy(update={"skipped": True})
+            items = self._items(step)
+            before = len(self.asked)
+            last = len(items) if step.for_each else 1
+            for place in range(ask.first, min(ask.first + ask.count, last)):
+                self._call(ask, place, items[place] if step.for_each else None)
+        except _NoResult as error:
+            self.notes.append(f"step {ask.step} is skipped: {error}")
+            return asked.model_copy(update={"skipped": True})
+        except (ConditionFailed, Unbound) as error:
+            self.notes.append(f"step {ask.step} can't be asked for: {error}")
+            return asked.model_copy(update={"fault": str(error)[:300]})
+        return asked.model_copy(update={"heads": len(self.asked) - before, "total": last})
+
+    def _call(self, ask: StepAsk, place: int, item: Any) -> None:
+        """One call for each way of a step. What can't be bound is found before any of them is judged."""
+        ways = self.known.ways[ask.step]
+        filled = [fill_in(way.arguments, lambda reference: self._value(reference, item, place)) for way in ways]
+        for number, (way, arguments) in enumerate(zip(ways, filled, strict=True)):
+            identity = call_id(ask.step, place, number, ask.retry)
+            call = ToolCall(id=identity, tool=way.tool, arguments=arguments)
+            self.calls.append(call)
+            self.asked.append(self._kept(self.gate.judge(call)))
+
+    def _kept(self, asked: AskedCall) -> AskedCall:
+        """The call with the result of the one of an earlier plan that was the same, if there is one left: each is taken once."""
+        wanted = (asked.head.tool, asked.head.digest)
+        done = next((one for one in self.done if (one.tool, one.digest) == wanted), None)
+        if done is None or asked.error is not None:
+            return asked
+        self.done.remove(done)
+        reason = f"{KEPT}{done.operation_id}"
+        update = {"verdict": Verdict.KEPT, "effect": Effect.READ, "reason": reason, "child": ""}
+        head = asked.head.model_copy(update=update)
+        return replace(asked, head=head, undo="", intent="", kept=(done.result,))
+
+    def _items(self, step: Step) -> list[Any]:
+        if not step.for_each:
+            return []
+        found = fill_in(step.for_each, lambda reference: self._value(reference, None, 0))
+        if not isinstance(found, list):
+            msg = f"for_each {step.for_each} is {type(found).__name__}, not a list"
+            raise Unbound(msg)
+        return [*cast("Iterable[Any]", found)]
+
+    def _value(self, reference: Reference, item: Any, place: int) -> Any:
+        match reference.root:
+            case "request":
+                return follow(self.request, reference)
+            case "item":
+                return follow(item, reference)
+            case "index":
+                return place
+            case _:
+                return follow(self._result_of(reference.step), reference)
+
+    def _result_of(self, step_id: str) -> Any:
+        """The result of a step, or of the one that was taken instead.
+
+        Raises:
+            _NoResult: It has none.
+        """
+        step, found = self.plan.steps[step_id], self.context.results.get(step_id, StepResults())
+        if step.instead and not found.succeeded:
+            return self._result_of(step.instead)
+        if step.for_each and found.asked:
+            count = max(found.succeeded, default=-1) + 1
+            return [found.succeeded.get(place) for place in range(max(count, found.places))]
+        if 0 not in found.succeeded:
+            msg = f"step {step_id} has no result"
+            raise _NoResult(msg)
+        return found.succeeded[0]
+
+    def _speaks_of(self, step: Step) -> Mapping[str, Any]:
+        """What a condition is decided by."""
+        steps = {name: self._state_of(name) for name in step.mentions}
+        return {"request": self.request, "steps": steps}
+
+    def _state_of(self, step_id: str) -> dict[str, Any]:
+        found = self.context.results.get(step_id, StepResults())
+        try:
+            return {"status": "succeeded", "result": self._result_of(step_id)}
+        except _NoResult:
+            return {"status": "failed" if found.asked else "skipped", "result": None}
+
+    def _output(self) -> Any:
+        def look_up(reference: Reference) -> Any:
+            try:
+                return self._value(reference, None, 0)
+            except (Unbound, _NoResult):
+                return None
+
+        return fill_in(self.plan.output, look_up)
+
+
+class _NoResult(Exception):
+    """A step was skipped, or has failed and the plan went on."""

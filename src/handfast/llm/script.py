@@ -1,0 +1,114 @@
+"""A model that follows a script: the same conversation, the same answer."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from handfast.contracts.effects import Lane
+from handfast.contracts.errors import ErrorCode, ModelError
+from handfast.contracts.messages import (
+    Message,
+    ModelRequest,
+    ModelResponse,
+    Part,
+    StopReason,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
+from handfast.contracts.price import FREE, Price
+
+CHARACTERS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A tool call in a script."""
+
+    tool: str
+    arguments: dict[str, Any]
+
+
+def ask(tool: str, **arguments: Any) -> Asked:
+    """A tool call in a script: `ask("lookup_order", order_id="1042")`."""
+    return Asked(tool, arguments)
+
+
+Step = str | Asked | Sequence[str | Asked] | ModelResponse
+"""Words, a tool call, several of both, or a whole response. Words alone are the final answer."""
+
+
+class Script:
+    """A deterministic model.
+
+    Args:
+        steps: One step a turn, or a function from the request to a step.
+        id: The model id that is recorded.
+        price: What its tokens cost; nothing unless said.
+        lane: `Lane.FAST` asks it in a local activity, for tests and evaluations with many short runs; it must answer at once.
+
+    It keeps no state: which step comes next follows from the conversation, so a retry gets the same answer.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step] | Callable[[ModelRequest], Step],
+        *,
+        id: str = "script",  # noqa: A002 - the name of the attribute
+        price: Price = FREE,
+        lane: Lane = Lane.STANDARD,
+    ) -> None:
+        self.lane = lane
+        self._steps = steps
+        self._id = id
+        self._price = price
+
+    @property
+    def id(self) -> str:
+        """The model id that is recorded."""
+        return self._id
+
+    @property
+    def price(self) -> Price:
+        """What its tokens cost."""
+        return self._price
+
+    async def respond(self, request: ModelRequest) -> ModelResponse:
+        """The step that follows the conversation so far.
+
+        Raises:
+            ModelError: The script has no further step.
+        """
+        turn = sum(message.role == "assistant" for message in request.messages)
+        if callable(self._steps):
+            step = self._steps(request)
+        elif turn < len(self._steps):
+            step = self._steps[turn]
+        else:
+            message = f"the script has {len(self._steps)} steps, and turn {turn + 1} was asked for"
+            raise ModelError(message, ErrorCode.MODEL_REQUEST_INVALID)
+        return step if isinstance(step, ModelResponse) else self._response(request, step, turn)
+
+    def _response(self, request: ModelRequest, step: str | Asked | Sequence[str | Asked], turn: int) -> ModelResponse:
+        pieces = [step] if isinstance(step, str | Asked) else list(step)
+        parts: list[Part] = []
+        for index, piece in enumerate(pieces):
+            if isinstance(piece, str):
+                parts.append(Text(text=piece))
+            else:
+                parts.append(ToolCall(id=f"call_{turn + 1}_{index}", tool=piece.tool, arguments=piece.arguments))
+        message = Message(role="assistant", parts=tuple(parts))
+        stop: StopReason = "tool_use" if message.calls else "end_turn"
+        return ModelResponse(message=message, stop_reason=stop, usage=_estimate(request, message), model=self._id)
+
+
+def _estimate(request: ModelRequest, answer: Message) -> Usage:
+    """A plausible usage, so that limits and tables work with a script as with a model."""
+    read = sum(len(part.text) for m in request.messages for part in m.parts if isinstance(part, Text | ToolResult))
+    written = len(answer.text) + sum(len(json.dumps(call.arguments)) for call in answer.calls)
+    return Usage(
+        input_tokens=(len(request.instructions) + read) // CHARACTERS_PER_TOKEN + 1,
+        output_tokens=written // CHARACTERS_PER_TOKEN + 1,
+    )

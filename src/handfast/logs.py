@@ -1,0 +1,38 @@
+"""Structured logs: JSON for machines, colours for people, never a payload at INFO."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from handfast.settings import Settings
+
+
+def configure_logs(settings: Settings) -> None:
+    """Set up structlog for this process, and send the standard library's records the same way."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+    # Temporal's worker logs each failed attempt with its traceback; the engine logs the same fact once, in short.
+    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)

@@ -1,5 +1,0 @@
-"""The command line: `holdfast`."""
-
-from holdfast.client.cli.app import main
-
-__all__ = ["main"]

@@ -1,1 +1,0 @@
-"""The web process: what others post to Holdfast. So far, the results of work that a tool left pending."""

@@ -1,9 +1,0 @@
-"""Alembic's entry: runs the scripts on the connection that `holdfast.ledger.migrate` holds."""
-
-from alembic import context
-
-from holdfast.ledger.tables import metadata
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
-with context.begin_transaction():
-    context.run_migrations()
