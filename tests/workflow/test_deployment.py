@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from importlib.metadata import version as installed
 from typing import Any
 
 import pytest
@@ -75,6 +76,16 @@ async def test_a_run_moves_to_the_new_version_after_its_turn_and_loses_nothing(s
     executions = [found.run_id async for found in old.client.temporal.list_workflows(f"WorkflowId = '{run.id}'")]
     assert len(executions) == 2  # it continued as new once, not after every turn
     assert (await old.ledger.verify(run.id)).faults == ()
+
+
+async def test_a_run_outside_a_deployment_records_the_version_of_handfast(shop: OpenShop) -> None:
+    desk = await shop(Agent(name="a", model=Script(["Hello."]), instructions="x"))
+    run = await desk.client.start("a", "Hi", id=f"run-{uuid.uuid4().hex[:8]}")
+    await run.result()
+    history = await desk.client.temporal.get_workflow_handle(run.id).fetch_history()
+    tasks = [event.workflow_task_completed_event_attributes for event in history.events]
+    build_ids = {task.worker_version.build_id for task in tasks if task.HasField("worker_version")}
+    assert build_ids == {f"handfast-{installed('handfast')}"}
 
 
 def test_half_a_deployment_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
