@@ -22,10 +22,12 @@ from handfast import (
     Rule,
     SettingsError,
     Tier,
+    Tool,
     Verdict,
     read_policy,
     tool,
 )
+from handfast.contracts.arguments import Arguments, parse_arguments
 from handfast.contracts.policy import Caller, Case, CaseCall, Hook, Hours, judge_all, parse_policy, permit
 from handfast.contracts.policy.arguments import host_of
 from handfast.contracts.policy.check import case_fault, example, explain, policy_faults
@@ -409,14 +411,20 @@ def test_it_is_explained_what_every_rule_makes_of_a_call() -> None:
     assert (explained.ruling.verdict, [why for _, why in explained.rules]) == (Verdict.ASK, ["amount is above 50"])
 
 
+def fitting(of: Tool, given: dict[str, Any]) -> Arguments:
+    parsed = parse_arguments(of, given)
+    assert isinstance(parsed, Arguments)
+    return parsed
+
+
 def test_what_the_model_leaves_out_is_judged_with_its_default() -> None:
     policy = Policy(rules=(Rule(name="17", verdict=Verdict.DENY, arguments={"number": Condition(equals="17")}),))
-    checked = lookup_order.signature.arguments.model_validate({})
+    checked = fitting(lookup_order, {})
     assert permit([policy], [], lookup_order, checked, Caller()).verdict is Verdict.DENY
 
 
 def ruled(*hooks: Hook, policy: Policy | None = None, amount: int = 5) -> Any:
-    checked = issue_refund.signature.arguments.model_validate({"amount": amount, "to": {"mail": "a@b.c"}})
+    checked = fitting(issue_refund, {"amount": amount, "to": {"mail": "a@b.c"}})
     return permit([policy or OPEN], hooks, issue_refund, checked, Caller(agent="desk", user="ada"))
 
 
@@ -438,10 +446,11 @@ def test_hooks_hold_back_leave_out_refuse_and_change() -> None:
     assert ruled(says(HookWord(action="ask")), says(HookWord(action="deny"))).verdict is Verdict.DENY
     # What it was changed to is judged, too, and an earlier word stands.
     large = ruled(says(HookWord(action="change", arguments=changed)))
-    assert (large.verdict, large.rule, large.changed) == (Verdict.ASK, "large", changed)
+    stored = {**changed, "amount": "900"}
+    assert (large.verdict, large.rule, large.changed.stored) == (Verdict.ASK, "large", stored)
     small = {**changed, "amount": 1}
     both = ruled(says(HookWord(action="ask")), says(HookWord(action="change", arguments=small)), amount=2)
-    assert (both.verdict, both.changed) == (Verdict.ASK, small)
+    assert (both.verdict, both.changed.stored) == (Verdict.ASK, {**small, "amount": "1"})
     misfit = ruled(says(HookWord(action="change", arguments={"amount": "x"})))
     assert (misfit.verdict, "what does not fit" in misfit.reason) == (Verdict.DENY, True)
     # A hook can't let run what the policy holds, and one that is broken lets nothing run either.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from handfast import ContractError, Effect, Tier, tool
-from handfast.contracts.validation import validate
+from handfast.contracts.arguments import parse_arguments
 from handfast.inputs import AllowedCommand, AllowedUrl, BoundedJson, Checked, CleanHtml, SafeName, SafePath, SelectOnly
 
 
@@ -221,11 +221,11 @@ def test_a_contract_just_uses_them_and_the_model_reads_why_a_value_is_refused(ro
 
     properties = read.schema.parameters["properties"]
     assert (properties["report"]["type"], properties["source"]["type"]) == ("string", "string")
-    told = validate(read, {"report": "../reports-secret/key.md", "source": "https://evil.com"})
+    told = parse_arguments(read, {"report": "../reports-secret/key.md", "source": "https://evil.com"})
     assert told == {
         "report": f"Value error, '../reports-secret/key.md' is not below {root}",
         "source": "Value error, the host 'evil.com' is not among example.com",
     }
-    fits = validate(read, {"report": "in.md", "source": "https://example.com/"})
+    fits = parse_arguments(read, {"report": "in.md", "source": "https://example.com/"})
     assert isinstance(fits, BaseModel)
     assert fits.report == root / "may" / "one.md"  # type: ignore[attr-defined]

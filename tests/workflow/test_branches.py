@@ -89,7 +89,7 @@ async def test_a_closed_run_thinks_again_and_repeats_no_effect(
         ("ada", 1, Outcome.SUCCEEDED), ("bob", 0, Outcome.SUCCEEDED), ("cyd", 0, Outcome.SUCCEEDED),
     ]  # fmt: skip
     orphans = [operation.arguments for of, operation in await desk.ledger.list_orphans() if of == run.id]
-    assert orphans == [{"to": "ada"}]
+    assert orphans == [{"to": "ada", "words": ""}]
     await require_sound(desk, run)
 
 
@@ -285,7 +285,7 @@ async def test_orphans_are_listed_on_the_command_line(shop: OpenShop, monkeypatc
     assert (await run.result()).text == "Nothing to send."
     [line] = (await command("runs", "--orphans", "--json")).splitlines()
     found = json.loads(line)
-    assert (found["run_id"], found["arguments"], found["outcome"]) == (run.id, {"to": "ada"}, "SUCCEEDED")
+    assert (found["run_id"], found["arguments"], found["outcome"]) == (run.id, {"to": "ada", "words": ""}, "SUCCEEDED")
     assert "before it was reset" in await command("runs", "--orphans")
     shown = await command("show", run.id)
     assert ("to turn 1 by ada: not to her" in shown, "(left" in shown) == (True, True)

@@ -1,7 +1,6 @@
 """Running a tool's function once: its time limit, its result as JSON, and every way it can fail as one value."""
 
 import asyncio
-import json
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Collection
@@ -9,25 +8,26 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError
 
 from handfast.activities.context import EngineContext
 from handfast.activities.watchdog import busy_with
 from handfast.contracts.errors import RETRYABLE, ErrorCode, LedgerError, ToolError
 from handfast.contracts.pending import Pending
+from handfast.contracts.storage import NotStorable
 from handfast.contracts.tool import Tool
 from handfast.tools.hiding import without_values
 
 LONGEST_MESSAGE = 500
+RESULT_LOST = "the call was carried out; only its result is lost, so do not call again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """The function returned. `content` is its result as JSON, or what to tell the model if it has none."""
+    """The function returned. `content` is its result as JSON."""
 
     content: Any
-    kept: bool = True
-    """The result could be kept; else only the fact that the function returned is known."""
+    lost: str = ""
+    """Why what it returned is not known to what reads it as the declared type, such as what undoes the call; empty if it is."""
 
     def without(self, secrets: Collection[str]) -> "Done":
         """The same, without these."""
@@ -81,7 +81,7 @@ class Failed:
 async def run_once(tool: Tool, arguments: BaseModel, context: EngineContext) -> Done | Failed | Pending:
     """Run the tool's function once, within its time limit, whatever it does."""
     result = await _guarded(tool, context, lambda: _call(tool, arguments, context))
-    return result if isinstance(result, Failed | Pending) else _as_json(tool, result)
+    return result if isinstance(result, Failed | Pending) else _stored(tool, result)
 
 
 async def poll_once(tool: Tool, arguments: BaseModel, reference: str, context: EngineContext) -> Done | Failed | None:
@@ -90,7 +90,7 @@ async def poll_once(tool: Tool, arguments: BaseModel, reference: str, context: E
     if poll is None:
         return None
     result = await _guarded(tool, context, lambda: poll(arguments, reference, context))
-    return result if result is None or isinstance(result, Failed) else _as_json(tool, result)
+    return result if result is None or isinstance(result, Failed) else _stored(tool, result)
 
 
 async def _guarded(tool: Tool, context: EngineContext, call: Callable[[], Awaitable[Any]]) -> Any:
@@ -160,13 +160,19 @@ def _bug(tool: Tool, error: BaseException, context: EngineContext) -> Failed:
     )
 
 
-def _as_json(tool: Tool, result: Any) -> Done | Failed:
+def _stored(tool: Tool, result: Any) -> Done | Failed:
+    """What a function returned, as the ledger keeps it. What undoes the call must be able to read it back."""
+    stored = tool.result_adapter
     try:
-        return Done(content=json.loads(tool.result_adapter.dump_json(result, warnings="error")))
-    except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
-        message = f"{tool.name} returned a {type(result).__name__} that is no JSON: {error}"[:LONGEST_MESSAGE]
+        content = stored.store(result)
+    except NotStorable as error:
         if tool.effect.harmless:
+            message = f"{tool.name}: {error}"[:LONGEST_MESSAGE]
             return Failed(code=ErrorCode.RESULT_NOT_SERIALISABLE, message=message, surely_not=True)
-        hint = "the call was carried out; only its result is lost, so do not call again"
-        told = {"code": ErrorCode.RESULT_NOT_SERIALISABLE, "message": message, "hint": hint}
-        return Done(content=told, kept=False)
+        return Done(content=None, lost=f"{RESULT_LOST} ({error})")
+    if tool.compensate is None:
+        return Done(content=content)
+    try:
+        return Done(content=stored.store(result, read_back=True))
+    except NotStorable as error:
+        return Done(content=content, lost=str(error))

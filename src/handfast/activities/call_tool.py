@@ -12,11 +12,11 @@ from handfast.activities.operation import OperationAttempt
 from handfast.activities.patience import patiently
 from handfast.activities.permitted import hold_or_refuse, over_limit
 from handfast.activities.plan_turn import and_then
+from handfast.contracts.arguments import load_arguments
 from handfast.contracts.effects import Outcome, Tier
 from handfast.contracts.errors import ErrorCode
 from handfast.contracts.registry import ToolVersions
 from handfast.contracts.tool import Tool
-from handfast.contracts.validation import validate
 from handfast.contracts.versions import version_numbers
 from handfast.contracts.wire import CallInput, CallResult
 from handfast.ledger import DuplicateSuspected, Looked, NotAskedFor, OperationMoved, Throttled
@@ -101,7 +101,7 @@ def _serving(versions: ToolVersions, looked: Looked) -> Tool:
     numbers = version_numbers(looked.version)
     tool = versions.of_major(numbers[0]) if looked.tool == versions.newest.name else None
     older = tool is not None and version_numbers(tool.version) < numbers
-    if tool is None or (older and isinstance(validate(tool, looked.arguments), dict)):
+    if tool is None or (older and isinstance(load_arguments(tool, looked.arguments), dict)):
         message = (
             f"the call is for {looked.tool} {looked.version}, this worker has {versions.newest.name} {versions.told()}"
         )

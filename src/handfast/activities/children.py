@@ -3,7 +3,6 @@
 from typing import Any
 
 import structlog
-from pydantic import BaseModel
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -12,6 +11,7 @@ from handfast.activities.gate import invalid_arguments
 from handfast.activities.patience import patiently
 from handfast.activities.permitted import hold_or_refuse
 from handfast.contracts.agent import Agent
+from handfast.contracts.arguments import Arguments, load_arguments
 from handfast.contracts.child import Child, plan_of
 from handfast.contracts.effects import Outcome
 from handfast.contracts.errors import ErrorCode, LedgerConflict, RunIdTaken
@@ -20,7 +20,6 @@ from handfast.contracts.names import CARRY_OUT, PLAN_RUN
 from handfast.contracts.plan import Plan, require_request
 from handfast.contracts.plan_check import plan_faults
 from handfast.contracts.tool import Tool
-from handfast.contracts.validation import validate
 from handfast.contracts.versions import version_numbers
 from handfast.contracts.wire import CallInput, CallResult, ChildBegun, ChildInput
 from handfast.ledger import Looked, NewChild, NewRun, NotAskedFor, Settlement
@@ -48,10 +47,10 @@ async def begin_child(boundary: Boundary, given: ChildInput) -> ChildBegun:
     tool, child = _serving(boundary, agent, looked)
     if (held := await hold_or_refuse(boundary, agent, tool, looked, run_id, call)) is not None:
         return ChildBegun(result=held)
-    arguments = validate(tool, looked.arguments)
+    arguments = load_arguments(tool, looked.arguments, looked.defaulted)
     if isinstance(arguments, dict):
         return await _refuse(boundary, run_id, call, invalid_arguments(tool, arguments))
-    plan = plan_of(child, arguments)
+    plan = plan_of(child, arguments.value)
     if plan is not None and (faults := _plan_faults(child, plan, looked.arguments)):
         return await _refuse(boundary, run_id, call, _misplanned(tool, faults))
     return await _begin(boundary, given, agent, await _new_run(boundary, run_id, call, child, arguments, plan))
@@ -100,14 +99,14 @@ async def _refuse(boundary: Boundary, run_id: str, call: CallInput, told: dict[s
 
 
 async def _new_run(
-    boundary: Boundary, run_id: str, call: CallInput, child: Child, arguments: BaseModel, plan: Plan | None
+    boundary: Boundary, run_id: str, call: CallInput, child: Child, arguments: Arguments, plan: Plan | None
 ) -> NewRun:
     """What is asked of the child, for the user and the tenant of its parent."""
     parent = await patiently(lambda: boundary.ledger.read_run(run_id))
-    text, told = child.text(arguments), ""
+    text, told = child.text(arguments.value), ""
     if plan is not None:
         text = f"plan {plan.name}"
-        request = {} if child.planned else arguments.model_dump(mode="json")
+        request = {} if child.planned else arguments.stored
         written = plan.model_dump(mode="json", exclude_defaults=True)
         told = canonical_json({"plan": written, "request": request, **({"keeps": True} if child.planned else {})})
     elif child.hand_off:

@@ -180,7 +180,8 @@ class EngineContext(ToolContext):
 
 
 def _key(tool: Tool, operation_id: str, looked: Looked) -> str:
-    """The operation id, or what the fields make that the contract names."""
-    if not tool.key:
+    """What the fields make that the contract names; the operation id where it names none, or all of them are empty."""
+    fields = {name: looked.arguments.get(name) for name in tool.key}
+    if all(value in (None, "", [], {}) for value in fields.values()):
         return operation_id
-    return shared_key(looked.tenant, tool.name, tool.major, {name: looked.arguments.get(name) for name in tool.key})
+    return shared_key(looked.tenant, tool.name, tool.major, fields)

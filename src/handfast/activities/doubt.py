@@ -9,11 +9,11 @@ from temporalio.exceptions import ApplicationError
 
 from handfast.activities.context import EngineContext
 from handfast.activities.patience import patiently
+from handfast.contracts.arguments import load_arguments
 from handfast.contracts.effects import Effect, Outcome
 from handfast.contracts.errors import ErrorCode, ToolError
 from handfast.contracts.provenance import marks_of
 from handfast.contracts.tool import Tool
-from handfast.contracts.validation import validate
 from handfast.contracts.wire import CallInput, CallResult
 from handfast.ledger import Ledger, Looked, Settlement
 from handfast.ledger.entries import now_ms
@@ -54,13 +54,16 @@ async def find(tool: Tool, looked: Looked, context: EngineContext) -> Any:
     """
     if tool.reconcile is None:
         raise ToolError(f"{tool.name} names no reconcile=, and its key is older than {tool.key_lifetime}")
+    arguments = load_arguments(tool, looked.arguments, looked.defaulted)
+    if isinstance(arguments, dict):
+        raise ToolError(f"the arguments of the call don't fit {tool.name} {tool.version}: {', '.join(arguments)}")
     try:
         async with asyncio.timeout(tool.timeout.total_seconds()):
-            found = await tool.reconcile(validate(tool, looked.arguments), context)
+            found = await tool.reconcile(arguments.value, context)
     except TimeoutError as error:
         message = f"reconcile did not end within {tool.timeout.total_seconds():g} s"
         raise ToolError(message, code=ErrorCode.TIMEOUT, retryable=True) from error
-    return None if found is None else tool.result_adapter.dump_python(found, mode="json")
+    return None if found is None else tool.result_adapter.store(found, read_back=tool.compensate is not None)
 
 
 async def _reconcile(

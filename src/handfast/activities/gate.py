@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from handfast.contracts.agent import Agent
+from handfast.contracts.arguments import Arguments, parse_arguments, same_request
 from handfast.contracts.effects import Effect, Verdict
 from handfast.contracts.errors import ErrorCode
 from handfast.contracts.identity import canonical_json, digest, operation_id
@@ -12,7 +13,7 @@ from handfast.contracts.messages import ToolCall
 from handfast.contracts.names import AGENT_RUN, PLAN_RUN, WAIT_FOR_MESSAGE
 from handfast.contracts.policy import Caller, Permit, Policy, Provenance, permit
 from handfast.contracts.tool import Tool
-from handfast.contracts.validation import validate
+from handfast.contracts.versions import version_numbers
 from handfast.contracts.wire import ChildKind, Head
 from handfast.ledger import AskedCall, Orphan, RunRow
 from handfast.ledger.undone import PIVOT, RUN
@@ -70,34 +71,36 @@ class Gate:
         error = self._objection(call, tool, counter)
         if error is not None or tool is None:
             return self._denied(call, tool, identity, {**(error or {}), "operation": identity})
-        checked = validate(tool, call.arguments)
+        checked = parse_arguments(tool, call.arguments)
         if isinstance(checked, dict):
             return self._denied(call, tool, identity, {**invalid_arguments(tool, checked), "operation": identity})
-        orphan = self._orphan(tool, call)
+        orphan = self._orphan(tool, checked)
         given = permit(self._policies, self._agent.hooks, tool, checked, self._caller, provenance=self._provenance)
         if given.verdict is Verdict.DENY and not orphan:
             return self._denied(call, tool, identity, denied_by(given, tool, identity), given.told)
-        if given.changed is not None and not orphan:
-            call = call.model_copy(update={"arguments": given.changed})
-        return self._asked_for(tool, call, orphan or identity, given, taken_over=bool(orphan))
+        arguments = checked if given.changed is None or orphan else given.changed
+        return self._asked_for(tool, call, arguments, orphan or identity, given, taken_over=bool(orphan))
 
-    def _asked_for(self, tool: Tool, call: ToolCall, identity: str, given: Permit, *, taken_over: bool) -> AskedCall:
-        intent = intent_of(tool, call.arguments)
+    def _asked_for(
+        self, tool: Tool, call: ToolCall, arguments: Arguments, identity: str, given: Permit, *, taken_over: bool
+    ) -> AskedCall:
+        stored = arguments.stored
+        intent = intent_of(tool, stored)
         verdict, reason = (Verdict.RUN, "") if taken_over else self._verdict(tool, intent, given)
         if intent:
             self._intents.add(intent)
         head = Head(
             id=identity,
             tool=tool.name,
-            digest=tool.digest(call.arguments),
-            show=tool.preview(call.arguments),
+            digest=tool.digest(stored),
+            show=tool.preview(stored),
             verdict=verdict,
             reason=reason,
             effect=tool.effect,
             lane=tool.lane,
             queue=tool.queue or "",
-            timeout=_seconds(tool, call.arguments),
-            conflict=_conflict(tool, call.arguments),
+            timeout=_seconds(tool, stored),
+            conflict=_conflict(tool, stored),
             pivot=tool.pivot,
             stoppable=_stoppable(tool),
             child=_kind(tool),
@@ -111,16 +114,16 @@ class Gate:
             intent=intent,
             undo=_undo_of(tool),
             rule="" if taken_over else given.told,
-            changed=None if taken_over else given.changed,
+            arguments=None if canonical_json(stored) == canonical_json(call.arguments) else arguments,
+            changed=given.changed is not None and not taken_over,
             origins=given.origins,
             taken_over=taken_over,
         )
 
-    def _orphan(self, tool: Tool, call: ToolCall) -> str:
+    def _orphan(self, tool: Tool, arguments: Arguments) -> str:
         """The operation of a branch left behind that did the same: it is done, and not done again. Each is taken once."""
-        asked = (tool.name, tool.digest(call.arguments))
         for orphan in self._orphans:
-            if (orphan.tool, orphan.digest) == asked:
+            if serves(tool, orphan.tool, orphan.version) and same_request(arguments, orphan.arguments):
                 self._orphans.remove(orphan)
                 return orphan.operation_id
         return ""
@@ -159,6 +162,11 @@ class Gate:
         head = Head(id=identity, tool=name, digest=bound, verdict=Verdict.DENY, reason=str(error["code"]))
         version, tier = (tool.version, tool.tier) if tool else ("", None)
         return AskedCall(head=head, call_id=call.id, version=version, tier=tier, error=error, rule=rule)
+
+
+def serves(tool: Tool, name: str, version: str) -> bool:
+    """Whether a contract is of the same tool and major version as a call."""
+    return tool.name == name and tool.major == version_numbers(version or "0.0.0")[0]
 
 
 def denied_by(given: Permit, tool: Tool, identity: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One attempt of one operation: reserve, execute, settle. Any of it may die at any point."""
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from handfast.activities.attempt import Done, Failed, poll_once, run_once
+from handfast.activities.attempt import RESULT_LOST, Done, Failed, poll_once, run_once
 from handfast.activities.boundary import Boundary
 from handfast.activities.context import EngineContext
 from handfast.activities.doubt import clear_doubt, find, must_look
@@ -20,13 +20,13 @@ from handfast.activities.patience import patiently, uninterrupted
 from handfast.activities.plan_ahead import take_ahead, turn_after, turn_ahead
 from handfast.activities.result_cache import name_of
 from handfast.activities.transcripts import telling_of, told_of
+from handfast.contracts.arguments import load_arguments
 from handfast.contracts.effects import Effect, Outcome
 from handfast.contracts.errors import ErrorCode, LedgerConflict, LedgerUnavailable
 from handfast.contracts.pending import Pending
 from handfast.contracts.policy.quotas import Quota
 from handfast.contracts.provenance import marks_of
 from handfast.contracts.tool import Tool
-from handfast.contracts.validation import validate
 from handfast.contracts.wire import CallInput, CallResult, TurnResult
 from handfast.ledger import Looked, OperationMoved, Settled, Settlement, State, Throttle, Throttled
 from handfast.ledger.entries import now_ms
@@ -95,10 +95,11 @@ class OperationAttempt:
             return await self._carry_out(under_way)
 
     async def _carry_out(self, under_way: UnderWay | None = None) -> CallResult:
-        arguments = validate(self._tool, self._looked.arguments)
-        if isinstance(arguments, dict):
-            error = {**invalid_arguments(self._tool, arguments), "operation": self._call.id}
+        loaded = load_arguments(self._tool, self._looked.arguments, self._looked.defaulted)
+        if isinstance(loaded, dict):
+            error = {**invalid_arguments(self._tool, loaded), "operation": self._call.id}
             return await self._fence("the arguments don't fit the contract any more", error=error)
+        arguments = loaded.value
         await self._equip(self._tool)
         kept = await self._boundary.results.look(self._tool, *self._asked) if self._tool.cache else None
         if kept is not None and kept.expires_at:
@@ -118,7 +119,7 @@ class OperationAttempt:
             return await uninterrupted(self._pend(end, attempt))
         if isinstance(end, Failed):
             end = await self._otherwise(end, attempt)
-        elif self._tool.cache and kept is not None and end.kept:
+        elif self._tool.cache and kept is not None and not end.lost:
             await self._boundary.results.keep(self._tool, self._tool.cache, *self._asked, end.content, kept)
         # From here on something is known, and it must be written down whatever else happens.
         return await uninterrupted(self._record(end, attempt))
@@ -149,7 +150,7 @@ class OperationAttempt:
         if self._tool.poll is not None:
             end = await poll_once(self._tool, arguments, self._looked.reference, self._context(self._looked.attempts))
         if isinstance(end, Done):
-            return await self._close(Outcome.SUCCEEDED, end.content, polled=True, kept=end.kept)
+            return await self._close(Outcome.SUCCEEDED, end.content, lost=end.lost, polled=True)
         if isinstance(end, Failed) and not end.retryable and not end.cancelled:
             return await self._close(Outcome.FAILED, end.told(self._call.id), polled=True, code=end.code)
         if now_ms() >= self._looked.lease_until:
@@ -182,17 +183,25 @@ class OperationAttempt:
         """What results are kept by, besides the tool."""
         return self._looked.tenant, self._looked.arguments
 
+    def _remarks(self, lost: str) -> dict[str, Any]:
+        """What is recorded beside a result: what the model should know, and that what was returned is not known.
+
+        No values: what is not content is kept when a run is erased.
+        """
+        told = [lost] if lost.startswith(RESULT_LOST) else []
+        told += self._warnings
+        return ({"warning": "; ".join(told)} if told else {}) | ({"lost": lost} if lost else {})
+
     @property
-    def _warning(self) -> str:
-        """What the model should know besides the result: that it did not ask for quite this, or that the contract will go."""
+    def _warnings(self) -> list[str]:
+        """That the model did not ask for quite this, or that the contract will go."""
         told: list[str] = []
         if self._looked.changed:
-            # No values: what is not content is kept when a run is erased.
             told.append("a rule has changed the arguments of this call before it was carried out")
         deprecated = self._tool.deprecated
         if deprecated is not None and self._tool.version != self._looked.version:
             told.append(f"{self._tool.name} {self._tool.version}: {deprecated.told}")
-        return "; ".join(told)
+        return told
 
     @property
     def _invalidated(self) -> tuple[str, ...]:
@@ -216,12 +225,12 @@ class OperationAttempt:
         return end
 
     async def _fall_back(self, fallback: Tool, end: Failed, attempt: int) -> Done | Failed:
-        arguments = validate(fallback, self._looked.arguments)
-        if isinstance(arguments, dict):
+        loaded = load_arguments(fallback, self._looked.arguments, self._looked.defaulted)
+        if isinstance(loaded, dict):
             return end
         log.warning("call falls back", code=end.code, fallback=fallback.name)
         await self._equip(fallback)
-        instead = await run_once(fallback, arguments, self._context(attempt, tool=fallback))
+        instead = await run_once(fallback, loaded.value, self._context(attempt, tool=fallback))
         if not isinstance(instead, Done):
             return end
         note = f"{self._tool.name} is not available ({end.code}); this is from {fallback.name}"
@@ -330,7 +339,7 @@ class OperationAttempt:
     async def _record(self, end: Done | Failed, attempt: int) -> CallResult:
         end = end.without(self._seen)
         if isinstance(end, Done):
-            return await self._close(Outcome.SUCCEEDED, end.content, attempt=attempt, kept=end.kept)
+            return await self._close(Outcome.SUCCEEDED, end.content, lost=end.lost, attempt=attempt)
         if end.never and self._tool.effect is Effect.KEYED:
             self._doubtful = False
         harmless = self._harmless(end)
@@ -360,11 +369,11 @@ class OperationAttempt:
         repeatable = harmless or self._tool.effect is not Effect.ONCE
         return end.retryable and repeatable and attempt < self._tool.attempts
 
-    async def _close(self, outcome: Outcome, content: Any, *, acted: bool = True, **meta: Any) -> CallResult:
+    async def _close(
+        self, outcome: Outcome, content: Any, *, acted: bool = True, lost: str = "", **meta: Any
+    ) -> CallResult:
         names, content = self._invalidated, without_values(content, self._seen)
-        if warning := self._warning:
-            meta["warning"] = warning
-        meta |= marks_of(self._tool, outcome, content)
+        meta |= self._remarks(lost) | marks_of(self._tool, outcome, content)
         new = Settlement(outcome=outcome, content=content, meta=meta, acted=acted, invalidates=names)
         owner = self._owner if self._reserved else OUTSIDE if self._looked.state is State.PENDING else ""
         try:
@@ -378,7 +387,7 @@ class OperationAttempt:
             raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
         self._boundary.results.forget(names)
         if settled.mine:
-            self._tell(outcome, content)
+            self._tell(outcome, content, meta)
         return settled.result if followed is None else settled.result.model_copy(update={"next": followed})
 
     async def _settle(self, owner: str, new: Settlement) -> tuple[Settled, TurnResult | None]:
@@ -399,9 +408,9 @@ class OperationAttempt:
             return settled, None
         return settled, await turn_after(self._boundary, call, self._looked, new.content, ahead)
 
-    def _tell(self, outcome: Outcome, content: Any) -> None:
+    def _tell(self, outcome: Outcome, content: Any, meta: Mapping[str, Any]) -> None:
         """Spare the next turn the reading of a result that this process has settled, if nobody can still change it."""
-        told_at_once = not self._looked.receipt and not self._warning
+        told_at_once = not self._looked.receipt and "warning" not in meta
         heard = self._boundary.transcripts.hears(self._run_id, self._call.turn)
         if outcome in {Outcome.SUCCEEDED, Outcome.FAILED} and told_at_once and heard:
             told = told_of(self._tool, outcome, content)
@@ -431,7 +440,7 @@ class OperationAttempt:
     async def _in_transaction(self, arguments: BaseModel, attempt: int) -> CallResult:
         """The effect and its settlement commit together, or neither does."""
         names = self._invalidated
-        meta: dict[str, Any] = {"attempt": attempt, **({"warning": self._warning} if self._warning else {})}
+        meta: dict[str, Any] = {"attempt": attempt}
         try:
             async with self._ledger.open() as connection:
                 end = await run_once(self._tool, arguments, self._context(attempt, connection))
@@ -441,7 +450,7 @@ class OperationAttempt:
                 if isinstance(end, Failed):
                     raise _RolledBack(end)
                 end = end.without(self._seen)
-                meta |= marks_of(self._tool, Outcome.SUCCEEDED, end.content)
+                meta |= self._remarks(end.lost) | marks_of(self._tool, Outcome.SUCCEEDED, end.content)
                 new = Settlement(outcome=Outcome.SUCCEEDED, content=end.content, meta=meta, invalidates=names)
                 settled = await connection.run_sync(settle_with_effect, self._run_id, self._call.id, self._owner, new)
         except _RolledBack as rolled_back:
@@ -450,7 +459,7 @@ class OperationAttempt:
             # Whether it committed is not known, or another attempt has taken over: the ledger knows next time.
             raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
         self._boundary.results.forget(names)
-        self._tell(Outcome.SUCCEEDED, end.content)
+        self._tell(Outcome.SUCCEEDED, end.content, meta)
         return settled
 
 

@@ -10,6 +10,7 @@ import structlog
 from handfast.activities.patience import patiently
 from handfast.contracts.agent import Agent
 from handfast.contracts.approvers import read_approvers
+from handfast.contracts.arguments import load_arguments
 from handfast.contracts.authority import Asked, Authority, Word
 from handfast.contracts.effects import Tier, Verdict
 from handfast.contracts.errors import ContractError, SettingsError, SignatureRefused
@@ -21,7 +22,6 @@ from handfast.contracts.policy.ruling import STRICTNESS
 from handfast.contracts.provenance import UNTRUSTED
 from handfast.contracts.registry import Registry
 from handfast.contracts.tool import Tool
-from handfast.contracts.validation import validate
 from handfast.contracts.words import Words, words_fault
 from handfast.ledger import Judge, Judged, Ledger, Looked
 from handfast.ledger.entries import now_ms
@@ -92,7 +92,7 @@ class Permission:
         said when the turn was settled.
         """
         policies, version = await self.policies(fresh=fresh), self.version
-        arguments = validate(tool, looked.arguments)
+        arguments = load_arguments(tool, looked.arguments, looked.defaulted)
         if isinstance(arguments, dict):
             # What does not fit is not carried out, whatever a policy says.
             return Permit(verdict=looked.verdict, rule="contract")

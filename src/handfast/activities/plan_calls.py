@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from handfast.activities.gate import Gate
+from handfast.activities.gate import Gate, serves
 from handfast.activities.plans import Planned
 from handfast.contracts.agent import Agent
+from handfast.contracts.arguments import StoredArguments, same_request
 from handfast.contracts.conditions import ConditionFailed, holds
 from handfast.contracts.effects import Effect, Verdict
 from handfast.contracts.messages import Message, Text, ToolCall
@@ -99,13 +100,16 @@ class PlanCalls:
             identity = call_id(ask.step, place, number, ask.retry)
             call = ToolCall(id=identity, tool=way.tool, arguments=arguments)
             self.calls.append(call)
-            self.asked.append(self._kept(self.gate.judge(call)))
+            self.asked.append(self._kept(call, self.gate.judge(call)))
 
-    def _kept(self, asked: AskedCall) -> AskedCall:
+    def _kept(self, call: ToolCall, asked: AskedCall) -> AskedCall:
         """The call with the result of the one of an earlier plan that was the same, if there is one left: each is taken once."""
-        wanted = (asked.head.tool, asked.head.digest)
-        done = next((one for one in self.done if (one.tool, one.digest) == wanted), None)
-        if done is None or asked.error is not None:
+        tool, wanted = self.known.tools.get(call.tool), asked.arguments or StoredArguments(call.arguments)
+        if tool is None or asked.error is not None:
+            return asked
+        same = (one for one in self.done if serves(tool, one.tool, one.version))
+        done = next((one for one in same if same_request(wanted, one.arguments)), None)
+        if done is None:
             return asked
         self.done.remove(done)
         reason = f"{KEPT}{done.operation_id}"

@@ -1,12 +1,14 @@
 """Approvals that a person has given for later calls of a run, too."""
 
+from typing import Any
+
 from handfast.activities.boundary import Boundary
 from handfast.activities.patience import patiently
+from handfast.contracts.arguments import load_arguments, parse_arguments
 from handfast.contracts.authority import remembered
 from handfast.contracts.effects import Tier
 from handfast.contracts.policy.ruling import all_fit
 from handfast.contracts.tool import Tool
-from handfast.contracts.validation import validate
 from handfast.contracts.wire import CallInput
 from handfast.ledger import Looked
 
@@ -16,7 +18,13 @@ async def remembered_for(boundary: Boundary, tool: Tool, looked: Looked, run_id:
     if tool.tier is Tier.PRIVILEGED:
         return ""
     judge = await boundary.permission.judge()
-    wanted = await patiently(lambda: boundary.ledger.permissions.find_wanted(run_id, call, tool.name, judge))
+
+    def digest_of(written: dict[str, Any]) -> str:
+        read = parse_arguments(tool, written)
+        return "" if isinstance(read, dict) else tool.digest(read.stored)
+
+    find_wanted = boundary.ledger.permissions.find_wanted
+    wanted = await patiently(lambda: find_wanted(run_id, call, tool.name, judge, digest_of))
     if wanted is not None:
         return wanted.rule
     found = [
@@ -24,9 +32,8 @@ async def remembered_for(boundary: Boundary, tool: Tool, looked: Looked, run_id:
         for one in await patiently(lambda: boundary.ledger.permissions.list_remembered(run_id, judge))
         if one.tool == tool.name
     ]
-    arguments = validate(tool, looked.arguments) if found else {}
+    arguments = load_arguments(tool, looked.arguments) if found else {}
     if isinstance(arguments, dict):
         return ""
-    values = arguments.model_dump(mode="json", warnings=False)
-    fitting = (one for one in found if all_fit(remembered(one.conditions), values))
+    fitting = (one for one in found if all_fit(remembered(one.conditions), arguments.stored))
     return next((f"remembered: {one.by} has approved {one.operation_id} and calls like it" for one in fitting), "")

@@ -117,12 +117,21 @@ async def _undo(boundary: Boundary, run_id: str, call: CallInput, looked: Looked
         return Undone(
             blocked="nobody knows whether the call happened, and undoing it is not declared safe_if_absent: resolve it, then retry"
         )
+    if original.lost and not tool.compensate.safe_if_absent:
+        return Undone(
+            blocked=f"what {tool.name} returned is not known ({original.lost}), and undoing it is not declared safe_if_absent: "
+            "undo it by hand"
+        )
     try:
-        known = None if result is None else tool.result_adapter.validate_python(result)
+        known = None if result is None else tool.result_adapter.load(result)
     except ValidationError as error:
         faults = error.error_count()
         return Undone(
             blocked=f"{tool.name} {tool.version} can't read the result of {original.version}: {faults} faults"
+        )
+    except Exception as error:  # noqa: BLE001 - validators of authors may raise anything
+        return Undone(
+            blocked=f"{tool.name} {tool.version} can't read the result of {original.version}: {type(error).__name__}"
         )
     attempt = OperationAttempt(boundary, tool.undoing(known), call, run_id, looked)
     settled = await attempt.carry_out()

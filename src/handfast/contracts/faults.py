@@ -5,10 +5,11 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from pydantic import PydanticSchemaGenerationError, PydanticUserError
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 
 from handfast.contracts.effects import Effect, Lane, Tier
 from handfast.contracts.names import RESERVED_TOOL_NAMES
+from handfast.contracts.storage import storage_faults
 from handfast.contracts.versions import VERSION
 
 if TYPE_CHECKING:
@@ -134,6 +135,9 @@ def argument_faults(tool: "Tool") -> list[str]:
             faults.append(f"example {example!r} does not fit its own schema: {error}")
     try:
         _ = tool.schema, tool.result_adapter
+        faults.extend(f"arguments: {fault}" for fault in storage_faults(TypeAdapter(tool.signature.arguments)))
+        if tool.compensate is not None:
+            faults.extend(f"result, which compensate= is given: {fault}" for fault in tool.result_adapter.faults)
         _ = [(endpoint.body_schema, endpoint.answer_schema) for endpoint in tool.endpoints]
     except (PydanticUserError, PydanticSchemaGenerationError) as error:
         faults.append(f"no JSON Schema can be made of it: {error}")

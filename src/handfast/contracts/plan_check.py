@@ -267,7 +267,7 @@ class _Types:
                 tool = self._tools.get(way.tool)
                 if tool is None:
                     return None
-                schema = tool.result_adapter.json_schema(mode="serialization")
+                schema = tool.result_adapter.json_schema()
                 definitions = schema.pop("$defs", {})
                 listed = {"type": "array", "items": schema} if one.for_each else schema
                 found.append(schema_at({**listed, "$defs": definitions} if definitions else listed, reference.path))

@@ -131,7 +131,7 @@ def publish(tool: Tool) -> PublishedTool:
         agent=tool.child.agent.name if tool.child else "",
         endpoints=tuple(map(str, tool.endpoints)),
         parameters=tool.schema.parameters,
-        result=tool.result_adapter.json_schema(mode="serialization"),
+        result=tool.result_adapter.json_schema(),
     )
 
 

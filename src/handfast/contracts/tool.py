@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from handfast.contracts.backoff import Backoff
 from handfast.contracts.clauses import Cache, Deprecation, Rate
@@ -22,6 +22,7 @@ from handfast.contracts.messages import ToolSchema
 from handfast.contracts.pending import POLLS, Pending
 from handfast.contracts.signature import Signature, read_signature
 from handfast.contracts.signing import Dialect
+from handfast.contracts.storage import StoredType
 from handfast.contracts.upstream import Upstream
 from handfast.contracts.versions import version_numbers
 
@@ -229,9 +230,9 @@ class Tool:
         return ToolSchema(name=self.name, description=description, parameters=schema, examples=self.examples)
 
     @cached_property
-    def result_adapter(self) -> TypeAdapter[Any]:
+    def result_adapter(self) -> StoredType:
         """Turns results into JSON and, for `reconcile` and `compensate`, back."""
-        return TypeAdapter(self.signature.result)
+        return StoredType(self.signature.result)
 
     def digest(self, arguments: dict[str, Any]) -> str:
         """What an operation of this tool is bound to."""

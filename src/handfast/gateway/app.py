@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from handfast.contracts.effects import Outcome
 from handfast.contracts.errors import ErrorCode, LedgerError, SignatureRefused, ToolError
-from handfast.contracts.identity import canonical_json
 from handfast.contracts.provenance import marks_of
 from handfast.contracts.registry import Registry
 from handfast.contracts.signing import OnceOnly, verify_onceonly, verify_webhook
@@ -141,12 +140,12 @@ def _settlement(tool: Tool, body: bytes, operation_id: str) -> Settlement:
             content = {**told, "operation": operation_id}
             meta = {"callback": True, "code": str(told["code"]), **marks_of(tool, Outcome.FAILED, content)}
             return Settlement(outcome=Outcome.FAILED, content=content, meta=meta)
-        result = tool.result_adapter.validate_json(canonical_json(callback.result))
+        result = tool.result_adapter.load(callback.result)
     except ValidationError as error:
         fields = {".".join(map(str, fault["loc"])) or "body": fault["msg"] for fault in error.errors(include_url=False)}
         message = f"it does not fit what {tool.name} promises"
         raise _Refusal(status=400, code="invalid_result", message=message, fields=fields) from error
-    content = tool.result_adapter.dump_python(result, mode="json")
+    content = tool.result_adapter.store(result)
     meta = {"callback": True, **marks_of(tool, Outcome.SUCCEEDED, content)}
     return Settlement(outcome=Outcome.SUCCEEDED, content=content, meta=meta)
 

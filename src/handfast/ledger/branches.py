@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from handfast.contracts.arguments import StoredArguments
 from handfast.contracts.effects import Effect, Outcome, RunStatus
 from handfast.contracts.errors import LedgerConflict
 from handfast.contracts.provenance import UNVOUCHED, Labels
@@ -16,11 +17,12 @@ from handfast.contracts.wire import CloseInput
 from handfast.contracts.wire_model import Anchor
 from handfast.ledger.entries import NEW_HEAD, NewEntry, append, find
 from handfast.ledger.lineage import turn_ref
+from handfast.ledger.looked import ASKED_IN, arguments_of
 from handfast.ledger.operations import fence
 from handfast.ledger.runs import RunRow, labels_text, read_run
 from handfast.ledger.runs import close_run as close_branch
 from handfast.ledger.statement import Statement
-from handfast.ledger.tables import operations
+from handfast.ledger.tables import entries, operations
 from handfast.ledger.undone import RUN
 from handfast.ledger.words import unsigned_in
 
@@ -105,16 +107,24 @@ class Orphan:
 
     operation_id: str
     tool: str
-    digest: str
+    version: str
+    arguments: StoredArguments
 
 
 def read_orphans(connection: Connection, run_id: str) -> tuple[Orphan, ...]:
     """The run's orphans, in the order they were asked for."""
     query = (
-        select(operations.c.operation_id, operations.c.tool, operations.c.digest)
+        select(operations.c.operation_id, operations.c.tool, operations.c.version, operations.c.idx, entries.c.body)
+        .select_from(operations.join(entries, ASKED_IN))
         .where(operations.c.run_id == run_id, ORPHANED)
         .order_by(operations.c.left_by.desc(), operations.c.turn, operations.c.idx)
     )
     return tuple(
-        Orphan(operation_id=row.operation_id, tool=row.tool, digest=row.digest) for row in connection.execute(query)
+        Orphan(
+            operation_id=row.operation_id,
+            tool=row.tool,
+            version=row.version,
+            arguments=arguments_of(row.body, row.idx),
+        )
+        for row in connection.execute(query)
     )

@@ -1,5 +1,6 @@
 """Calls that a person wants with other arguments: refused as they are, and approved as the person wants them."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select
@@ -68,14 +69,27 @@ def refusal_with_change(connection: Connection, run_id: str, row: Any, wanted: s
     }
 
 
-def find_wanted(connection: Connection, run_id: str, call: CallInput, tool: str, judge: Judge) -> Wanted | None:
-    """Who has approved a call with just these arguments in the place of another one, if that counts and no other has used it."""
-    wanted = call.digest
+def find_wanted(
+    connection: Connection,
+    run_id: str,
+    call: CallInput,
+    tool: str,
+    judge: Judge,
+    digest_of: Callable[[dict[str, Any]], str],
+) -> Wanted | None:
+    """Who has approved a call with just these arguments in the place of another one, if that counts and no other has used it.
+
+    Args:
+        connection: A transaction.
+        run_id: The run.
+        call: The call that waits.
+        tool: Its tool.
+        judge: Judges the words of people.
+        digest_of: The digest of a call with arguments as somebody wrote them, once the contract has read them.
+    """
     query = (
         select(*ENTRY)
-        .where(
-            entries.c.run_id == run_id, entries.c.kind == "decided", entries.c.meta.contains(f'"changed":"{wanted}"')
-        )
+        .where(entries.c.run_id == run_id, entries.c.kind == "decided", entries.c.meta.contains('"changed":"'))
         .order_by(entries.c.seq)
     )
     known = list_keys(connection)
@@ -83,7 +97,10 @@ def find_wanted(connection: Connection, run_id: str, call: CallInput, tool: str,
         row = row_of_call(connection, run_id, entry.ref.partition("#")[0])
         if row.tool != tool or entry.content is None or _is_used(connection, run_id, row.operation_id, but=call.id):
             continue
-        reason = str(entry.content.get("reason", ""))
+        wanted, reason = str(entry.meta["changed"]), str(entry.content.get("reason", ""))
+        proposed = find(connection, run_id, "change", _ref(row.operation_id, wanted))
+        if proposed is None or proposed.content is None or digest_of(proposed.content) != call.digest:
+            continue
         for grant in entry.content["grants"]:
             word = Word(grant=grant, said="change", changed=wanted, reason=reason)
             judged = judge(asked_of(connection, row), word, known)

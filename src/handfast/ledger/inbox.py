@@ -44,7 +44,7 @@ def _waiting(row: Any, agreed: tuple[str, ...]) -> WaitingCall:
         tool=row.tool,
         version=row.version,
         tier=Tier(row.tier),
-        arguments=arguments_of(row.body, row.idx),
+        arguments=arguments_of(row.body, row.idx).stored,
         reason=row.reason,
         agent=row.agent,
         user=row.user,

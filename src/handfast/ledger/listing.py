@@ -54,7 +54,7 @@ def list_orphans(connection: Connection, limit: int) -> list[tuple[str, Operatio
 def read_call(connection: Connection, operation_id: str) -> tuple[str, dict[str, Any]] | None:
     """The tool and the arguments of a call of any run; None if there is none, or it was erased."""
     for row in _with_contents(connection, operations.c.operation_id == operation_id, operations.c.turn):
-        return None if row.asked_body is None else (row.tool, arguments_of(row.asked_body, row.idx))
+        return None if row.asked_body is None else (row.tool, arguments_of(row.asked_body, row.idx).stored)
     return None
 
 
@@ -102,7 +102,7 @@ def _operation(row: Any) -> Operation:
         outcome=None if row.outcome is None else Outcome(row.outcome),
         reason=row.reason,
         attempts=row.attempts,
-        arguments=arguments_of(row.asked_body, row.idx),
+        arguments=arguments_of(row.asked_body, row.idx).stored,
         result=None if row.settled_body is None else json.loads(row.settled_body),
         asked_at=moment(row.asked_at),
         left_by=row.left_by,

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, select
 
+from handfast.contracts.arguments import FieldPath, StoredArguments
 from handfast.contracts.called_from import NOWHERE, CalledFrom
 from handfast.contracts.effects import Outcome, Verdict
 from handfast.contracts.errors import LedgerConflict
@@ -39,6 +40,9 @@ class Looked:
     tool: str
     version: str
     arguments: dict[str, Any]
+    """As its contract has them."""
+    defaulted: tuple[FieldPath, ...] = ()
+    """The fields of them that defaults have filled in."""
     verdict: Verdict
     """What the gate said when the turn was settled."""
     approved: bool
@@ -121,6 +125,7 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
     if row.checkpoint_seq is not None:
         kept = entry_at(connection, run_id, row.checkpoint_seq)
         checkpoint, sent = kept.content, int(kept.meta.get("sent", 0))
+    arguments = arguments_of(row.body, row.idx)
     states = {
         "settled": State.SETTLED,
         "waiting": State.WAITING,
@@ -132,11 +137,12 @@ def look_up(connection: Connection, run_id: str, call: CallInput) -> Looked:
         state=states[row.state],
         tool=row.tool,
         version=row.version,
-        arguments=arguments_of(row.body, row.idx),
+        arguments=arguments.stored,
+        defaulted=arguments.defaulted,
         verdict=Verdict(row.verdict),
         approved=bool(row.approved),
         reason=row.reason,
-        changed=was_changed(row.body, row.idx),
+        changed=arguments.changed,
         agent=row.agent,
         user=row.user,
         tenant=row.tenant,
@@ -165,18 +171,18 @@ def _reference(connection: Connection, run_id: str, row: Any) -> str:
     return "" if begun is None or begun.content is None else str(begun.content["reference"])
 
 
-def was_changed(body: str | None, index: int) -> bool:
-    """Whether the arguments of a call are not those that the model wrote."""
-    return body is not None and '"changed"' in body and str(index) in json.loads(body).get("changed", {})
+ASKED_IN = and_(entries.c.run_id == operations.c.run_id, entries.c.seq == operations.c.turn_seq)
+"""Joins an operation with the turn that asked for it."""
 
 
-def arguments_of(body: str | None, index: int) -> dict[str, Any]:
-    """The arguments of a call, from the turn that asked for it, or what they were changed to; empty once erased."""
+def arguments_of(body: str | None, index: int) -> StoredArguments:
+    """The arguments of a call, from the turn that asked for it; empty once erased."""
     if body is None:
-        return {}
+        return StoredArguments({})
     turn = json.loads(body)
-    if (changed := turn.get("changed", {}).get(str(index))) is not None:
-        return dict(changed)
+    changed = index in turn.get("changed", ())
+    if (written := turn.get("arguments", {}).get(str(index))) is not None:
+        return StoredArguments(written["stored"], tuple(map(tuple, written.get("defaulted", ()))), changed)
     parts = turn["message"]["parts"]
     calls = [part for part in parts if part["kind"] == "tool_call"]
-    return dict(calls[index]["arguments"])
+    return StoredArguments(dict(calls[index]["arguments"]), changed=changed)

@@ -1,5 +1,6 @@
 """What the ledger keeps of permission, as the rest of Handfast uses it."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from handfast.contracts.authority import Word
@@ -31,9 +32,11 @@ class Permissions:
         """Write down with which arguments a call is wanted; see `changed.propose_change`."""
         return await self._ledger.write(changed.propose_change, run_id, operation_id, arguments)
 
-    async def find_wanted(self, run_id: str, call: CallInput, tool: str, judge: Judge) -> Wanted | None:
+    async def find_wanted(
+        self, run_id: str, call: CallInput, tool: str, judge: Judge, digest_of: Callable[[dict[str, Any]], str]
+    ) -> Wanted | None:
         """Who has approved a call in the place of another one; see `changed.find_wanted`."""
-        return await self._ledger.read(changed.find_wanted, run_id, call, tool, judge)
+        return await self._ledger.read(changed.find_wanted, run_id, call, tool, judge, digest_of)
 
     async def list_remembered(self, run_id: str, judge: Judge) -> list[Remembered]:
         """The approvals that count for later calls; see `permission.list_remembered`."""

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, literal, or_, select
 
+from handfast.contracts.arguments import StoredArguments
 from handfast.contracts.effects import Outcome
 from handfast.contracts.errors import LedgerConflict
 from handfast.contracts.names import CARRY_OUT
 from handfast.ledger.entries import find
+from handfast.ledger.looked import arguments_of
 from handfast.ledger.runs import RunRow, read_run
 from handfast.ledger.tables import entries, operations, runs
 from handfast.ledger.transcript import read_intents
@@ -40,7 +42,8 @@ class Done:
 
     operation_id: str
     tool: str
-    digest: str
+    version: str
+    arguments: StoredArguments
     result: Any
 
 
@@ -119,14 +122,24 @@ def read_done(connection: Connection, run: RunRow) -> tuple[Done, ...]:
     """What the plans before this one, of the same run's model, have done that stands, and this one has not taken over yet."""
     asked = operations.alias("asked")
     taken = operations.alias("taken")
+    turn = entries.alias("turn")
+    asked_in = and_(turn.c.run_id == operations.c.run_id, turn.c.seq == operations.c.turn_seq)
     settled = and_(entries.c.run_id == operations.c.run_id, entries.c.seq == operations.c.settled_seq)
     taken_over = select(taken.c.reason).where(taken.c.run_id == run.run_id, taken.c.reason.startswith(KEPT))
     query = (
-        select(operations.c.operation_id, operations.c.tool, operations.c.digest, entries.c.body)
+        select(
+            operations.c.operation_id,
+            operations.c.tool,
+            operations.c.version,
+            operations.c.idx,
+            entries.c.body,
+            turn.c.body.label("turn_body"),
+        )
         .select_from(
             operations.join(runs, runs.c.run_id == operations.c.run_id)
             .join(asked, and_(asked.c.operation_id == runs.c.chain_id, asked.c.tool == CARRY_OUT))
             .join(entries, settled)
+            .join(turn, asked_in)
         )
         .where(runs.c.parent == run.parent, runs.c.run_id != run.run_id, operations.c.outcome == Outcome.SUCCEEDED)
         .where(operations.c.undoes == "", operations.c.reason.not_like(f"{KEPT}%"))
@@ -137,7 +150,8 @@ def read_done(connection: Connection, run: RunRow) -> tuple[Done, ...]:
         Done(
             operation_id=row.operation_id,
             tool=row.tool,
-            digest=row.digest,
+            version=row.version,
+            arguments=arguments_of(row.turn_body, row.idx),
             result=None if row.body is None else json.loads(row.body),
         )
         for row in connection.execute(query)

@@ -125,7 +125,7 @@ def _returned(connection: Connection, run_id: str) -> tuple[Returned, ...]:
                 tool=row.tool,
                 version=row.version,
                 content=json.loads(row.body),
-                arguments=arguments_of(row.asked, row.idx),
+                arguments=arguments_of(row.asked, row.idx).stored,
                 clean='"untrusted":' not in row.asked_meta
                 or not json.loads(row.asked_meta).get("labels", {}).get("untrusted"),
                 untrusted=untrusted if isinstance(untrusted, bool) else tuple(untrusted),

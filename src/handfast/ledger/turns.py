@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from handfast.contracts.arguments import Arguments
 from handfast.contracts.effects import Outcome, Tier, Verdict
 from handfast.contracts.messages import Message
 from handfast.contracts.policy.budgets import Spending
@@ -32,8 +33,10 @@ class AskedCall:
     intent: str = ""
     rule: str = ""
     """What decided on it: of a policy, a rule and why."""
-    changed: dict[str, Any] | None = None
-    """The arguments that a hook has put in the place of the model's."""
+    arguments: Arguments | None = None
+    """Its arguments as its contract has them; None if the model wrote them just so."""
+    changed: bool = False
+    """A hook has put other arguments in the place of the model's."""
     origins: Mapping[str, str] = field(default_factory=dict[str, str])
     """Where its arguments came from, as far as that was asked: by path, in words."""
     error: dict[str, Any] | None = None
@@ -152,7 +155,9 @@ def turn_entry(new: NewTurn) -> NewEntry:
         "message": new.message.model_dump(mode="json"),
         "note": new.note,
     }
-    if changed := {str(index): asked.changed for index, asked in enumerate(new.calls) if asked.changed is not None}:
+    if arguments := {str(index): _written(asked.arguments) for index, asked in enumerate(new.calls) if asked.arguments}:
+        content["arguments"] = arguments
+    if changed := [index for index, asked in enumerate(new.calls) if asked.changed]:
         content["changed"] = changed
     if new.output is not None:
         content["output"] = new.output
@@ -166,6 +171,11 @@ def turn_entry(new: NewTurn) -> NewEntry:
     if origins := {str(index): dict(asked.origins) for index, asked in enumerate(new.calls) if asked.origins}:
         meta["origins"] = origins
     return NewEntry(kind="turn", ref=turn_ref(new.branches, new.turn), meta=meta, content=content)
+
+
+def _written(arguments: Arguments) -> dict[str, Any]:
+    written: dict[str, Any] = {"stored": arguments.stored}
+    return {**written, "defaulted": arguments.defaulted} if arguments.defaulted else written
 
 
 def added_by(new: NewTurn) -> dict[str, Any]:

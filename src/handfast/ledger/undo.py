@@ -44,6 +44,8 @@ class ToUndo:
     lease_until: int
     child: str = ""
     """The run that has carried it out, and is undone as a whole."""
+    lost: str = ""
+    """Why what it returned is not known although it has happened; empty if it is."""
     let_be: bool = False
     """Nothing more is tried: a person has said so, or it is undone."""
 
@@ -262,10 +264,12 @@ def read_to_undo(connection: Connection, run_id: str, operation_id: str) -> ToUn
         )
     settled = entry_at(connection, run_id, row.settled_seq)
     returned = settled.meta["outcome"] == Outcome.SUCCEEDED and (settled.kind == "settled" or "found" in settled.meta)
+    lost = str(settled.meta.get("lost", ""))
     return ToUndo(
         operation_id=row.operation_id,
         outcome=Outcome(row.outcome),
-        result=settled.content if returned else None,
+        result=settled.content if returned and not lost else None,
+        lost=lost,
         tool=row.tool,
         version=row.version,
         lease_until=row.lease_until,

@@ -10,6 +10,7 @@ from handfast.contracts.identity import digest
 from handfast.contracts.messages import Frozen
 from handfast.contracts.wire_model import Anchor
 from handfast.ledger.chain import ANCHOR_CHARACTERS, content_hash, entry_hash
+from handfast.ledger.looked import arguments_of
 from handfast.ledger.tables import entries, operations, runs
 
 
@@ -121,5 +122,4 @@ def _digest(turn: Row[Any], operation: Row[Any]) -> str | None:
     if operation.idx >= len(calls):
         return None
     major = int(operation.version.split(".")[0]) if operation.version else 0
-    arguments = told.get("changed", {}).get(str(operation.idx), calls[operation.idx]["arguments"])
-    return digest(calls[operation.idx]["tool"], major, arguments)
+    return digest(calls[operation.idx]["tool"], major, arguments_of(turn.body, operation.idx).stored)

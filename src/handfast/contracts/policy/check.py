@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel
-
 from handfast.contracts.agent import Agent
+from handfast.contracts.arguments import Arguments, parse_arguments
 from handfast.contracts.effects import Tier, Verdict
 from handfast.contracts.errors import SettingsError
 from handfast.contracts.policy.arguments import Condition
@@ -18,7 +17,6 @@ from handfast.contracts.policy.proposed import Caller, ProposedCall, proposed
 from handfast.contracts.policy.ruling import Ruling, obstacles
 from handfast.contracts.provenance import AUTHOR, Labels, Sources
 from handfast.contracts.tool import Tool
-from handfast.contracts.validation import validate
 
 NUMBERS = frozenset({"integer", "number"})
 COMPARED = ("most", "least", "above", "below")
@@ -114,7 +112,7 @@ class Example:
 
     agent: Agent
     tool: Tool
-    arguments: BaseModel
+    arguments: Arguments
     caller: Caller
     provenance: Provenance | None
     """None where no words of others are in the run."""
@@ -138,7 +136,7 @@ def example(asked: CaseCall, agents: Collection[Agent]) -> Example:
         msg = f"no agent{f' named {asked.agent!r}' if asked.agent else ''} has {asked.tool!r}; tools are {', '.join(has) or 'none'}"
         raise SettingsError(msg)
     agent, tool = found[0]
-    checked = validate(tool, asked.arguments)
+    checked = parse_arguments(tool, asked.arguments)
     if isinstance(checked, dict):
         told = "; ".join(f"{name}: {fault}" for name, fault in checked.items())
         msg = f"the arguments don't fit {tool.name}: {told}"

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel
-
+from handfast.contracts.arguments import Arguments, parse_arguments
 from handfast.contracts.effects import Verdict
 from handfast.contracts.policy.hooks import Hook, HookWord
 from handfast.contracts.policy.model import Policy
@@ -14,7 +13,6 @@ from handfast.contracts.policy.proposed import Caller, ProposedCall, proposed
 from handfast.contracts.policy.ruling import STRICTNESS, Ruling, judge, judge_all
 from handfast.contracts.provenance import UNTRUSTED, Labels, Sources, hold, is_held
 from handfast.contracts.tool import Tool
-from handfast.contracts.validation import validate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +21,7 @@ class Permit(Ruling):
 
     action: Literal["", "skip", "change", "ask", "deny"] = ""
     """What a hook said, if one decided."""
-    changed: dict[str, Any] | None = None
+    changed: Arguments | None = None
     """The arguments that hooks have put in the place of the model's."""
     origins: Mapping[str, str] = field(default_factory=dict[str, str])
     """Where its arguments came from, by path, as far as that was looked up."""
@@ -42,7 +40,7 @@ def permit(
     policies: Sequence[Policy],
     hooks: Sequence[Hook],
     tool: Tool,
-    arguments: BaseModel,
+    arguments: Arguments,
     caller: Caller,
     *,
     may_change: bool = True,
@@ -82,14 +80,14 @@ def permit(
             verdict = Verdict.ASK if word.action == "ask" else Verdict.DENY
             found = _stricter(found, verdict, hook, word.action, word.reason)
         elif may_change and word.arguments is not None and word.arguments != call.arguments:
-            checked = validate(tool, word.arguments)
+            checked = parse_arguments(tool, word.arguments)
             if isinstance(checked, dict):
                 faults = "; ".join(f"{name}: {fault}" for name, fault in checked.items())
                 return _stricter(
                     found, Verdict.DENY, hook, "deny", f"it changed the call to what does not fit: {faults}"
                 )
             call = proposed(tool, checked, caller)
-            ruled = replace(_permit(judge_all(policies, call, now)), changed=dict(word.arguments))
+            ruled = replace(_permit(judge_all(policies, call, now)), changed=checked)
             # What an earlier hook has said of the call still holds.
             stands = found.action in {"ask", "skip", "deny"} and STRICTNESS[found.verdict] > STRICTNESS[ruled.verdict]
             found = replace(found, changed=ruled.changed) if stands else ruled
@@ -98,12 +96,12 @@ def permit(
 
 
 def _held(
-    policies: Sequence[Policy], found: Permit, tool: Tool, arguments: BaseModel, provenance: Provenance
+    policies: Sequence[Policy], found: Permit, tool: Tool, arguments: Arguments, provenance: Provenance
 ) -> Permit:
     """What becomes of it if nobody trusted has named what it aims at: a person decides, or a policy refuses it."""
     if found.verdict is Verdict.DENY or not is_held(tool, provenance.labels):
         return found
-    held = hold(tool, arguments, *provenance)
+    held = hold(tool, arguments.value, *provenance)
     if not held.fault:
         return replace(found, origins=held.origins)
     verdict = verdict_on_held(policies)

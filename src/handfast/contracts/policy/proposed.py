@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel
-
+from handfast.contracts.arguments import Arguments
 from handfast.contracts.called_from import NOWHERE, CalledFrom
 from handfast.contracts.effects import Effect, Tier
 from handfast.contracts.tool import Tool
@@ -18,7 +17,7 @@ class ProposedCall:
     tool: str
     tier: Tier
     arguments: Mapping[str, Any]
-    """As JSON values. What the model left out is there with its default."""
+    """As JSON, fields by their aliases. What the model left out is there with its default."""
     version: str = "1.0.0"
     scope: str = ""
     effect: Effect = Effect.ONCE
@@ -50,7 +49,7 @@ class Caller:
     """Somebody else's words are in it."""
 
 
-def proposed(tool: Tool, arguments: BaseModel, caller: Caller) -> ProposedCall:
+def proposed(tool: Tool, arguments: Arguments, caller: Caller) -> ProposedCall:
     """A call whose arguments fit its contract."""
     return ProposedCall(
         tool=tool.name,
@@ -60,7 +59,7 @@ def proposed(tool: Tool, arguments: BaseModel, caller: Caller) -> ProposedCall:
         effect=tool.effect,
         egress=tool.egress,
         builtin=tool.builtin,
-        arguments=arguments.model_dump(mode="json", warnings=False),
+        arguments=arguments.stored,
         agent=caller.agent,
         user=caller.user,
         tenant=caller.tenant,

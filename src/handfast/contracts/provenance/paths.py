@@ -5,6 +5,8 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
+from handfast.contracts.storage import stored_names
+
 Path = tuple[str, ...]
 Leaf = str | int | float | bool | None
 
@@ -24,19 +26,22 @@ def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
 def given_in(arguments: BaseModel) -> Iterator[tuple[Path, Leaf]]:
     """Every single value in the arguments of a call, but for what is left at its default.
 
-    Names of fields are the contract's. Names in a mapping are the caller's, and values like any other: `{"eve": "may read"}` says who.
+    Names of fields are the contract's, as they are stored: their aliases. Names in a mapping are the caller's, and values
+    like any other: `{"eve": "may read"}` says who.
     """
-    given = arguments.model_dump(mode="json", warnings=False, exclude_defaults=True)
+    given = arguments.model_dump(
+        mode="json", by_alias=True, round_trip=True, warnings=False, exclude_defaults=True, exclude_unset=True
+    )
     yield from _values(arguments, given, ())
 
 
 def _values(said: Any, written: Any, path: Path) -> Iterator[tuple[Path, Leaf]]:
     """`said` is what the contract has read, `written` the same as JSON."""
     if isinstance(written, dict):
-        fields = type(said).model_fields if isinstance(said, BaseModel) else {}
+        fields = stored_names(type(said)) if isinstance(said, BaseModel) else {}
         for name, inner in cast("dict[str, Any]", written).items():
             if name in fields:
-                yield from _values(getattr(said, name), inner, (*path, name))
+                yield from _values(getattr(said, fields[name]), inner, (*path, name))
             else:
                 yield (*path, name), name
                 yield from _values(None, inner, (*path, name))

@@ -6,13 +6,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from handfast.contracts.arguments import load_arguments
 from handfast.contracts.names import ROLL_BACK, SEND_MESSAGE
 from handfast.contracts.provenance.labels import Labels, acts
 from handfast.contracts.provenance.paths import Leaf, Path, covers, given_in
 from handfast.contracts.provenance.sources import Sources, said
 from handfast.contracts.provenance.wording import addresses_in, normal
 from handfast.contracts.tool import Tool
-from handfast.contracts.validation import validate
 
 UNTRUSTED = "untrusted"
 """Of the reason why a call waits: no policy lets it go, only a person."""
@@ -68,10 +68,10 @@ def hold(tool: Tool, arguments: BaseModel, labels: Labels, sources: Sources) -> 
 
 def echoes_of(tool: Tool, arguments: Mapping[str, Any], sources: Sources) -> tuple[str, ...] | None:
     """The arguments that nobody trusted has named: a tool may say them again. None where the arguments do not fit its contract."""
-    checked = validate(tool, arguments)
+    checked = load_arguments(tool, arguments)
     if isinstance(checked, dict):
         return None
-    values = [value for _, value in given_in(checked) if not sources.origin_of(value, tool)]
+    values = [value for _, value in given_in(checked.value) if not sources.origin_of(value, tool)]
     return tuple(text for value in values if (text := normal(said(value))))
 
 
