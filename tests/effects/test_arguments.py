@@ -2,6 +2,8 @@
 
 import json
 import uuid
+from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any
 
 import pytest
@@ -75,6 +77,11 @@ class Tagged(BaseModel):
     tags: frozenset[str]
 
 
+class Due(BaseModel):
+    amount: Decimal = Decimal(0)
+    at: datetime | None = None
+
+
 @pytest.mark.parametrize(
     ("model", "key", "first", "second"),
     [
@@ -82,8 +89,10 @@ class Tagged(BaseModel):
         (Invoice, ("invoice", "currency"), {"invoice": 42}, {"invoice": 42.0, "currency": "EUR"}),
         (Stripped, ("invoice",), {"invoice": "i1"}, {"invoice": " i1 "}),
         (Tagged, ("tags",), {"tags": ["a", "b"]}, {"tags": ["b", "a"]}),
+        (Due, ("amount",), {"amount": 1.1}, {"amount": "1.10"}),
+        (Due, ("amount", "at"), {"at": "2026-11-27T08:00:00Z"}, {"at": "2026-11-27T09:00:00+01:00"}),
     ],
-    ids=["text", "float and default", "stripped", "set"],
+    ids=["text", "float and default", "stripped", "set", "zeros", "time zone"],
 )
 async def test_one_value_has_one_key_however_it_is_written(
     shop: OpenShop, model: type[BaseModel], key: tuple[str, ...], first: dict[str, Any], second: dict[str, Any]

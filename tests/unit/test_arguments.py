@@ -2,7 +2,7 @@
 
 import enum
 import uuid
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -28,6 +28,7 @@ from pydantic.alias_generators import to_camel
 from handfast import ContractError, Effect, Tier, Tool, tool
 from handfast.contracts.arguments import Arguments, load_arguments, parse_arguments
 from handfast.contracts.equality import same_value
+from handfast.contracts.identity import canonical_json
 
 
 def tool_taking(model: type[BaseModel], **clauses: Any) -> Tool:
@@ -219,6 +220,41 @@ def test_what_can_not_be_stored_and_read_back_is_refused(
     model: type[BaseModel], arguments: dict[str, Any], field: str
 ) -> None:
     assert [*faults(model, **arguments)] == [field]
+
+
+AMOUNTS = st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**9), max_value=10**9)
+
+
+class Due(BaseModel):
+    count: int = 1
+    amount: Decimal = Decimal(0)
+    at: datetime | None = None
+    tags: frozenset[str] = frozenset()
+    lines: dict[str, tuple[Decimal, ...]] = {}
+
+
+@given(
+    amount=AMOUNTS,
+    zeros=st.integers(0, 3),
+    at=st.integers(10**9, 4 * 10**9).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)),
+    hours=st.integers(-11, 11),
+    tags=st.lists(st.text(max_size=4), max_size=4),
+    count=st.integers(),
+)
+def test_equal_values_make_one_key_however_they_are_written(
+    amount: Decimal, zeros: int, at: datetime, hours: int, tags: list[str], count: int
+) -> None:
+    elsewhere = at.astimezone(timezone(timedelta(hours=hours))).isoformat()
+    more = f"{amount:f}{'0' * zeros}" if "." in f"{amount:f}" else f"{amount:f}"
+    one = parsed(Due, count=count, amount=f"{amount:f}", at=at.isoformat(), tags=tags, lines={"a": [f"{amount:f}"]})
+    other = parsed(Due, lines={"a": [more]}, tags=[*tags[::-1], *tags], at=elsewhere, amount=more, count=str(count))
+    assert canonical_json(one.alike) == canonical_json(other.alike)
+
+
+@given(one=AMOUNTS, other=AMOUNTS)
+def test_values_that_differ_make_keys_that_differ(one: Decimal, other: Decimal) -> None:
+    keys = {canonical_json(parsed(Due, amount=f"{amount:f}").alike) for amount in (one, other)}
+    assert len(keys) == len({one, other})
 
 
 def test_an_object_without_equality_is_compared_by_what_is_stored() -> None:

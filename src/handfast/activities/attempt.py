@@ -173,6 +173,6 @@ def _stored(tool: Tool, result: Any) -> Done | Failed:
     if tool.compensate is None:
         return Done(content=content)
     try:
-        return Done(content=stored.store(result, read_back=True))
+        return Done(content=stored.survivor(result, content))
     except NotStorable as error:
         return Done(content=content, lost=str(error))

@@ -9,6 +9,7 @@ import structlog
 from temporalio import activity
 
 from handfast.activities.patience import patiently
+from handfast.contracts.arguments import load_arguments
 from handfast.contracts.context import ToolContext
 from handfast.contracts.errors import ToolError
 from handfast.contracts.identity import canonical_json, shared_key
@@ -181,7 +182,11 @@ class EngineContext(ToolContext):
 
 def _key(tool: Tool, operation_id: str, looked: Looked) -> str:
     """What the fields make that the contract names; the operation id where it names none, or all of them are empty."""
-    fields = {name: looked.arguments.get(name) for name in tool.key}
+    if not tool.key:
+        return operation_id
+    loaded = load_arguments(tool, looked.arguments)
+    arguments = looked.arguments if isinstance(loaded, dict) else loaded.alike
+    fields = {name: arguments.get(name) for name in tool.key}
     if all(value in (None, "", [], {}) for value in fields.values()):
         return operation_id
     return shared_key(looked.tenant, tool.name, tool.major, fields)

@@ -85,7 +85,7 @@ class Gate:
         self, tool: Tool, call: ToolCall, arguments: Arguments, identity: str, given: Permit, *, taken_over: bool
     ) -> AskedCall:
         stored = arguments.stored
-        intent = intent_of(tool, stored)
+        intent = intent_of(tool, arguments.alike)
         verdict, reason = (Verdict.RUN, "") if taken_over else self._verdict(tool, intent, given)
         if intent:
             self._intents.add(intent)
@@ -100,7 +100,7 @@ class Gate:
             lane=tool.lane,
             queue=tool.queue or "",
             timeout=_seconds(tool, stored),
-            conflict=_conflict(tool, stored),
+            conflict=_conflict(tool, arguments.alike),
             pivot=tool.pivot,
             stoppable=_stoppable(tool),
             child=_kind(tool),

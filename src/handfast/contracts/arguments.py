@@ -1,20 +1,18 @@
 """The arguments of a call: validated once, when its turn is settled, and stored as every attempt reads them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
 from handfast.contracts.equality import same_value
 from handfast.contracts.identity import canonical_json
+from handfast.contracts.parts import FieldPath, Step, alike, sort_sets, unset, unset_in, without
 from handfast.contracts.storage import stored_names
 from handfast.contracts.tool import Tool
 
-Step = str | int
-FieldPath = tuple[Step, ...]
-"""From the arguments to a field of theirs: names of fields, keys of mappings, places in lists."""
 NOT_STORABLE = (
     "the tool's contract can't store this value and read it back; use another value, or go on without the tool"
 )
@@ -32,6 +30,12 @@ class Arguments:
     defaulted: tuple[FieldPath, ...] = ()
     """The fields that defaults have filled in, by their stored names."""
 
+    @property
+    def alike(self) -> dict[str, Any]:
+        """As stored, with values that are equal written alike: for keys."""
+        found: dict[str, Any] = alike(self.value, self.stored)
+        return found
+
 
 class StoredArguments(NamedTuple):
     """Arguments as the ledger has them; see `Arguments`."""
@@ -42,21 +46,11 @@ class StoredArguments(NamedTuple):
     """They are not those that the model wrote: a hook has changed them."""
 
 
-def same_request(one: "StoredArguments | Arguments", other: StoredArguments) -> bool:
+def same_request(one: StoredArguments | Arguments, other: StoredArguments) -> bool:
     """Whether two calls ask for the same: they differ at most in what defaults have filled in for both, such as a random id."""
     filled = set(one.defaulted) & set(other.defaulted)
-    return _without(one.stored, filled) == _without(other.stored, filled)
-
-
-def _without(stored: dict[str, Any], paths: Iterable[FieldPath]) -> str:
-    """Stored arguments as text, without some fields."""
-    rest = deepcopy(stored)
-    for *before, last in paths:
-        inside: Any = rest
-        for step in before:
-            inside = inside[step]
-        del inside[last]
-    return canonical_json(rest)
+    left, right = (reduce(without, filled, these.stored) for these in (one, other))
+    return canonical_json(left) == canonical_json(right)
 
 
 def parse_arguments(tool: Tool, given: Mapping[str, Any]) -> Arguments | dict[str, str]:
@@ -82,7 +76,7 @@ def parse_arguments(tool: Tool, given: Mapping[str, Any]) -> Arguments | dict[st
         return {"arguments": f"{NOT_STORABLE} ({type(error).__name__})"}
     if not stable or isinstance(back, dict):
         return dict.fromkeys(_differing(value, back), NOT_STORABLE)
-    return _restored(back, stored, tuple(_defaulted(value)))
+    return _restored(back, stored, tuple(unset_in(value)))
 
 
 def load_arguments(
@@ -100,7 +94,7 @@ def load_arguments(
 
 def _restored(value: BaseModel, stored: dict[str, Any], defaulted: tuple[FieldPath, ...]) -> Arguments:
     for path in defaulted:
-        _unset(value, path)
+        unset(value, path)
     return Arguments(value=value, stored=stored, defaulted=defaulted)
 
 
@@ -124,36 +118,9 @@ def _validated(tool: Tool, given: Mapping[str, Any]) -> BaseModel | dict[str, st
 
 def _dumped(value: BaseModel) -> dict[str, Any]:
     dumped = value.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
-    _sort_sets(value, dumped)
-    canonical_json(dumped)
-    return dumped
-
-
-def _sort_sets(value: Any, dumped: Any) -> None:
-    """Give the members of sets one order: that of a Python set differs from process to process."""
-    if isinstance(value, (set, frozenset)) and isinstance(dumped, list):
-        dumped.sort(key=canonical_json)
-        return
-    if isinstance(dumped, (dict, list)):
-        for inner, written in _children(value, dumped):
-            _sort_sets(inner, written)
-
-
-def _children(value: Any, dumped: Any) -> Iterable[tuple[Any, Any]]:
-    """The parts of a value, each beside what it was dumped as; none where a serializer has given it another shape."""
-    if isinstance(value, BaseModel):
-        if type(value).__pydantic_root_model__:
-            return [(value.__dict__["root"], dumped)]
-        value = {stored: value.__dict__.get(name) for stored, name in stored_names(type(value)).items()}
-    elif is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in fields(value)}
-    if isinstance(value, dict) and isinstance(dumped, dict):
-        parts = cast("Mapping[Any, Any]", value)
-        written = cast("dict[str, Any]", dumped)
-        return [(inner, written[str(name)]) for name, inner in parts.items() if str(name) in written]
-    if isinstance(value, (list, tuple)) and isinstance(dumped, list):
-        return list(zip(cast("Sequence[Any]", value), cast("Sequence[Any]", dumped), strict=False))
-    return ()
+    stored: dict[str, Any] = sort_sets(value, dumped)
+    canonical_json(stored)
+    return stored
 
 
 def _differing(value: BaseModel, back: BaseModel | dict[str, str]) -> Iterable[str]:
@@ -162,50 +129,3 @@ def _differing(value: BaseModel, back: BaseModel | dict[str, str]) -> Iterable[s
     names = [(stored, name) for stored, name in stored_names(type(value)).items() if name in value.model_fields_set]
     found = [stored for stored, name in names if not same_value(value.__dict__[name], back.__dict__[name])]
     return found or ["arguments"]
-
-
-def _defaulted(value: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
-    """The fields of models that nobody set."""
-    if isinstance(value, BaseModel):
-        if type(value).__pydantic_root_model__:
-            yield from _defaulted(value.__dict__["root"], path)
-            return
-        for stored, name in stored_names(type(value)).items():
-            if name in value.model_fields_set:
-                yield from _defaulted(value.__dict__[name], (*path, stored))
-            else:
-                yield (*path, stored)
-    elif isinstance(value, dict):
-        for name, inner in cast("Mapping[Any, Any]", value).items():
-            yield from _defaulted(inner, (*path, str(name)))
-    elif isinstance(value, (list, tuple)):
-        for place, inner in enumerate(cast("Sequence[Any]", value)):
-            yield from _defaulted(inner, (*path, place))
-
-
-def _unset(value: Any, path: Sequence[Step]) -> None:
-    """Let a field count as not set. A contract that has changed since may have no such field."""
-    *before, last = path
-    for step in before:
-        value = _part(value, step)
-    value = _of_root(value)
-    if isinstance(value, BaseModel):
-        value.model_fields_set.discard(stored_names(type(value)).get(str(last), ""))
-
-
-def _of_root(value: Any) -> Any:
-    """What a root model holds; any other value as it is."""
-    while isinstance(value, BaseModel) and type(value).__pydantic_root_model__:
-        value = value.__dict__["root"]
-    return value
-
-
-def _part(value: Any, step: Step) -> Any:
-    value = _of_root(value)
-    if isinstance(value, BaseModel):
-        return value.__dict__.get(stored_names(type(value)).get(str(step), ""))
-    if isinstance(value, dict):
-        return next((inner for name, inner in cast("Mapping[Any, Any]", value).items() if str(name) == step), None)
-    if isinstance(value, (list, tuple)) and isinstance(step, int) and step < len(cast("Sequence[Any]", value)):
-        return cast("Sequence[Any]", value)[step]
-    return None

@@ -67,14 +67,24 @@ class StoredType:
         Raises:
             NotStorable: It is no JSON, or would be read back as another value.
         """
-        try:
-            return self._stored(value, read_back=read_back)
-        except NotStorable:
-            raise
-        except Exception as error:
-            # Serializers of authors may raise anything.
-            msg = f"a {type(value).__name__} can't be stored as JSON: {type(error).__name__}"
-            raise NotStorable(msg) from error
+        stored = self._dumped(value)
+        return self.survivor(value, stored) if read_back else stored
+
+    def survivor(self, value: Any, stored: Any) -> Any:
+        """What is stored of a value, in a form that is read back as that value.
+
+        Raises:
+            NotStorable: There is none.
+        """
+        # Dumped once more, an iterator that has ended is another value.
+        if self._dumped(value) == stored:
+            if self._survives(value, stored):
+                return stored
+            without_computed = self._dumped(value, round_trip=True)
+            if self._survives(value, without_computed):
+                return without_computed
+        msg = f"a {type(value).__name__} is not read back from JSON as what it was"
+        raise NotStorable(msg)
 
     def load(self, stored: Any) -> Any:
         """What was stored, as the declared type.
@@ -84,14 +94,15 @@ class StoredType:
         """
         return self._adapter.validate_json(canonical_json(stored))
 
-    def _stored(self, value: Any, *, read_back: bool) -> Any:
-        for round_trip in (False, True):
+    def _dumped(self, value: Any, *, round_trip: bool = False) -> Any:
+        try:
             stored = json.loads(self.dump_json(value, round_trip=round_trip))
             canonical_json(stored)
-            if not read_back or self._survives(value, stored):
-                return stored
-        msg = f"a {type(value).__name__} is not read back from JSON as what it was"
-        raise NotStorable(msg)
+        except Exception as error:
+            # Serializers of authors may raise anything.
+            msg = f"a {type(value).__name__} can't be stored as JSON: {type(error).__name__}"
+            raise NotStorable(msg) from error
+        return stored
 
     def _survives(self, value: Any, stored: Any) -> bool:
         try:

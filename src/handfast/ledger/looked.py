@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, select
 
-from handfast.contracts.arguments import FieldPath, StoredArguments
+from handfast.contracts.arguments import StoredArguments
 from handfast.contracts.called_from import NOWHERE, CalledFrom
 from handfast.contracts.effects import Outcome, Verdict
 from handfast.contracts.errors import LedgerConflict
+from handfast.contracts.parts import FieldPath
 from handfast.contracts.wire import CallInput, CallResult
 from handfast.ledger.entries import anchor_at, entry_at, find
 from handfast.ledger.runs import labels_of_text
