@@ -1,18 +1,23 @@
 """What the owners of tools should know: that an upstream will change or go (RFC 9745, RFC 8594)."""
 
+import re
 import time
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from handfast.contracts.errors import LedgerError
+from handfast.contracts.http_dates import parse_http_date
 from handfast.contracts.results import Notice
 
 if TYPE_CHECKING:
     import httpx
 
+EPOCH = re.compile(r"@(-?[0-9]{1,15})\s*(?:;.*)?")
+"""A date of RFC 9651, section 3.3.7."""
+DEPRECATED = frozenset({"true", "?1"})
+"""What drafts of RFC 9745 had where no date was known."""
 TOLD_AGAIN = 3600.0
 """Seconds: what a process has told it tells again at most so often."""
 log = structlog.get_logger()
@@ -54,26 +59,32 @@ class Notices:
 
 
 def sunset_notice(upstream: str, response: "httpx.Response", tool: str, owner: str) -> Notice | None:
-    """What an answer's `Deprecation` and `Sunset` headers announce, or None."""
-    deprecation, sunset = response.headers.get("deprecation"), response.headers.get("sunset")
-    if not deprecation and not sunset:
+    """What an answer's `Deprecation` (RFC 9745) and `Sunset` (RFC 8594) fields announce; None if neither can be read.
+
+    A malformed field is ignored, as RFC 9651, section 4.2, asks for structured ones.
+    """
+    from handfast.tools.links import find_link
+
+    deprecation, sunset = response.headers.get("deprecation", ""), response.headers.get("sunset", "")
+    since, gone = _deprecated_since(deprecation), parse_http_date(sunset)
+    if since is None and gone is None and deprecation.strip().lower() not in DEPRECATED:
         return None
-    since, gone = _day(deprecation), _day(sunset)
     told = [f"{upstream} has deprecated what {tool or 'a tool'} uses"]
     if since:
-        told.append(f"since {since}")
+        told.append(f"since {since.date()}")
     if gone:
-        told.append(f"and removes it on {gone}")
-    link = response.links.get("deprecation") or response.links.get("sunset") or {}
-    text = " ".join(told) + (f"; see {link['url']}" if "url" in link else "")
+        told.append(f"and removes it on {gone.date()}")
+    link = find_link(response, "deprecation") or find_link(response, "sunset")
+    text = " ".join(told) + (f"; see {link}" if link else "")
     return Notice(kind="upstream_deprecated", subject=f"{upstream} through {tool}", text=text, owner=owner)
 
 
-def _day(value: str | None) -> str:
-    """The day a header names, as `@epoch` or as an HTTP date; empty if it names none."""
+def _deprecated_since(value: str) -> datetime | None:
+    """The moment that `Deprecation` names: `@epoch`, with parameters or without, or a date as its drafts had it."""
+    epoch = EPOCH.fullmatch(value.strip())
+    if epoch is None:
+        return parse_http_date(value)
     try:
-        if value and value.startswith("@"):
-            return str(datetime.fromtimestamp(int(value[1:]), UTC).date())
-        return str(parsedate_to_datetime(value).date()) if value else ""
-    except (ValueError, TypeError, OverflowError, OSError):
-        return ""
+        return datetime.fromtimestamp(int(epoch[1]), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
