@@ -1,24 +1,27 @@
 """`POST /callbacks/{operation}`: the signed result of work that a tool left `Pending`.
 
-The body is `{"result": …}`, or `{"error": {"message": …, "code": …}}` if the work failed. The ledger takes the other side's word
+The body is `{"result": …}`, or `{"error": {"message": …, "code": …}}` if the work failed; a field that is null counts as left out,
+unless null is a result that the tool may have. The ledger takes the other side's word
 once; a callback that is repeated is answered in the same way. Only then the run is woken, and finds the result there: who can
 reach Temporal can wake it, too, and changes nothing by it.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import ValidationError
 
 from handfast.contracts.effects import Outcome
 from handfast.contracts.errors import ErrorCode, LedgerError, SignatureRefused, ToolError
 from handfast.contracts.provenance import marks_of
 from handfast.contracts.registry import Registry
 from handfast.contracts.signing import OnceOnly, verify_onceonly, verify_webhook
+from handfast.contracts.strict_json import NotJson, read_object
 from handfast.contracts.tool import Tool
 from handfast.contracts.versions import version_numbers
 from handfast.ledger import Ledger, Settlement
@@ -27,25 +30,13 @@ from handfast.ledger.pending import Begun
 from handfast.tools.credentials import Credentials, Wanted
 
 MOST_BYTES = 5_000_000
+OPERATION_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Nothing else is looked up: there are texts that a database can't even be asked for."""
+MAX_CODE = 100
+"""Characters of an error's code that are kept beside the outcome."""
 Wake = Callable[[str, str], Awaitable[None]]
 """Tells a run, by its id, that somebody has a word on one of its operations."""
 log = structlog.get_logger()
-
-
-class Callback(BaseModel):
-    """What the other side posts."""
-
-    model_config = ConfigDict(extra="allow")
-
-    result: Any = None
-    error: dict[str, Any] | None = None
-
-    @model_validator(mode="after")
-    def _one_of_them(self) -> "Callback":
-        if ("result" in self.model_fields_set) is ("error" in self.model_fields_set):
-            msg = "give either result or error"
-            raise ValueError(msg)
-        return self
 
 
 class _Refusal(Exception):
@@ -88,7 +79,7 @@ async def _take(
 ) -> dict[str, str]:
     body = await _body(request)
     try:
-        begun = await ledger.find_operation(operation_id)
+        begun = await ledger.find_operation(operation_id) if OPERATION_ID.fullmatch(operation_id) else None
         tool = None if begun is None else _tool_of(registry, begun)
         if begun is None or tool is None or tool.callback is None:
             # The same word for each of them: who does not know the secret learns nothing.
@@ -134,20 +125,58 @@ async def _verify(tool: Tool, tenant: str, credentials: Credentials, request: Re
 
 def _settlement(tool: Tool, body: bytes, operation_id: str) -> Settlement:
     try:
-        callback = Callback.model_validate_json(body)
-        if callback.error is not None:
-            told = {"code": ErrorCode.TOOL_FAILED, "message": "the work failed", **callback.error}
-            content = {**told, "operation": operation_id}
-            meta = {"callback": True, "code": str(told["code"]), **marks_of(tool, Outcome.FAILED, content)}
-            return Settlement(outcome=Outcome.FAILED, content=content, meta=meta)
-        result = tool.result_adapter.load(callback.result)
+        answer = read_object(body)
+    except NotJson as error:
+        raise _misfit(str(error)) from None
+    failure = answer.get("error")
+    if failure is not None and answer.get("result") is not None:
+        raise _misfit("the body holds both a result and an error: give one of them")
+    if failure is not None:
+        return _failed(tool, failure, operation_id)
+    if answer.get("result") is None and not _takes_null(tool, answer):
+        raise _misfit('the body holds no result: give {"result": …}, or {"error": {"message": …, "code": …}}')
+    return _succeeded(tool, answer["result"])
+
+
+def _takes_null(tool: Tool, answer: Mapping[str, Any]) -> bool:
+    """Whether null is the result: it was given, and is one of the declared type. Anywhere else null counts as left out."""
+    if "result" not in answer:
+        return False
+    try:
+        tool.result_adapter.load(None)
+    except Exception:  # noqa: BLE001 - the author's validators may raise anything
+        return False
+    return True
+
+
+def _failed(tool: Tool, failure: object, operation_id: str) -> Settlement:
+    """What an error in a callback settles. Null counts as left out in it, too."""
+    fields = {} if not isinstance(failure, dict) else cast("dict[str, Any]", failure)
+    given = {name: value for name, value in fields.items() if value is not None}
+    if not given:
+        raise _misfit("the error says nothing: give an object with message, code or both")
+    told = {"code": ErrorCode.TOOL_FAILED, "message": "the work failed", **given}
+    content = {**told, "operation": operation_id}
+    meta = {"callback": True, "code": str(told["code"])[:MAX_CODE], **marks_of(tool, Outcome.FAILED, content)}
+    return Settlement(outcome=Outcome.FAILED, content=content, meta=meta)
+
+
+def _succeeded(tool: Tool, given: object) -> Settlement:
+    try:
+        result = tool.result_adapter.load(given)
+        content = tool.result_adapter.store(result, read_back=tool.compensate is not None)
+        meta = {"callback": True, **marks_of(tool, Outcome.SUCCEEDED, content)}
     except ValidationError as error:
         fields = {".".join(map(str, fault["loc"])) or "body": fault["msg"] for fault in error.errors(include_url=False)}
-        message = f"it does not fit what {tool.name} promises"
-        raise _Refusal(status=400, code="invalid_result", message=message, fields=fields) from error
-    content = tool.result_adapter.store(result)
-    meta = {"callback": True, **marks_of(tool, Outcome.SUCCEEDED, content)}
+        raise _misfit(f"it does not fit what {tool.name} promises", fields) from error
+    except Exception as error:
+        log.warning("result of a callback can't be read", tool=tool.name, error=type(error).__name__, exc_info=error)
+        raise _misfit(f"{tool.name} can't read this result ({type(error).__name__})") from error
     return Settlement(outcome=Outcome.SUCCEEDED, content=content, meta=meta)
+
+
+def _misfit(message: str, fields: dict[str, str] | None = None) -> _Refusal:
+    return _Refusal(status=400, code="invalid_result", message=message, fields=fields)
 
 
 async def _body(request: Request) -> bytes:
