@@ -28,7 +28,7 @@ from handfast.ledger.undoing import Undoing
 from handfast.logs import configure_logs
 from handfast.settings import load_settings
 from handfast.tools import http as http_module
-from handfast.tools.lease import Lease
+from handfast.tools.sends import Sends
 from handfast.workers.process import serve
 from tests.crash.downstream import LATE_SECONDS
 from tests.family.trees import family
@@ -204,8 +204,8 @@ def wrap_sending() -> None:
     """Die, or freeze, when the engine has looked for the last time and the bytes of a charge are about to go out."""
     original = http_module.looking
 
-    def wrapped(lease: Lease, request: httpx.Request) -> Callable[[], None]:
-        look = original(lease, request)
+    def wrapped(sends: Sends, request: httpx.Request) -> Callable[[], None]:
+        look = original(sends, request)
 
         def looked() -> None:
             begins = http_module.GONE not in request.extensions

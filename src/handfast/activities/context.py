@@ -10,6 +10,7 @@ from temporalio import activity
 
 from handfast.activities.patience import patiently
 from handfast.contracts.arguments import load_arguments
+from handfast.contracts.causes import Requests
 from handfast.contracts.context import ToolContext
 from handfast.contracts.errors import ToolError
 from handfast.contracts.identity import canonical_json, shared_key
@@ -92,14 +93,19 @@ class EngineContext(ToolContext):
         return self._cancelled
 
     @property
-    def acted(self) -> bool:
-        """Whether an unsafe request of this attempt was accepted, or may have been."""
-        return self._sends.acted
-
-    @property
     def may_have_acted(self) -> bool:
         """The same, if it acts through `ctx.http`; a tool that has sent nothing by it may have acted by itself."""
         return self._sends.acted or self._sends.count == 0
+
+    @property
+    def requests(self) -> Requests:
+        """What was seen of the attempt's unsafe requests."""
+        sends = self._sends
+        return Requests(acted=sends.acted, cut_off=sends.cut_off, under_way=sends.under_way)
+
+    def end(self) -> None:
+        """The attempt has failed: what it may have left running sends nothing more that could act."""
+        self._sends.end()
 
     def misread(self) -> None:
         """The tool could not read an answer as what it expected. Where endpoints are declared, that is counted there."""

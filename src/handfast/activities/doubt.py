@@ -10,6 +10,7 @@ from temporalio.exceptions import ApplicationError
 from handfast.activities.context import EngineContext
 from handfast.activities.patience import patiently
 from handfast.contracts.arguments import load_arguments
+from handfast.contracts.causes import cause_of
 from handfast.contracts.effects import Effect, Outcome
 from handfast.contracts.errors import ErrorCode, ToolError
 from handfast.contracts.provenance import marks_of
@@ -60,9 +61,15 @@ async def find(tool: Tool, looked: Looked, context: EngineContext) -> Any:
     try:
         async with asyncio.timeout(tool.timeout.total_seconds()):
             found = await tool.reconcile(arguments.value, context)
-    except TimeoutError as error:
+    except (Exception, BaseExceptionGroup) as error:
+        cause = cause_of(error, harmless=True)
+        if isinstance(cause.error, ToolError):
+            cause.error.retry_after = cause.retry_after
+            raise cause.error  # noqa: B904 - it may be the cause of what holds it, and would be its own
+        if not isinstance(error, TimeoutError):
+            raise
         message = f"reconcile did not end within {tool.timeout.total_seconds():g} s"
-        raise ToolError(message, code=ErrorCode.TIMEOUT, retryable=True) from error
+        raise ToolError(message, code=ErrorCode.TIMEOUT, retryable=True, retry_after=cause.retry_after) from error
     return None if found is None else tool.result_adapter.store(found, read_back=tool.compensate is not None)
 
 
@@ -74,7 +81,8 @@ async def _reconcile(
         found = await find(tool, looked, context)
     except ToolError as error:
         if error.retryable and activity.info().attempt <= looked.attempts + RECONCILE_TRIES:
-            raise ApplicationError(f"reconcile: {error}", type=str(error.code)) from error
+            wait = None if error.retry_after is None else timedelta(seconds=error.retry_after)
+            raise ApplicationError(f"reconcile: {error}", type=str(error.code), next_retry_delay=wait) from error
         return await _unsure(ledger, tool, run_id, call, str(error))
     except Exception as error:  # noqa: BLE001 - the author's code may raise anything, and then is not sure
         return await _unsure(ledger, tool, run_id, call, f"{type(error).__name__}: {error}")

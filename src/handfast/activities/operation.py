@@ -10,10 +10,11 @@ from pydantic import BaseModel
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from handfast.activities.attempt import RESULT_LOST, Done, Failed, poll_once, run_once
+from handfast.activities.attempt import RESULT_LOST, Done, poll_once, run_once
 from handfast.activities.boundary import Boundary
 from handfast.activities.context import EngineContext
 from handfast.activities.doubt import clear_doubt, find, must_look
+from handfast.activities.failure import Failed
 from handfast.activities.gate import invalid_arguments
 from handfast.activities.one_attempt import UnderWay
 from handfast.activities.patience import patiently, uninterrupted
@@ -155,12 +156,16 @@ class OperationAttempt:
             return await self._close(Outcome.FAILED, end.told(self._call.id), polled=True, code=end.code)
         if now_ms() >= self._looked.lease_until:
             return await self._fence(f"{self._tool.name} was still going on elsewhere at its deadline")
-        return CallResult(pending=self._next_look(self._looked.lease_until))
+        asked = (end.retry_after or 0.0) if isinstance(end, Failed) else 0.0
+        return CallResult(pending=self._next_look(self._looked.lease_until, asked))
 
-    def _next_look(self, deadline_ms: int) -> float:
-        """Seconds until it is worth looking again. Without a `poll` that is only in case a callback's wake was lost."""
+    def _next_look(self, deadline_ms: int, asked: float = 0.0) -> float:
+        """Seconds until it is worth looking again, not before the service has `asked` to.
+
+        Without a `poll` that is only in case a callback's wake was lost.
+        """
         wait = self._tool.polls.delay(self._call.look + 1, self._call.id) if self._tool.poll else WITHOUT_POLL
-        return round(max(min(wait.total_seconds(), (deadline_ms - now_ms()) / 1000), 0.05), 3)
+        return round(max(min(max(wait.total_seconds(), asked), (deadline_ms - now_ms()) / 1000), 0.05), 3)
 
     async def _without_doubt(self) -> CallResult | None:
         """What became of the operation, if that can be said without another attempt, or no further one may follow."""

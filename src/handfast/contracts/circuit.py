@@ -75,3 +75,7 @@ class Circuit:
             failures = self.failures + 1
             return Circuit(failures=failures, opened_at=now if failures >= policy.failures else 0)
         return replace(self, successes=0, opened_at=now, probe_until=0) if probe else self
+
+    def withdrawn(self) -> "Circuit":
+        """A probe was not sent, for a reason on this side: the next request may be the probe."""
+        return self if self.closed else replace(self, probe_until=0)

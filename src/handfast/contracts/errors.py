@@ -175,6 +175,11 @@ class ToolError(HandfastError):
             other side has answered for the idempotency key: no attempt of a `KEYED` call had one. Unless said it is
             `"no"`, or `"unknown"` once an unsafe request of this attempt was accepted through `ctx.http`.
         retry_after: Seconds to wait before the next attempt.
+
+    Attributes:
+        of_request: `ctx.http` raised it: `happened` is about that request, and the attempt's other requests count as well.
+
+    What counts of several errors, or of one that another one holds, says `handfast.contracts.causes`.
     """
 
     def __init__(
@@ -201,3 +206,4 @@ class ToolError(HandfastError):
         self.retryable = retryable
         self.happened = happened
         self.retry_after = retry_after
+        self.of_request = False

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from handfast.contracts.circuit import CircuitPolicy
+from handfast.contracts.http_fields import name_fault, value_fault
 from handfast.contracts.messages import Frozen
 
 
@@ -13,6 +14,19 @@ def has_host(url: str) -> bool:
     """Whether it is an HTTP URL that names a host."""
     parts = urlsplit(url)
     return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def require_field(name: str, value: str) -> None:
+    """Refuse what can't be sent as an HTTP field.
+
+    Raises:
+        ValueError: Why it can't.
+    """
+    if fault := name_fault(name):
+        raise ValueError(fault)
+    if fault := value_fault(value):
+        msg = f"the value of header {name!r} can't be sent: {fault}"
+        raise ValueError(msg)
 
 
 class ApiKey(Frozen):
@@ -23,6 +37,11 @@ class ApiKey(Frozen):
     """The name of a secret, as for `ctx.secret`: of the call's tenant and scope, read at each request, so that it can be rotated."""
     header: str = "Authorization"
     prefix: str = "Bearer "
+
+    @model_validator(mode="after")
+    def _can_be_sent(self) -> Self:
+        require_field(self.header, self.prefix.rstrip(" "))
+        return self
 
 
 class OAuth2(Frozen):
@@ -88,6 +107,12 @@ class Upstream(Frozen):
             msg = f"base_url {url!r}: write https://HOST or https://HOST/PATH"
             raise ValueError(msg)
         return url
+
+    @model_validator(mode="after")
+    def _can_be_sent(self) -> Self:
+        for name, value in (*self.headers.items(), (self.version_header, self.version)):
+            require_field(name, value)
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_sign_in(self) -> Self:

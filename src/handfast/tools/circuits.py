@@ -85,6 +85,15 @@ class Circuits:
         if await self._change(name, tenant, count):
             log.warning("circuit opened", upstream=name, tenant=tenant, seconds=policy.seconds)
 
+    async def withdraw(self, name: str, tenant: str) -> None:
+        """A probe was not sent, for a reason on this side: nothing is known of the service."""
+
+        def give_back(circuit: Circuit, now: int) -> tuple[Circuit, bool]:
+            del now
+            return circuit.withdrawn(), True
+
+        await self._change(name, tenant, give_back)
+
     async def _look(self, name: str, tenant: str) -> Circuit:
         read_at, circuit = self._seen.get((name, tenant), (0.0, Circuit()))
         if self._store is None or (read_at and time.monotonic() - read_at < FRESH_SECONDS):

@@ -2,11 +2,12 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import h11
 import httpcore
 import httpx
 
@@ -15,6 +16,7 @@ from handfast.contracts.upstream import Upstream
 from handfast.telemetry import inject_trace_context
 from handfast.tools.answers import (
     KEY_HEADER,
+    OWN_FAILURES,
     SERVER_ERROR,
     UNAUTHORISED,
     StillUnderWay,
@@ -27,9 +29,9 @@ from handfast.tools.circuits import Circuits, CircuitStore
 from handfast.tools.connection import last_look
 from handfast.tools.credentials import Credentials
 from handfast.tools.guard import Guard, GuardedBackend
-from handfast.tools.lease import Lease
 from handfast.tools.notices import Notices, sunset_notice
 from handfast.tools.sends import Sends
+from handfast.tools.unsendable import check_headers, not_made
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """RFC 9110, 9.2.1. Every other method carries `Idempotency-Key` (IETF draft-07)."""
@@ -97,6 +99,7 @@ class Upstreams:
         return _Client(
             name,
             _seeing(name, upstream, caller),
+            caller.seen,
             base_url=line.base_url,
             timeout=line.timeout,
             headers={"accept-encoding": ENCODINGS},
@@ -126,10 +129,19 @@ def _seeing(name: str, upstream: Upstream, caller: Caller) -> Callable[[httpx.Re
 class _Client(httpx.AsyncClient):
     """An `httpx.AsyncClient` whose every failure is a `ToolError`, and whose answers are seen once they are read."""
 
-    def __init__(self, name: str, watch: Callable[[httpx.Response], None], **options: Any) -> None:
+    def __init__(
+        self, name: str, watch: Callable[[httpx.Response], None], seen: Collection[str], **options: Any
+    ) -> None:
         super().__init__(**options)
         self._name = name
         self._watch = watch
+        self._seen = seen
+
+    def build_request(self, *args: Any, **options: Any) -> httpx.Request:
+        try:
+            return super().build_request(*args, **options)
+        except Exception as error:
+            raise not_made(self._name, error, self._seen) from error
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         try:
@@ -194,6 +206,9 @@ class _Line:
         looking = last_look.set(sent.extensions.get(LOOK))
         try:
             return await self._pool.handle_async_request(sent)
+        except h11.LocalProtocolError as error:
+            # The pool lets through what is wrong with a body.
+            raise httpx.LocalProtocolError(type(error).__name__) from error
         finally:
             last_look.reset(looking)
 
@@ -235,6 +250,7 @@ class _Carrier(httpx.AsyncBaseTransport):
         try:
             return await self._send(request)
         except ToolError as error:
+            error.of_request = True
             error.happened = "unknown" if self._sends.acted else "no"
             raise
 
@@ -243,31 +259,29 @@ class _Carrier(httpx.AsyncBaseTransport):
         same = (request.method, str(request.url), _body_of(request))
         key = request.headers.get(KEY_HEADER) or self._sends.key(same)
         request.headers[KEY_HEADER] = key
-        if self._sends.lease is not None:
-            request.extensions[LOOK] = looking(self._sends.lease, request)
+        request.extensions[LOOK] = looking(self._sends, request)
         try:
-            response = await self._send_until_ended(request)
+            with self._sends.sending(lambda: GONE in request.extensions):
+                response = await self._send_until_ended(request)
         except ToolError as error:
-            if not self._went_out(request):
+            if GONE not in request.extensions:
                 # Such as by a connection that was closed just when it was to be used again.
                 error.happened = "no"
             if error.code == ErrorCode.CIRCUIT_OPEN:
                 # A call that may have happened is worth waiting for; any other one can do without at once.
                 error.retryable = self._sends.in_doubt(key)
             self._sends.failed(same, key, error.happened)
+            error.of_request = True
             error.happened = "unknown" if self._sends.acted else error.happened
             raise
         except BaseException:
             # Cut off in the middle: what was not begun to be written surely did not happen.
-            self._sends.failed(same, key, "unknown" if self._went_out(request) else "no")
+            gone = GONE in request.extensions
+            self._sends.failed(same, key, "unknown" if gone else "no", cut_off=gone)
             raise
         if response.status_code not in SENT_ELSEWHERE:
             self._sends.accepted(key)
         return response
-
-    def _went_out(self, request: httpx.Request) -> bool:
-        """Whether bytes of a request went out, as far as is known."""
-        return self._sends.lease is None or GONE in request.extensions
 
     async def _send_until_ended(self, request: httpx.Request) -> httpx.Response:
         """Send a request; while an earlier one with its key is under way, wait for that one as long as the attempt may act."""
@@ -285,13 +299,21 @@ class _Carrier(httpx.AsyncBaseTransport):
     async def _send(self, request: httpx.Request) -> httpx.Response:
         line = self._line
         line.guard.check(request.url)
+        check_headers(line.name, request, self._caller.seen)
         counted = (line.name, line.upstream, self._caller.tenant)
         probe = await line.circuits.enter(*counted)
         try:
             response = await line.send(request, self._caller)
         except httpx.TransportError as error:
-            await line.circuits.report(*counted, broken=True, probe=probe)
+            if not isinstance(error, OWN_FAILURES):
+                await line.circuits.report(*counted, broken=True, probe=probe)
+            elif probe:
+                await line.circuits.withdraw(line.name, self._caller.tenant)
             raise transport_error(line.name, error) from error
+        except ToolError:
+            if probe:
+                await line.circuits.withdraw(line.name, self._caller.tenant)
+            raise
         await line.circuits.report(*counted, broken=response.status_code >= SERVER_ERROR, probe=probe)
         await line.notices.tell(sunset_notice(line.name, response, self._caller.tool, self._caller.owner))
         response.stream = CappedBody(line.name, line.upstream.most_bytes, response)
@@ -308,12 +330,12 @@ class _Carrier(httpx.AsyncBaseTransport):
         raise status_error(line.name, request, response, self._sends)
 
 
-def looking(lease: Lease, request: httpx.Request) -> Callable[[], None]:
+def looking(sends: Sends, request: httpx.Request) -> Callable[[], None]:
     """Looks at the lease right before bytes of the request go out, its head as well as its body: the last moment there is."""
 
     def look() -> None:
         try:
-            lease.require()
+            sends.require()
         except ToolError as error:
             if GONE in request.extensions:
                 error.happened = "unknown"

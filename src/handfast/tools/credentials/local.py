@@ -31,7 +31,7 @@ class FromEnvironment(SecretsProvider):
             return None
         for place in places_of(wanted, shared=self._shared):
             variable = variable_of(wanted.name, place)
-            if variable and (value := os.environ.get(variable, "")):
+            if variable and (value := os.environ.get(variable, "").strip("\r\n")):
                 return value
         return None
 
@@ -86,7 +86,7 @@ class FromFiles(SecretsProvider):
 def _read_file(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
-            return file.read(MOST_BYTES).decode().rstrip("\r\n") or None
+            return file.read(MOST_BYTES).decode().strip("\r\n") or None
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:

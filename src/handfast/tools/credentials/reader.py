@@ -20,13 +20,13 @@ class Credentials:
         self._provider = _provider(settings or EnvironmentSecrets())
 
     async def read(self, wanted: Wanted) -> str:
-        """One secret.
+        """One secret, without line breaks around it: they come from how it was written down, and no header could hold them.
 
         Raises:
             ToolError: There is none, or its place does not answer; nothing of the call has happened.
         """
         try:
-            value = await self._provider.read(wanted)
+            value = (await self._provider.read(wanted) or "").strip("\r\n")
         except ToolError:
             raise
         except Exception as error:  # noqa: BLE001 - a provider of somebody else's may raise anything, and its words may hold anything

@@ -26,12 +26,16 @@ from handfast.contracts.credentials import (
     places_of,
 )
 from handfast.contracts.errors import ErrorCode, ToolError
+from handfast.contracts.http_fields import value_fault
+from handfast.contracts.waits import lifetime_seconds
 from handfast.tools.credentials.paths import steps_of
 from handfast.tools.credentials.provider import SecretsProvider
 
 MOST_PLACES = 2_000
 """What one process keeps; those not used longest go first."""
 REDIRECT, REFUSED, NOT_THERE = 307, 403, 404
+LIFETIME_SECONDS = 3600.0
+"""Of a token whose answer does not say how long it lives."""
 RENEW_AT = 0.8
 """Of a token's life."""
 Found = Mapping[str, Any]
@@ -95,7 +99,7 @@ class FromVault(SecretsProvider):
             data = reply.json()["data"]
             found = data["data"] if self._settings.version == 2 else data
             return dict(found or {})
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise _unreadable(
                 f"answered for {path} with what is no KV secret of version {self._settings.version}"
             ) from None
@@ -179,24 +183,34 @@ class _Tokens:
         _require_success(reply)
         try:
             told = reply.json()["auth"]
-            self._token, lasts = str(told["client_token"]), float(told.get("lease_duration") or 3600)
-        except (ValueError, KeyError, TypeError):
+            token, lasts = told["client_token"], lifetime_seconds(told.get("lease_duration"))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise _unreadable("answered a sign-in with no token") from None
-        self._until = time.monotonic() + lasts * RENEW_AT
-        return self._token
+        if not isinstance(token, str) or not token or value_fault(token):
+            raise _unreadable("answered a sign-in with a token that no header can hold")
+        # A root token's lease is 0: it does not end.
+        self._token, self._until = token, time.monotonic() + (lasts or LIFETIME_SECONDS) * RENEW_AT
+        return token
 
 
 def _of_operator(what: str, file: Path | None, variable: str) -> str:
     """What an operator has given this worker, so that it can sign in at Vault."""
     try:
-        value = file.read_text().strip() if file else os.environ.get(variable, "")
-    except OSError as error:
-        message = f"this worker's {what} for Vault can't be read ({error.strerror})"
+        value = (file.read_text() if file else os.environ.get(variable, "")).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        message = f"this worker's {what} for Vault can't be read ({why})"
         raise ToolError(message, hint=f"an operator must look at {file}", happened="no") from None
     if not value:
         raise ToolError(
             f"this worker has no {what} for Vault", hint=f"an operator must set {file or variable}", happened="no"
         )
+    if fault := value_fault(value):
+        message, hint = (
+            f"this worker's {what} for Vault can't be sent: {fault}",
+            f"an operator must correct {file or variable}",
+        )
+        raise ToolError(message, code=ErrorCode.AUTHENTICATION_FAILED, hint=hint, happened="no")
     return value
 
 
