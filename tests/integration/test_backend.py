@@ -254,6 +254,23 @@ async def test_bad_requests_say_what_is_wrong(backend: Backend) -> None:
     assert fields.keys() == {"to", "subject", "text"}
 
 
+async def test_a_body_that_is_not_json_is_refused_and_says_why(backend: Backend) -> None:
+    """RFC 8259, sections 4, 6 and 8.1."""
+    for path in ("/tools/send_email", "/batch"):
+        for body in (
+            b"",
+            b"[]",
+            b'{"args": {"to": NaN}, "lease_id": "l"}',
+            b'{"tool": "a", "tool": "b"}',
+            b"\xff",
+            b"[" * 100_000,
+        ):
+            headers = onceonly_headers(OnceOnly(secret=""), SECRET, "send_email", body)
+            answer = await backend.http.post(path, content=body, headers=headers)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_arguments")
+            assert answer.json()["error"]["message"].startswith("the body ")
+
+
 async def test_a_handler_that_fails_or_takes_too_long_is_answered_and_nothing_gets_out(backend: Backend) -> None:
     crashed = await backend.call("failing_test", {"how": "crash"}, lease="l1")
     again = await backend.call("failing_test", {"how": "crash"}, lease="l1")

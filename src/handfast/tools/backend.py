@@ -24,6 +24,7 @@ from handfast.contracts.identity import canonical_json, digest
 from handfast.contracts.messages import Frozen
 from handfast.contracts.served import ServedCall, Stand, Standing
 from handfast.contracts.signing import verify_onceonly, verify_webhook
+from handfast.contracts.strict_json import NotJson, read_object
 
 ANSWER_WITHIN = timedelta(seconds=30)
 MOST_BYTES = 1_000_000
@@ -178,7 +179,7 @@ class ToolBackend:
         request_id = _request_id(request)
         try:
             body = await _body(request)
-            item = _Item.model_validate_json(self._verified(request, body))
+            item = _Item.model_validate(_object(self._verified(request, body)))
         except _Refused as refused:
             return _response(refused.answer, request_id)
         except ValidationError as error:
@@ -193,7 +194,7 @@ class ToolBackend:
         """Each call has an outcome of its own; one that fails takes none of the others along."""
         request_id = _request_id(request)
         try:
-            batch = _Batch.model_validate_json(self._verified(request, await _body(request)))
+            batch = _Batch.model_validate(_object(self._verified(request, await _body(request))))
         except _Refused as refused:
             return _response(refused.answer, request_id)
         except ValidationError as error:
@@ -275,7 +276,8 @@ class ToolBackend:
         told = BackendCall(tool=call.tool, ns=call.ns, key=call.key, request_id=call.request_id)
         try:
             result = await served.handler(arguments, told)
-            dumped = result.model_dump(mode="json") if isinstance(result, BaseModel) else json.loads(json.dumps(result))
+            plain = result.model_dump(mode="json") if isinstance(result, BaseModel) else result
+            dumped = json.loads(canonical_json(plain))
             answer = _Answer(status=200, body={"result": without_secrets(dumped, self._secrets)})
         except BackendError as error:
             answer = _error(error.status, error.code, str(without_secrets(str(error), self._secrets)))
@@ -324,6 +326,13 @@ async def _body(request: Request) -> bytes:
         if len(body) > MOST_BYTES:
             raise _Refused(_error(413, "too_large", f"more than {MOST_BYTES} bytes"))
     return body
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        return read_object(body)
+    except NotJson as error:
+        raise _Refused(_error(400, "invalid_arguments", str(error))) from None
 
 
 def _request_id(request: Request) -> str:

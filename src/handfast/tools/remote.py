@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
 from handfast.contracts.context import ToolContext
 from handfast.contracts.effects import Effect, Tier
@@ -130,6 +130,6 @@ def _result(adapter: TypeAdapter[Any], name: str, content: bytes) -> Any:
         answer: Any = json.loads(content) if content else None
         inner = cast("dict[str, Any]", answer).get("result", answer) if isinstance(answer, dict) else answer
         return adapter.validate_json(canonical_json(inner))
-    except (ValueError, ValidationError) as error:
+    except (ValueError, RecursionError) as error:  # a ValidationError is a ValueError
         message = f"{name} answered with what its contract does not promise: {error}"
         raise ToolError(message[:500], code=ErrorCode.RESULT_NOT_SERIALISABLE) from error
