@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo trip teams test check bench crash redteam docs lock wheel clean
+.PHONY: help install demo trip teams test check bench crash campaign redteam docs lock wheel clean
 
 help:
 	@echo "make install set up .venv with everything, from the hash-locked requirements"
@@ -16,6 +16,7 @@ help:
 	@echo "make check   format, lint, types, imports"
 	@echo "make bench   benchmarks side by side with peers"
 	@echo "make crash   the crash campaign"
+	@echo "make campaign  the tests that generate their cases, with 10,000 new cases each"
 	@echo "make redteam a model that obeys whoever it reads, against the gates: InjecAgent, AgentDojo and our own cases"
 	@echo "make docs    build the documentation pages into out/docs"
 	@echo "make lock    write requirements.lock again"
@@ -71,6 +72,9 @@ benchmarks/.venv/.installed: benchmarks/requirements.lock $(STAMP)
 
 crash: $(STAMP)
 	$(BIN)/pytest -m crash -s tests/crash
+
+campaign: $(STAMP)
+	$(BIN)/pytest -m "generated and not crash" --hypothesis-profile campaign --timeout 7200 --numprocesses 2 --dist worksteal
 
 redteam: tests/redteam/.venv/.installed
 	@tests/redteam/.venv/bin/python -m tests.redteam

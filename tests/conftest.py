@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from handfast import Agent, Client
 from handfast.activities.boundary import Boundary
@@ -20,6 +21,18 @@ from handfast.ledger import Ledger
 from handfast.logs import configure_logs
 from handfast.settings import Settings
 from handfast.workers.worker import make_boundary, make_worker, sandboxed_runner
+
+# Tests that generate their cases try the same few hundred each time; `make campaign` tries 10,000 new ones.
+hypothesis_settings.register_profile("test", max_examples=300, deadline=None, derandomize=True)
+hypothesis_settings.register_profile("campaign", max_examples=10_000, deadline=None, print_blob=True)
+hypothesis_settings.load_profile("test")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that generate their cases."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("generated")
 
 
 @pytest.fixture(scope="session", autouse=True)

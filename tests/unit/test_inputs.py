@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from handfast import ContractError, Effect, Tier, tool
-from handfast.contracts.arguments import parse_arguments
+from handfast.contracts.arguments import Arguments, parse_arguments
 from handfast.inputs import AllowedCommand, AllowedUrl, BoundedJson, Checked, CleanHtml, SafeName, SafePath, SelectOnly
 
 
@@ -227,5 +227,6 @@ def test_a_contract_just_uses_them_and_the_model_reads_why_a_value_is_refused(ro
         "source": "Value error, the host 'evil.com' is not among example.com",
     }
     fits = parse_arguments(read, {"report": "in.md", "source": "https://example.com/"})
-    assert isinstance(fits, BaseModel)
-    assert fits.report == root / "may" / "one.md"  # type: ignore[attr-defined]
+    assert isinstance(fits, Arguments)
+    assert isinstance(fits.value, Args)
+    assert fits.value.report == root / "may" / "one.md"
