@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, computed_field, create_model
 
 from handfast.contracts.equality import same_value
-from handfast.contracts.storage import NotStorable, StoredType
+from handfast.contracts.storage import JsonAdapter, NotStorable
 
 
 class Colour(enum.Enum):
@@ -73,7 +73,7 @@ def results(draw: st.DrawFn) -> tuple[Any, Any]:
 @given(result=results())
 def test_what_is_stored_is_read_back_or_known_to_be_lost(result: tuple[Any, Any]) -> None:
     declared, value = result
-    stored = StoredType(declared)
+    stored = JsonAdapter(declared)
     try:
         content = stored.store(value, read_back=True)
     except NotStorable:
@@ -95,20 +95,20 @@ def test_computed_fields_are_stored_where_they_can_be_passed_over(extra: Any, st
     class Price(Net):
         model_config = ConfigDict(extra=extra)
 
-    assert StoredType(Price).store(Price(net=1), read_back=True) == stored
+    assert JsonAdapter(Price).store(Price(net=1), read_back=True) == stored
 
 
 @pytest.mark.parametrize("value", ["\ud83d", {1: object()}, object()])
 def test_what_is_no_json_can_not_be_stored(value: Any) -> None:
     with pytest.raises(NotStorable):
-        StoredType(Any).store(value)
+        JsonAdapter(Any).store(value)
 
 
 @pytest.mark.parametrize(
     ("value", "stored"), [(float("nan"), None), ((n for n in [1]), [1]), ({"n": iter([1])}, {"n": [1]})]
 )
 def test_what_becomes_another_value_is_not_read_back(value: Any, stored: Any) -> None:
-    content = StoredType(Any).store(value)
+    content = JsonAdapter(Any).store(value)
     assert content == stored
     with pytest.raises(NotStorable):
-        StoredType(Any).survivor(value, content)
+        JsonAdapter(Any).survivor(value, content)

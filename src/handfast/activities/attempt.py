@@ -1,6 +1,7 @@
 """Running a tool's function once: its time limit, its result as JSON, and every way it can fail as one value."""
 
 import asyncio
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 from handfast.activities.context import EngineContext
 from handfast.activities.failure import MAX_MESSAGE, RAISED, Failed, failure_of
 from handfast.activities.watchdog import busy_with
-from handfast.contracts.errors import ErrorCode
+from handfast.contracts.errors import ErrorCode, ToolError
 from handfast.contracts.pending import Pending
 from handfast.contracts.storage import NotStorable
 from handfast.contracts.tool import Tool
@@ -62,9 +63,18 @@ async def _guarded(tool: Tool, context: EngineContext, call: Callable[[], Awaita
 async def _call(tool: Tool, arguments: BaseModel, context: EngineContext) -> Any:
     given = tool.signature.bind(arguments, context)
     if tool.signature.threaded:
-        return await asyncio.to_thread(tool.function, **given)
-    with busy_with(tool.name):
-        return await tool.function(**given)
+        returned = await asyncio.to_thread(tool.function, **given)
+    else:
+        with busy_with(tool.name):
+            returned = await tool.function(**given)
+    # A decorator that is no coroutine itself hands on what it wraps, and nothing of that has run yet.
+    while inspect.isawaitable(returned):
+        with busy_with(tool.name):
+            returned = await returned
+    if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
+        message = f"{tool.name} returned a generator, of which nothing has run: it must return its whole result"
+        raise ToolError(message, hint="its author must correct it", happened="unknown")
+    return returned
 
 
 def _stored(tool: Tool, result: Any) -> Done | Failed:

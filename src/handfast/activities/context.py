@@ -13,6 +13,7 @@ from handfast.contracts.arguments import load_arguments
 from handfast.contracts.causes import Requests
 from handfast.contracts.context import ToolContext
 from handfast.contracts.errors import ToolError
+from handfast.contracts.field_paths import is_empty, picked
 from handfast.contracts.identity import canonical_json, shared_key
 from handfast.contracts.tool import Tool
 from handfast.ledger import Ledger, Looked
@@ -192,7 +193,7 @@ def _key(tool: Tool, operation_id: str, looked: Looked) -> str:
         return operation_id
     loaded = load_arguments(tool, looked.arguments)
     arguments = looked.arguments if isinstance(loaded, dict) else loaded.alike
-    fields = {name: arguments.get(name) for name in tool.key}
-    if all(value in (None, "", [], {}) for value in fields.values()):
+    fields = picked(arguments, tool.fields.key)
+    if is_empty(fields):
         return operation_id
     return shared_key(looked.tenant, tool.name, tool.major, fields)

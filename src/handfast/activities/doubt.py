@@ -70,6 +70,7 @@ async def find(tool: Tool, looked: Looked, context: EngineContext) -> Any:
             raise
         message = f"reconcile did not end within {tool.timeout.total_seconds():g} s"
         raise ToolError(message, code=ErrorCode.TIMEOUT, retryable=True, retry_after=cause.retry_after) from error
+    # What is no result of the tool, such as False for "no", says nothing of what became of the call.
     return None if found is None else tool.result_adapter.store(found, read_back=tool.compensate is not None)
 
 

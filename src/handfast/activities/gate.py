@@ -8,6 +8,7 @@ from handfast.contracts.agent import Agent
 from handfast.contracts.arguments import Arguments, parse_arguments, same_request
 from handfast.contracts.effects import Effect, Verdict
 from handfast.contracts.errors import ErrorCode
+from handfast.contracts.field_paths import picked
 from handfast.contracts.identity import canonical_json, digest, operation_id
 from handfast.contracts.messages import ToolCall
 from handfast.contracts.names import AGENT_RUN, PLAN_RUN, WAIT_FOR_MESSAGE
@@ -23,7 +24,7 @@ def intent_of(tool: Tool, arguments: Mapping[str, Any]) -> str:
     """What two calls of one run share when they mean the same; empty where the contract names no such fields."""
     if not tool.same_intent:
         return ""
-    return digest(tool.name, tool.major, {name: arguments.get(name) for name in tool.same_intent})
+    return digest(tool.name, tool.major, picked(arguments, tool.fields.same_intent))
 
 
 class Gate:
@@ -222,4 +223,4 @@ def _undo_of(tool: Tool) -> str:
 def _conflict(tool: Tool, arguments: Mapping[str, Any]) -> str:
     if not tool.conflict:
         return ""
-    return digest(tool.scope, 0, [arguments.get(name) for name in tool.conflict])[:8]
+    return digest(tool.scope, 0, [*picked(arguments, tool.fields.conflict).values()])[:8]

@@ -38,7 +38,7 @@ from handfast.contracts.names import CARRY_OUT, READ_RESULT, ROLL_BACK, SAVEPOIN
 from handfast.contracts.policy import Policy, Provenance
 from handfast.contracts.provenance import CLEAN, UNSIGNED, Labels
 from handfast.contracts.registry import Registry
-from handfast.contracts.storage import StoredType
+from handfast.contracts.storage import JsonAdapter
 from handfast.contracts.tool import Tool
 from handfast.contracts.versions import version_numbers
 from handfast.contracts.wire import TurnInput, TurnResult
@@ -381,7 +381,7 @@ def _reading(agent: Agent, response: ModelResponse) -> tuple[str, Any]:
     if agent.output is None or response.stop_reason not in {"end_turn", "stop_sequence"}:
         return "", None
     try:
-        return "", StoredType(agent.output).store(agent.output.model_validate_json(response.message.text))
+        return "", JsonAdapter(agent.output).store(agent.output.model_validate_json(response.message.text))
     except ValidationError as error:
         faults = json.loads(error.json(include_url=False, include_context=False, include_input=False))
         told = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'answer'}: {fault['msg']}" for fault in faults)

@@ -211,7 +211,7 @@ class OperationAttempt:
     @property
     def _invalidated(self) -> tuple[str, ...]:
         """The names of kept results that are no longer true once it happened."""
-        return tuple(name_of(tool, self._looked.tenant) for tool in self._tool.invalidates)
+        return tuple(name_of(tool, self._looked.tenant) for tool in self._tool.invalidated)
 
     async def _otherwise(self, end: Failed, attempt: int) -> Done | Failed:
         """What else can be found out once no further attempt follows: by a fallback, or by looking."""

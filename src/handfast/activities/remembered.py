@@ -35,5 +35,6 @@ async def remembered_for(boundary: Boundary, tool: Tool, looked: Looked, run_id:
     arguments = load_arguments(tool, looked.arguments) if found else {}
     if isinstance(arguments, dict):
         return ""
-    fitting = (one for one in found if all_fit(remembered(one.conditions), arguments.stored))
+    contract = tool.fields.arguments
+    fitting = (one for one in found if all_fit(remembered(one.conditions), arguments.stored, contract))
     return next((f"remembered: {one.by} has approved {one.operation_id} and calls like it" for one in fitting), "")

@@ -1,13 +1,14 @@
 """An agent: data, not code. The workflow that runs it is the same for all."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
 from pydantic import BaseModel
 
+from handfast.contracts.callables import async_faults, sync_faults
 from handfast.contracts.effects import Effect, RunStatus, Tier
 from handfast.contracts.errors import ContractError
 from handfast.contracts.limits import Limits
@@ -28,6 +29,17 @@ def cycle_faults(after: Mapping[str, Collection[str]]) -> list[str]:
     except CycleError as error:
         return [f"after= goes round in a circle: {' after '.join(error.args[1])}"]
     return []
+
+
+def _model_faults(model: object) -> Iterator[str]:
+    """Why something can't answer as a model does."""
+    if isinstance(model, str):
+        return
+    if isinstance(model, type) or not isinstance(model, Model):
+        kind = f"{model.__name__}, a class" if isinstance(model, type) else type(model).__name__
+        yield f"model is {kind}: give a model id, or an object with id, price and async respond(request)"
+    elif not hasattr(model.respond, "__wrapped__"):
+        yield from async_faults("model: respond", model.respond, "request")
 
 
 UNDONE = (RunStatus.FAILED, RunStatus.LIMIT_REACHED, RunStatus.REFUSED, RunStatus.CANCELLED)
@@ -81,7 +93,7 @@ class Agent:
         object.__setattr__(self, "retired", tuple(self.retired))
         object.__setattr__(self, "hooks", tuple(self.hooks))
         faults: list[str] = []
-        if not NAME.match(self.name):
+        if not NAME.fullmatch(self.name):
             faults.append(f"name {self.name!r}: allowed are a letter, then up to 63 letters, digits, '_', '.' or '-'")
         if not self.instructions.strip() and self.model is not NO_MODEL:
             faults.append("instructions are empty: say what it is for and how it should work")
@@ -100,10 +112,18 @@ class Agent:
         undone_after = {tool.name: set(tool.compensate.after) for tool in self.tools if tool.compensate is not None}
         if self.savepoints and not self.may_undo:
             faults.append("savepoints= without a tool that names compensate=: there is nothing that could be undone")
-        object.__setattr__(self, "peers", tuple(self.peers))
-        faults.extend(
-            f"peers holds {name!r}: no agent can be named like that" for name in self.peers if not NAME.match(name)
-        )
+        if isinstance(self.peers, str):
+            faults.append(f"peers is the text {self.peers!r}: it must be a list of names, peers=[{self.peers!r}]")
+        else:
+            object.__setattr__(self, "peers", tuple(self.peers))
+            faults.extend(
+                f"peers holds {name!r}: no agent can be named like that"
+                for name in self.peers
+                if not NAME.fullmatch(name)
+            )
+        faults.extend(_model_faults(self.model))
+        for hook in self.hooks:
+            faults.extend(sync_faults(f"hook {getattr(hook, '__name__', type(hook).__name__)}", hook, "call"))
         if self.peers and self.model is NO_MODEL:
             faults.append("peers= needs a model that writes to them")
         if self.plans and (self.model is NO_MODEL or not self.tools):
@@ -118,6 +138,9 @@ class Agent:
             faults.append(
                 "policy: approval says how people are told, which is the installation's: `handfast policy set`"
             )
+        from handfast.contracts.agent_names import name_faults
+
+        faults.extend(name_faults(self))
         if faults:
             raise ContractError(f"agent {self.name!r}", faults)
 

@@ -104,7 +104,8 @@ def _unknown(tool: Tool, given: Mapping[str, Any]) -> dict[str, str]:
     if schema["additionalProperties"] is not False:
         return {}
     known = ", ".join(named) or "none"
-    return dict.fromkeys(sorted(given.keys() - named.keys()), f"unknown argument; arguments are {known}")
+    unknown = given.keys() - tool.fields.arguments.names
+    return dict.fromkeys(sorted(unknown), f"unknown argument; arguments are {known}")
 
 
 def _validated(tool: Tool, given: Mapping[str, Any]) -> BaseModel | dict[str, str]:

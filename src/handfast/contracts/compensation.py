@@ -1,12 +1,12 @@
 """How a call is undone: a function of what was asked and what came of it, and what a repeat of it does."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from handfast.contracts.backoff import Backoff
+from handfast.contracts.callables import async_faults
 from handfast.contracts.effects import Effect
 
 
@@ -42,19 +42,17 @@ class Compensation:
             faults.append("compensate= with effect READ: it changes nothing, so there is nothing to undo")
         if self.effect is Effect.READ:
             faults.append("compensate= with effect READ: what undoes a call changes something")
+        if isinstance(self.after, str):
+            faults.append(f"compensate=: after is the text {self.after!r}: it must be a tuple, after=({self.after!r},)")
         if self.attempts < 1:
             faults.append(f"compensate=: attempts {self.attempts} must be at least 1")
         if self.timeout is not None and self.timeout <= timedelta(0):
             faults.append(f"compensate=: timeout {self.timeout} must be above zero")
         if (effect is Effect.RECONCILED) != (self.reconcile is not None):
             faults.append("compensate=: reconcile= goes with effect RECONCILED, and only with it")
-        for role, function in (("compensate=", self.function), ("compensate=: reconcile=", self.reconcile)):
-            if function is None:
-                continue
-            if not inspect.iscoroutinefunction(function):
-                faults.append(f"{role} must be an async function")
-            elif len(inspect.signature(function).parameters) != 3:
-                faults.append(f"{role} must take 3 parameters: args, result, ctx")
+        faults.extend(async_faults("compensate=", self.function, "args", "result", "ctx"))
+        if self.reconcile is not None:
+            faults.extend(async_faults("compensate=: reconcile=", self.reconcile, "args", "result", "ctx"))
         return faults
 
     def effect_for(self, tool_effect: Effect) -> Effect:

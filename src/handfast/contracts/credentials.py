@@ -1,5 +1,6 @@
 """Where a worker finds the secrets of its calls, each by the tenant and the scope of the call."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -8,6 +9,16 @@ from pydantic import Field, field_validator
 
 from handfast.contracts.messages import Frozen
 from handfast.contracts.upstream import has_host
+
+SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+RESERVED_IN_SECRETS = ("__TENANT_", "__SCOPE_")
+"""What marks a variable as the secret of a tenant, or of a scope: no name of a secret may hold it."""
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether every place for secrets can have one of that name, for all tenants and scopes."""
+    marked = any(mark in name.upper() for mark in RESERVED_IN_SECRETS)
+    return SECRET_NAME.fullmatch(name) is not None and not marked
 
 
 class Wanted(NamedTuple):

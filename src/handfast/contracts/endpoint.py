@@ -1,6 +1,7 @@
 """What a tool asks of an upstream, declared: drift is watched against it, and the upstream's own document is probed with it."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,8 +9,11 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, TypeAdapter
 
+from handfast.contracts.suggestions import instead_of
 from handfast.contracts.upstream import Upstream
 
+UPSTREAM = re.compile(r"[^\s\x00-\x1f\x7f]{1,128}")
+PATH = re.compile(r"(?:[^{}]|\{[A-Za-z_][A-Za-z0-9_-]*\})*")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -30,13 +34,25 @@ class Endpoint:
     """The type that the tool reads the JSON answer as; None if it does not read it."""
 
     def __post_init__(self) -> None:
-        """Check it as a whole."""
+        """Check it as a whole.
+
+        Raises:
+            ValueError: With every fault.
+        """
+        if faults := [*self._faults()]:
+            raise ValueError("; ".join(faults))
+
+    def _faults(self) -> Iterator[str]:
+        if not UPSTREAM.fullmatch(self.upstream):
+            yield f"upstream {self.upstream!r}: name one in printable characters without spaces, as for ctx.http"
         if self.method not in METHODS:
-            msg = f"method {self.method!r}: allowed are {', '.join(METHODS)}"
-            raise ValueError(msg)
+            yield f"method {self.method!r}: allowed are {instead_of(self.method, METHODS)}"
         if not self.path.startswith("/"):
-            msg = f"path {self.path!r}: write it from the upstream's base URL on, such as '/refunds/{{id}}'"
-            raise ValueError(msg)
+            yield f"path {self.path!r}: write it from the upstream's base URL on, such as '/refunds/{{id}}'"
+        if not PATH.fullmatch(self.path):
+            yield f"path {self.path!r}: each part that changes is one name in braces, such as '/refunds/{{id}}'"
+        if isinstance(self.query, str):
+            yield f"query is the text {self.query!r}: it must be a tuple of names, query=({self.query!r},)"
 
     def __str__(self) -> str:
         """As people write it: `POST payments/refunds`."""

@@ -86,6 +86,11 @@ def _messages(tool: Tool) -> Iterator[str]:
         yield f"its scope {tool.scope!r} is a pattern: name just what it needs"
     if tool.effect is Effect.ONCE:
         yield "nothing protects a repeat: a key (KEYED) or a look (RECONCILED) would spare people every doubt"
+    if tool.fields.key_may_be_empty:
+        yield (
+            f"every field of its key is optional ({', '.join(tool.key)}): a call that leaves them out goes by the operation's id, "
+            "and a second one is done again; let one be required"
+        )
     if tool.effect is not Effect.READ and not tool.limited:
         yield "it changes something and names no rates= and no concurrency=: say how often at most"
     if tool.tier.asks and not tool.show:

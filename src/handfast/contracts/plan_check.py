@@ -12,6 +12,7 @@ from handfast.contracts.plan import GO_ON, Plan, Step, Way
 from handfast.contracts.references import REFERENCE, Reference, alone, parse, texts_in
 from handfast.contracts.schema_paths import NoSuchPlace, schema_at
 from handfast.contracts.schemas import Comparison
+from handfast.contracts.suggestions import instead_of
 from handfast.contracts.tool import Tool
 
 Schema = dict[str, Any]
@@ -89,7 +90,7 @@ class _Shape:
     def _of_step(self, step_id: str, step: Step) -> Iterator[str]:
         known = self._plan.steps
         for other in sorted(step.after - known.keys()):
-            yield f"step {step_id!r} waits for {other!r}, which is no step; steps are {', '.join(known)}"
+            yield f"step {step_id!r} waits for {other!r}, which is no step; steps are {instead_of(other, known)}"
         for other in sorted(step.after & self._owners.keys()):
             owner = self._owners[other]
             yield (
@@ -165,7 +166,7 @@ class _Types:
             return
         tool = self._tools.get(way.tool)
         if tool is None:
-            yield f"{where} names tool {way.tool!r}, which the agent does not have; it has {', '.join(sorted(self._tools))}"
+            yield f"{where} names tool {way.tool!r}, which the agent does not have; it has {instead_of(way.tool, self._tools)}"
             return
         faults = [
             fault for text in texts_in(way.arguments) for fault in self._references(f"{where}, {way.tool}", text, step)
@@ -188,7 +189,7 @@ class _Types:
                 yield f"{where}, {way.tool} lacks argument {name!r}"
         for name in sorted(way.arguments.keys() - properties.keys()):
             if schema.get("additionalProperties") is False:
-                yield f"{where}, {way.tool} takes no argument {name!r}; it takes {', '.join(properties) or 'none'}"
+                yield f"{where}, {way.tool} takes no argument {name!r}; it takes {instead_of(name, properties)}"
         for name, value in way.arguments.items():
             if name in properties:
                 yield from self._fits(f"{where}, {way.tool}: argument {name}", value, schema, (name,), step)

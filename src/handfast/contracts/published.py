@@ -116,7 +116,7 @@ def publish(tool: Tool) -> PublishedTool:
         rates=tool.rates,
         concurrency=tool.concurrency or 0,
         cache=tool.cache,
-        invalidates=tool.invalidates,
+        invalidates=tool.invalidated,
         fallback=tool.fallback.name if tool.fallback else "",
         untrusted=tool.untrusted,
         egress=tool.egress,

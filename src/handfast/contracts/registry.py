@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from handfast.contracts.agent import Agent
+from handfast.contracts.agent_names import agent_faults
 from handfast.contracts.child import family_of
 from handfast.contracts.errors import ContractError
 from handfast.contracts.tool import Tool
@@ -46,6 +47,8 @@ class Registry:
                 for tool in (*agent.tools, *agent.retired)
                 if tools.setdefault(tool.name, {}).setdefault(tool.major, tool) is not tool
             )
+        for agent in self.agents.values():
+            faults.extend(f"agent {agent.name!r}: {fault}" for fault in agent_faults(agent, self.agents))
         if not self.agents:
             faults.append("there is no agent in it")
         if faults:

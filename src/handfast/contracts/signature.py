@@ -1,13 +1,14 @@
 """What a tool function takes and gives: its argument model, whether it wants a context, whether it runs in a thread."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, create_model
+from pydantic import BaseModel, ConfigDict, PydanticUserError, create_model
 
+from handfast.contracts.callables import is_generator
 from handfast.contracts.context import ToolContext
 from handfast.contracts.errors import ContractError
 from handfast.contracts.pending import Pending
@@ -46,23 +47,19 @@ def read_signature(function: Callable[..., Any]) -> Signature:
     """Read a tool function's signature.
 
     Raises:
-        ContractError: A parameter or its type can't be part of a contract.
+        ContractError: It is no function that can be called with named arguments, or a parameter's type can't be part of a contract.
     """
     subject = f"function {getattr(function, '__name__', function)!r}"
+    if fault := _kind_fault(function):
+        raise ContractError(subject, [fault])
     try:
         hints = get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as error:
+        parameters = inspect.signature(function).parameters
+    except (NameError, TypeError, ValueError) as error:
         raise ContractError(subject, [f"its annotations can't be read: {error}"]) from error
-    parameters = inspect.signature(function).parameters
     context = next((name for name in parameters if hints.get(name) is ToolContext), None)
     rest = {name: parameter for name, parameter in parameters.items() if name != context}
-    faults = [
-        f"parameter {name!r}: only named parameters can be part of a contract"
-        for name, parameter in rest.items()
-        if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}
-    ]
-    faults += [f"parameter {name!r} has no type: annotate it" for name in rest if name not in hints]
-    if faults:
+    if faults := [*_parameter_faults(parameters, hints, context)]:
         raise ContractError(subject, faults)
     models = [name for name in rest if isinstance(hints[name], type) and issubclass(hints[name], BaseModel)]
     whole = models[0] if len(rest) == 1 and models else None
@@ -74,6 +71,30 @@ def read_signature(function: Callable[..., Any]) -> Signature:
         threaded=not inspect.iscoroutinefunction(function),
         model_parameter=whole,
     )
+
+
+def _kind_fault(function: Any) -> str:
+    """Why something is no function that does a tool's work; empty if it is one."""
+    if is_generator(function):
+        return "it is a generator, so that calling it runs nothing: return the whole result, and take its yield away"
+    if not (inspect.isfunction(function) or inspect.ismethod(function)):
+        kind = "a class" if inspect.isclass(function) else f"of type {type(function).__name__}"
+        return f"it is {kind}, and a tool is a function or a method of an object: write async def or def that calls it"
+    return ""
+
+
+def _parameter_faults(
+    parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any], context: str | None
+) -> Iterator[str]:
+    for name, parameter in parameters.items():
+        if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
+            yield f"parameter {name!r}: only named parameters can be part of a contract"
+        elif name in {"self", "cls"} and name not in hints:
+            yield f"parameter {name!r}: a method needs its object; declare the tool of the object's: tool(...)(object.method)"
+        elif name not in hints:
+            yield f"parameter {name!r} has no type: annotate it"
+        elif name.startswith("_") and name != context:
+            yield f"parameter {name!r}: the name of an argument can't begin with an underscore"
 
 
 def _without_pending(result: Any) -> Any:
@@ -93,5 +114,5 @@ def _model_of(
     }
     try:
         return create_model(f"{function.__name__}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
-    except PydanticSchemaGenerationError as error:
+    except (PydanticUserError, NameError, UserWarning) as error:
         raise ContractError(f"function {function.__name__!r}", [f"no schema for its parameters: {error}"]) from error

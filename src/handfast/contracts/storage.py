@@ -1,7 +1,7 @@
 """Types as JSON in the ledger: what a function returned is stored, and read back as what it was."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, cast
 
@@ -28,11 +28,16 @@ class NotStorable(ValueError):
     """A value can't be stored as JSON, or would be read back as another one."""
 
 
-class StoredType:
+class JsonAdapter:
     """A declared type, as its values are stored: fields by their aliases."""
 
     def __init__(self, declared: Any) -> None:
         self._adapter: TypeAdapter[Any] = TypeAdapter(declared)
+
+    @property
+    def core_schema(self) -> Mapping[str, Any]:
+        """As pydantic has it."""
+        return self._adapter.core_schema
 
     @cached_property
     def has_any(self) -> bool:
@@ -122,9 +127,6 @@ def storage_faults(adapter: TypeAdapter[Any]) -> list[str]:
             faults[
                 f"it writes bytes as {written} and reads them as {read}: set ser_json_bytes and val_json_bytes alike"
             ] = None
-        for name, field in _fields(node):
-            if field.get("serialization_exclude"):
-                faults[f"field {name!r} has exclude=True, so it is not stored: leave that out"] = None
         if node["type"] in UNREADABLE:
             faults[f"it holds {UNREADABLE[node['type']]}, which can't be stored as JSON and read back"] = None
         if _makes_secret(node):
@@ -132,13 +134,6 @@ def storage_faults(adapter: TypeAdapter[Any]) -> list[str]:
                 "it holds a SecretStr or SecretBytes, which is stored as asterisks: name secrets in secrets=(...)"
             ] = None
     return [*faults]
-
-
-def _fields(node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    if node["type"] in {"model-fields", "typed-dict"}:
-        yield from node["fields"].items()
-    elif node["type"] == "dataclass-args":
-        yield from ((field["name"], field) for field in node["fields"])
 
 
 def _makes_secret(node: dict[str, Any]) -> bool:

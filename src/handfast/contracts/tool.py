@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from handfast.contracts.backoff import Backoff
+from handfast.contracts.clause_fields import ClauseFields
 from handfast.contracts.clauses import Cache, Deprecation, Rate
 from handfast.contracts.compensation import Compensation
 from handfast.contracts.context import ToolContext
 from handfast.contracts.effects import Effect, Lane, Tier
 from handfast.contracts.endpoint import Endpoint
 from handfast.contracts.errors import ContractError, ErrorCode, ToolError
-from handfast.contracts.faults import argument_faults, own_faults
+from handfast.contracts.faults import argument_faults, list_faults, own_faults
+from handfast.contracts.field_paths import is_empty, picked
 from handfast.contracts.identity import digest
 from handfast.contracts.messages import ToolSchema
 from handfast.contracts.pending import POLLS, Pending
+from handfast.contracts.schema_paths import at_root
 from handfast.contracts.signature import Signature, read_signature
 from handfast.contracts.signing import Dialect
-from handfast.contracts.storage import StoredType
+from handfast.contracts.storage import JsonAdapter
 from handfast.contracts.upstream import Upstream
 from handfast.contracts.versions import version_numbers
 
@@ -90,8 +93,8 @@ class Tool:
     """How many calls may be under way at once, over all workers."""
     cache: Cache | None = None
     """Its results may be given again. For READ."""
-    invalidates: tuple[str, ...] = ()
-    """Tools whose kept results are no longer true after it, for the tenant."""
+    invalidates: "tuple[str | Tool, ...]" = ()
+    """Tools whose kept results are no longer true after it, for the tenant: by name those of the same agent, others themselves."""
     fallback: "Tool | None" = None
     """What to do when it is broken: a READ is answered by it, for any other the model is told to use it instead."""
     untrusted: bool | tuple[str, ...] = False
@@ -150,7 +153,7 @@ class Tool:
             faults.extend(error.faults)
         else:
             object.__setattr__(self, "signature", signature)
-            faults.extend(argument_faults(self))
+            faults.extend(list_faults(self) or argument_faults(self))
         faults.extend(own_faults(self))
         if faults:
             raise ContractError(f"tool {self.name!r}", faults)
@@ -208,7 +211,14 @@ class Tool:
             background=False,
             endpoints=(),
             compensate=None,
+            # What a compensation returns has no fields that the contract could name.
+            untrusted=self.untrusted is True,
         )
+
+    @property
+    def invalidated(self) -> tuple[str, ...]:
+        """The names of the tools whose kept results are no longer true after it."""
+        return tuple(one if isinstance(one, str) else one.name for one in self.invalidates)
 
     @property
     def limited(self) -> bool:
@@ -223,24 +233,30 @@ class Tool:
     @cached_property
     def schema(self) -> ToolSchema:
         """What the model is told: name, description, JSON Schema of the arguments, examples."""
-        schema = self.signature.arguments.model_json_schema()
+        schema = at_root(self.signature.arguments.model_json_schema())
         schema.pop("title", None)
         schema.setdefault("additionalProperties", False)
         description = f"{self.description}\n\n{self.deprecated.told}" if self.deprecated else self.description
         return ToolSchema(name=self.name, description=description, parameters=schema, examples=self.examples)
 
     @cached_property
-    def result_adapter(self) -> StoredType:
+    def fields(self) -> ClauseFields:
+        """The fields that its clauses name, by the paths at which arguments and results are stored."""
+        return ClauseFields(self)
+
+    @cached_property
+    def result_adapter(self) -> JsonAdapter:
         """Turns results into JSON and, for `reconcile` and `compensate`, back."""
-        return StoredType(self.signature.result)
+        return JsonAdapter(self.signature.result)
 
     def digest(self, arguments: dict[str, Any]) -> str:
         """What an operation of this tool is bound to."""
         return digest(self.name, self.major, arguments)
 
-    def preview(self, arguments: dict[str, Any], characters: int = 40) -> str:
+    def preview(self, arguments: Mapping[str, Any], characters: int = 40) -> str:
         """The shown fields of a call in at most `characters` characters, empty if none is marked `show`."""
-        text = " ".join(str(arguments[name]) for name in self.show if name in arguments)
+        shown = picked(arguments, self.fields.show).values()
+        text = " ".join(str(value) for value in shown if not is_empty(value))
         return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
@@ -271,7 +287,7 @@ def tool(
     rates: tuple[Rate, ...] = (),
     concurrency: int | None = None,
     cache: Cache | None = None,
-    invalidates: tuple[str, ...] = (),
+    invalidates: tuple[str | Tool, ...] = (),
     fallback: Tool | None = None,
     untrusted: bool | tuple[str, ...] = False,
     egress: bool = False,
@@ -301,7 +317,7 @@ def tool(
 
     def build(function: Callable[..., Any]) -> Tool:
         return Tool(
-            name=name or function.__name__,
+            name=name or str(getattr(function, "__name__", "")),
             version=version,
             description=description if description is not None else inspect.getdoc(function) or "",
             effect=effect,
@@ -318,7 +334,9 @@ def tool(
             same_intent=same_intent,
             show=show,
             result_limit=result_limit,
-            examples=tuple(e.model_dump(mode="json") if isinstance(e, BaseModel) else e for e in examples),
+            examples=tuple(
+                e.model_dump(mode="json", by_alias=True) if isinstance(e, BaseModel) else e for e in examples
+            ),
             settles_within=settles_within,
             reconcile=reconcile,
             compensate=Compensation(function=compensate) if callable(compensate) else compensate,

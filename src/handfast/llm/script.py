@@ -1,7 +1,8 @@
 """A model that follows a script: the same conversation, the same answer."""
 
+import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ class Script:
     """A deterministic model.
 
     Args:
-        steps: One step a turn, or a function from the request to a step.
+        steps: One step a turn, or a function from the request to a step, which may be async.
         id: The model id that is recorded.
         price: What its tokens cost; nothing unless said.
         lane: `Lane.FAST` asks it in a local activity, for tests and evaluations with many short runs; it must answer at once.
@@ -54,7 +55,7 @@ class Script:
 
     def __init__(
         self,
-        steps: Sequence[Step] | Callable[[ModelRequest], Step],
+        steps: Sequence[Step] | Callable[[ModelRequest], Step | Awaitable[Step]],
         *,
         id: str = "script",  # noqa: A002 - the name of the attribute
         price: Price = FREE,
@@ -83,11 +84,14 @@ class Script:
         """
         turn = sum(message.role == "assistant" for message in request.messages)
         if callable(self._steps):
-            step = self._steps(request)
+            step = await _answer(self._steps(request))
         elif turn < len(self._steps):
             step = self._steps[turn]
         else:
             message = f"the script has {len(self._steps)} steps, and turn {turn + 1} was asked for"
+            raise ModelError(message, ErrorCode.MODEL_REQUEST_INVALID)
+        if fault := _step_fault(step):
+            message = f"the script's step for turn {turn + 1} {fault}: a step is a text, ask(...), several of both, or a response"
             raise ModelError(message, ErrorCode.MODEL_REQUEST_INVALID)
         return step if isinstance(step, ModelResponse) else self._response(request, step, turn)
 
@@ -102,6 +106,21 @@ class Script:
         message = Message(role="assistant", parts=tuple(parts))
         stop: StopReason = "tool_use" if message.calls else "end_turn"
         return ModelResponse(message=message, stop_reason=stop, usage=_estimate(request, message), model=self._id)
+
+
+async def _answer(step: Step | Awaitable[Step]) -> Step:
+    return await step if inspect.isawaitable(step) else step
+
+
+def _step_fault(step: Any) -> str:
+    """Why something is no step; empty if it is one."""
+    if isinstance(step, str | Asked | ModelResponse):
+        return ""
+    if not isinstance(step, Sequence):
+        return f"is of type {type(step).__name__}"
+    pieces: Sequence[Any] = step  # pyright: ignore[reportUnknownVariableType] - it may hold anything
+    wrong = next((type(one).__name__ for one in pieces if not isinstance(one, str | Asked)), "")
+    return f"holds a {wrong}" if wrong else ""
 
 
 def _estimate(request: ModelRequest, answer: Message) -> Usage:

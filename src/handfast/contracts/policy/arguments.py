@@ -3,7 +3,7 @@
 import contextlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from functools import cached_property, partial
@@ -104,12 +104,10 @@ def _compare(fits: Callable[[Any, Any], bool], measure: Callable[[Any], Any], li
     return fits(measure(value), limit)
 
 
-def values_at(arguments: Mapping[str, Any], path: str) -> list[Any]:
-    """The values at a dotted path, several where `*` stands for all values of a list; `MISSING` where there is none."""
-    if "." not in path and path != "*":
-        return [arguments.get(path, MISSING)]
+def values_at(arguments: Mapping[str, Any], path: Sequence[str]) -> list[Any]:
+    """The values at a path, several where `*` stands for all values of a list; `MISSING` where there is none."""
     found: list[Any] = [arguments]
-    for step in path.split("."):
+    for step in path:
         found = [value for one in found for value in _step(one, step)]
     return found or [MISSING]
 

@@ -15,7 +15,9 @@ from handfast.contracts.policy.model import Case, CaseCall, Policy, Rule
 from handfast.contracts.policy.permit import Provenance, permit
 from handfast.contracts.policy.proposed import Caller, ProposedCall, proposed
 from handfast.contracts.policy.ruling import Ruling, obstacles
+from handfast.contracts.policy.stored_paths import stored_paths
 from handfast.contracts.provenance import AUTHOR, Labels, Sources
+from handfast.contracts.suggestions import instead_of
 from handfast.contracts.tool import Tool
 
 NUMBERS = frozenset({"integer", "number"})
@@ -58,13 +60,18 @@ def _rule_faults(rule: Rule, agents: Collection[Agent], tools: Mapping[str, Tool
     elif rule.verdict is Verdict.RUN and all(tool.tier is Tier.PRIVILEGED for tool in meant):
         yield "all its tools are PRIVILEGED, and such calls always wait for a person"
     for path, condition in rule.arguments.items():
-        yield from _argument_faults(path, condition, meant)
+        yield from argument_faults(path, condition, meant)
 
 
-def _argument_faults(path: str, condition: Condition, meant: Sequence[Tool]) -> Iterator[str]:
-    found = [kind for tool in meant if (kind := _kind_at(tool.schema.parameters, path)) is not None]
+def argument_faults(path: str, condition: Condition, meant: Sequence[Tool]) -> Iterator[str]:
+    """What is wrong with what a rule says of an argument of the tools that it is about."""
+    found = [kind for tool in meant if (kind := _kinds(tool, path)) is not None]
     if meant and not found:
-        yield f"arguments: none of {', '.join(tool.name for tool in meant)} has {path!r}"
+        known = {member.name for tool in meant for member in tool.fields.arguments.outermost}
+        yield (
+            f"arguments: none of {', '.join(sorted({tool.name for tool in meant}))} has {path!r}; "
+            f"they have {instead_of(path, known)}"
+        )
     for word in COMPARED:
         if (
             found
@@ -75,10 +82,17 @@ def _argument_faults(path: str, condition: Condition, meant: Sequence[Tool]) -> 
             yield f"arguments: {path} is {' or '.join(kinds)}, which has no {word!r}"
 
 
-def _kind_at(schema: Mapping[str, Any], path: str) -> set[str] | None:
+def _kinds(tool: Tool, path: str) -> set[str] | None:
+    """The JSON types at a path of a tool's arguments; None if it has no such place."""
+    ways = stored_paths(tool.fields.arguments, path)
+    found = [kinds for way in ways if (kinds := _kind_at(tool.fields.stored_schema, way)) is not None]
+    return set[str]().union(*found) if found else None
+
+
+def _kind_at(schema: Mapping[str, Any], path: Sequence[str]) -> set[str] | None:
     """The JSON types at a path of a schema, None if it has no such place; an empty name for what is not said."""
     root, here = schema, [schema]
-    for step in path.split("."):
+    for step in path:
         here = [inner for one in here for way in _ways(root, one) if (inner := _inside(way, step)) is not None]
     kinds = {str(way.get("type", "")) for one in here for way in _ways(root, one)}
     return (kinds - {"null"} or kinds) if here else None
@@ -102,7 +116,9 @@ def _inside(schema: Mapping[str, Any], step: str) -> Mapping[str, Any] | None:
     if step == "*" or step.isdigit():
         items: Mapping[str, Any] = schema.get("items", {})
         return items if schema.get("type") == "array" else None
-    extra: Any = schema.get("additionalProperties", False)
+    extra: Any = schema.get("additionalProperties", "type" not in schema)
+    if extra is True:
+        return {}
     return extra if isinstance(extra, dict) else None  # pyright: ignore[reportUnknownVariableType] - JSON
 
 

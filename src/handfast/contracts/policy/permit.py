@@ -5,7 +5,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
+from pydantic_core import to_jsonable_python
+
 from handfast.contracts.arguments import Arguments, parse_arguments
+from handfast.contracts.callables import discard
 from handfast.contracts.effects import Verdict
 from handfast.contracts.policy.hooks import Hook, HookWord
 from handfast.contracts.policy.model import Policy
@@ -127,9 +130,17 @@ def _stricter(found: Permit, verdict: Verdict, hook: Hook, action: Any, reason: 
 def _ask(hook: Hook, call: ProposedCall) -> tuple[HookWord | None, str]:
     """The hook's word, and what went wrong with it: then a person decides."""
     try:
-        return hook(call), ""
-    except Exception as error:  # noqa: BLE001 - the author's code may raise anything
+        word: Any = hook(call)
+        if word is None:
+            return None, ""
+        if not isinstance(word, HookWord):
+            discard(word)
+            return None, f"it returned {type(word).__name__}: a hook returns a HookWord or None"[:200]
+        if word.arguments is not None:
+            word = replace(word, arguments=to_jsonable_python(dict(word.arguments), by_alias=True))
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the author's code may raise anything
         return None, f"it raised {type(error).__name__}: {error}"[:200]
+    return word, ""
 
 
 def _name_of(hook: Hook) -> str:

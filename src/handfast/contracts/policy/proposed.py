@@ -7,6 +7,7 @@ from typing import Any
 from handfast.contracts.arguments import Arguments
 from handfast.contracts.called_from import NOWHERE, CalledFrom
 from handfast.contracts.effects import Effect, Tier
+from handfast.contracts.stored_type import StoredType
 from handfast.contracts.tool import Tool
 
 
@@ -17,7 +18,9 @@ class ProposedCall:
     tool: str
     tier: Tier
     arguments: Mapping[str, Any]
-    """As JSON, fields by their aliases. What the model left out is there with its default."""
+    """As JSON values, by alias. What the model left out is there with its default."""
+    argument_type: StoredType | None = field(default=None, repr=False, compare=False)
+    """What they are called by the contract, so that rules may name them by name or alias; None where that is not known."""
     version: str = "1.0.0"
     scope: str = ""
     effect: Effect = Effect.ONCE
@@ -60,6 +63,7 @@ def proposed(tool: Tool, arguments: Arguments, caller: Caller) -> ProposedCall:
         egress=tool.egress,
         builtin=tool.builtin,
         arguments=arguments.stored,
+        argument_type=tool.fields.arguments,
         agent=caller.agent,
         user=caller.user,
         tenant=caller.tenant,

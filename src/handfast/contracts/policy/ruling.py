@@ -7,10 +7,12 @@ from functools import partial
 from typing import Any
 
 from handfast.contracts.effects import Tier, Verdict
-from handfast.contracts.policy.arguments import Condition, values_at
+from handfast.contracts.policy.arguments import MISSING, Condition, values_at
 from handfast.contracts.policy.globs import ANY, matches
 from handfast.contracts.policy.model import SAFE_GATES, Policy, Rule
 from handfast.contracts.policy.proposed import ProposedCall
+from handfast.contracts.policy.stored_paths import stored_paths
+from handfast.contracts.stored_type import StoredType
 
 STRICTNESS = {Verdict.RUN: 0, Verdict.ASK: 1, Verdict.DENY: 2}
 
@@ -158,14 +160,21 @@ def _standing_obstacles(rule: Rule, call: ProposedCall) -> Iterator[str]:
 
 
 def _look_at_argument(verdict: Verdict, path: str, condition: Condition, call: ProposedCall, _: datetime) -> str:
-    return _misfit(verdict, path, condition, call.arguments)
+    return _misfit(verdict, path, condition, _values(call.arguments, path, call.argument_type))
 
 
-def _misfit(verdict: Verdict, path: str, condition: Condition, arguments: Mapping[str, Any]) -> str:
+def _values(arguments: Mapping[str, Any], path: str, stored: StoredType | None) -> Sequence[Any]:
+    """The values that a path means, by the names of the contract where that is known; `MISSING` where there are none."""
+    ways = stored_paths(stored, path) if stored is not None else (tuple(path.split(".")),)
+    found = [value for way in ways for value in values_at(arguments, way)]
+    return [value for value in found if value is not MISSING] if len(ways) > 1 else found or [MISSING]
+
+
+def _misfit(verdict: Verdict, path: str, condition: Condition, values: Sequence[Any]) -> str:
     """A rule that lets run wants every value to fit; of one that holds back, one value that fits, or may, is enough."""
     lets_run = verdict is Verdict.RUN
     found = ""
-    for value in values_at(arguments, path):
+    for value in values or [MISSING]:
         try:
             fault = condition.fault(value)
         except TypeError as error:
@@ -176,9 +185,12 @@ def _misfit(verdict: Verdict, path: str, condition: Condition, arguments: Mappin
     return f"{path} {found}" if found else ""
 
 
-def all_fit(conditions: Mapping[str, Condition], arguments: Mapping[str, Any]) -> bool:
-    """Whether every condition surely holds of the arguments of a call."""
-    return all(not _misfit(Verdict.RUN, path, condition, arguments) for path, condition in conditions.items())
+def all_fit(conditions: Mapping[str, Condition], arguments: Mapping[str, Any], stored: StoredType) -> bool:
+    """Whether every condition surely holds of the arguments of a call, of this type."""
+    return all(
+        not _misfit(Verdict.RUN, path, condition, _values(arguments, path, stored))
+        for path, condition in conditions.items()
+    )
 
 
 def _why(rule: Rule) -> str:

@@ -1,11 +1,11 @@
 """Where values come from, and what may be done with them once somebody else's words are in a run."""
 
+from handfast.contracts.clause_fields import Untrusted
 from handfast.contracts.provenance.labels import (
     CLEAN,
     UNSIGNED,
     UNVOUCHED,
     Labels,
-    Untrusted,
     acts,
     labels_of,
     marks_of,

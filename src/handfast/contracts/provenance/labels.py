@@ -3,13 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
+from handfast.contracts.clause_fields import Untrusted
 from handfast.contracts.effects import Outcome, Tier
 from handfast.contracts.messages import Frozen
 from handfast.contracts.provenance.paths import Leaf, Path, covers, leaves
 from handfast.contracts.tool import Tool
-
-Untrusted = bool | tuple[str, ...]
-"""Which fields of a result are somebody else's words: all, none, or those of these paths."""
 
 
 class Labels(Frozen):
@@ -94,7 +92,7 @@ def untrusted_of(tool: Tool) -> Untrusted:
     """The fields of a tool's results that are somebody else's words. What stands in for it has its fields elsewhere."""
     if tool.fallback is not None and (tool.untrusted or tool.fallback.untrusted):
         return True
-    return tool.untrusted
+    return tool.fields.untrusted
 
 
 def is_untrusted(untrusted: Untrusted, path: Path) -> bool:

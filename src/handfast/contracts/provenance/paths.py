@@ -5,7 +5,8 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from handfast.contracts.storage import stored_names
+from handfast.contracts.field_paths import ANY_NAME, Steps, steps_of
+from handfast.contracts.stored_type import Entries, Items, Members, Schema, StoredType
 
 Path = tuple[str, ...]
 Leaf = str | int | float | bool | None
@@ -23,8 +24,8 @@ def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
         yield path, value
 
 
-def given_in(arguments: BaseModel) -> Iterator[tuple[Path, Leaf]]:
-    """Every single value in the arguments of a call, but for what is left at its default.
+def given_in(stored: StoredType, arguments: BaseModel) -> Iterator[tuple[Path, Leaf]]:
+    """Every single value in the arguments of a call, by where it is stored, but for what is left at its default.
 
     Names of fields are the contract's, as they are stored: their aliases. Names in a mapping are the caller's, and values
     like any other: `{"eve": "may read"}` says who.
@@ -32,37 +33,35 @@ def given_in(arguments: BaseModel) -> Iterator[tuple[Path, Leaf]]:
     given = arguments.model_dump(
         mode="json", by_alias=True, round_trip=True, warnings=False, exclude_defaults=True, exclude_unset=True
     )
-    yield from _values(arguments, given, ())
+    yield from _values(stored, (stored.root,), given, ())
 
 
-def _values(said: Any, written: Any, path: Path) -> Iterator[tuple[Path, Leaf]]:
-    """`said` is what the contract has read, `written` the same as JSON."""
+def _values(stored: StoredType, schemas: Sequence[Schema], written: Any, path: Path) -> Iterator[tuple[Path, Leaf]]:
+    """`written` is what is stored, `schemas` what it may be by its contract."""
+    places = [place for schema in schemas for place in stored.places(schema)]
     if isinstance(written, dict):
-        fields = stored_names(type(said)) if isinstance(said, BaseModel) else {}
+        fields = [field for place in places if isinstance(place, Members) for field in place.fields]
+        entries = [place.of for place in places if isinstance(place, Entries)]
         for name, inner in cast("dict[str, Any]", written).items():
-            if name in fields:
-                yield from _values(getattr(said, fields[name]), inner, (*path, name))
-            else:
+            declared = [field.schema for field in fields if field.stored == name]
+            if not declared:
                 yield (*path, name), name
-                yield from _values(None, inner, (*path, name))
+            yield from _values(stored, declared or entries, inner, (*path, name))
     elif isinstance(written, list):
-        items = cast("Sequence[Any]", written)
-        told = cast("Sequence[Any]", said) if isinstance(said, (list, tuple)) else ()
-        for place, inner in enumerate(items):
-            yield from _values(told[place] if len(told) == len(items) else None, inner, path)
+        of = [schema for place in places if isinstance(place, Items) for schema in place.of]
+        for inner in cast("Sequence[Any]", written):
+            yield from _values(stored, of, inner, path)
     else:
         yield path, written
 
 
 def covers(pattern: str, path: Path) -> bool:
     """Whether a path is the one that is named, or below it. `*` stands for any name; for a list it says nothing."""
-    names = pattern.split(".")
-    if _begins(names, path):
-        return True
-    return _begins([name for name in names if name != "*"], path)
+    names = steps_of(pattern)
+    return _begins(names, path) or _begins(tuple(name for name in names if name is not ANY_NAME), path)
 
 
-def _begins(names: list[str], path: Path) -> bool:
+def _begins(names: Steps, path: Path) -> bool:
     return len(path) >= len(names) and all(
-        name in {"*", step} for name, step in zip(names, path[: len(names)], strict=True)
+        name is ANY_NAME or name == step for name, step in zip(names, path[: len(names)], strict=True)
     )

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
+from handfast.contracts.clause_fields import Untrusted
 from handfast.contracts.effects import Tier
-from handfast.contracts.provenance.labels import Untrusted, field_name, is_untrusted
+from handfast.contracts.provenance.labels import field_name, is_untrusted
 from handfast.contracts.provenance.paths import Leaf, Path, leaves
 from handfast.contracts.provenance.wording import normal, says_enough, stands_in
 from handfast.contracts.tool import Tool

@@ -50,7 +50,7 @@ def hold(tool: Tool, arguments: BaseModel, labels: Labels, sources: Sources) -> 
     origins: dict[str, str] = {}
     missing: dict[str, None] = {}
     aims = False
-    for path, value in given_in(arguments):
+    for path, value in given_in(tool.fields.arguments, arguments):
         # Only what the contract names: names within an argument may be anybody's.
         name = path[0]
         if value is None or value == "":
@@ -71,12 +71,13 @@ def echoes_of(tool: Tool, arguments: Mapping[str, Any], sources: Sources) -> tup
     checked = load_arguments(tool, arguments)
     if isinstance(checked, dict):
         return None
-    values = [value for _, value in given_in(checked.value) if not sources.origin_of(value, tool)]
+    values = [value for _, value in given_in(tool.fields.arguments, checked.value) if not sources.origin_of(value, tool)]
     return tuple(text for value in values if (text := normal(said(value))))
 
 
 def _is_target(tool: Tool, path: Path) -> bool:
-    return tool.targets is None or any(covers(one, path) for one in tool.targets)
+    targets = tool.fields.targets
+    return targets is None or any(covers(one, path) for one in targets)
 
 
 def _leads_away(value: Leaf, tool: Tool, sources: Sources) -> bool:

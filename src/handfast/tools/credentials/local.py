@@ -7,14 +7,20 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from handfast.contracts.credentials import EnvironmentSecrets, FileSecrets, Place, Wanted, places_of
+from handfast.contracts.credentials import (
+    RESERVED_IN_SECRETS,
+    EnvironmentSecrets,
+    FileSecrets,
+    Place,
+    Wanted,
+    places_of,
+)
 from handfast.contracts.errors import ErrorCode, ToolError
 from handfast.tools.credentials.paths import steps_of
 from handfast.tools.credentials.provider import SecretsProvider
 
 PLAIN_TENANT = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 """Tenants that a variable can name: no two of them have the same variable."""
-MARKS = ("__TENANT_", "__SCOPE_")
 MOST_BYTES = 65_536
 
 
@@ -26,7 +32,7 @@ class FromEnvironment(SecretsProvider):
 
     @override
     async def read(self, wanted: Wanted) -> str | None:
-        if any(mark in wanted.name.upper() for mark in MARKS):
+        if any(mark in wanted.name.upper() for mark in RESERVED_IN_SECRETS):
             # It would be the secret of a tenant or a scope that the call may not have.
             return None
         for place in places_of(wanted, shared=self._shared):
@@ -50,8 +56,8 @@ def variable_of(name: str, place: Place) -> str:
     """The variable of a secret; empty if none can name the tenant."""
     if place.tenant and not PLAIN_TENANT.fullmatch(place.tenant):
         return ""
-    tenant = f"{MARKS[0]}{place.tenant}" if place.tenant else ""
-    scope = f"{MARKS[1]}{re.sub('[^a-z0-9]', '_', place.scope.lower())}" if place.scope else ""
+    tenant = f"{RESERVED_IN_SECRETS[0]}{place.tenant}" if place.tenant else ""
+    scope = f"{RESERVED_IN_SECRETS[1]}{re.sub('[^a-z0-9]', '_', place.scope.lower())}" if place.scope else ""
     return f"HANDFAST_SECRET_{name}{tenant}{scope}".upper()
 
 
