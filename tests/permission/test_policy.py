@@ -397,7 +397,10 @@ def test_what_a_policy_says_about_nothing_is_found() -> None:
         "deny: 'admin.*' fits no tool and no scope",
         "rule 'a': tools: 'issue_refnd' fits none; there are drop_tables, issue_refund, lookup_order",
         "rule 'a': it fits no tool",
-        "rule 'b': arguments: none of issue_refund, lookup_order, drop_tables has 'amont'",
+        (
+            "rule 'b': arguments: none of issue_refund, lookup_order, drop_tables has 'amont'; they have amount, to, number; "
+            "did you mean 'amount'?"
+        ),
         "rule 'c': arguments: to is object, which has no 'most'",
         "rule 'd': all its tools are PRIVILEGED, and such calls always wait for a person",
         "rule 'e': agents: 'dsk' fits none; there are desk",

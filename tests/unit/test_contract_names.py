@@ -1,6 +1,7 @@
 """Every name in a contract is checked when it is built, all faults at once."""
 
 import dataclasses
+from datetime import timedelta
 from typing import Annotated, Any
 
 import pytest
@@ -25,6 +26,7 @@ from handfast import (
     compensation,
     tool,
 )
+from handfast.contracts.effects import Verdict
 from handfast.contracts.lint import check_agents
 from handfast.contracts.policy import Condition, Limit, Policy, Rule
 from handfast.contracts.policy.check import policy_faults
@@ -34,6 +36,9 @@ from handfast.contracts.upstream import ApiKey, Upstream
 
 READ: dict[str, Any] = {"version": "1.0.0", "effect": Effect.READ, "tier": Tier.READ_ONLY, "scope": "orders:read"}
 ACTS: dict[str, Any] = {**READ, "effect": Effect.KEYED, "tier": Tier.REVERSIBLE, "scope": "orders:write"}
+
+
+NO_FUNCTION: Any = 5
 
 
 class Camel(BaseModel):
@@ -61,11 +66,13 @@ def made(arguments: Any = Payment, result: Any = Mail, name: str = "pay", **clau
         """Do it."""
 
     work.__annotations__ = {"args": arguments, "return": result}
-    return tool(**{**ACTS, "name": name, **clauses})(work)
+    said: dict[str, Any] = {**ACTS, "name": name, **clauses}
+    return tool(**said)(work)
 
 
 def agent(*tools: Tool, **options: Any) -> Agent:
-    return Agent(**{"name": "desk", "model": Script(["done"]), "instructions": "Go.", "tools": tools, **options})
+    said: dict[str, Any] = {"name": "desk", "model": Script(["done"]), "instructions": "Go.", "tools": tools, **options}
+    return Agent(**said)
 
 
 def faults(build: Any) -> str:
@@ -106,7 +113,7 @@ def test_all_misspelt_names_are_told_at_once_each_with_what_may_be_meant() -> No
         )
     )
     for fault in (
-        "key names 'invoiceid', which is no argument; arguments are invoice_id, loose_ends, remark, total_sum; did you mean 'inv",
+        "key names 'invoiceid', which is no argument; arguments are invoice_id, total_sum, loose_ends, remark; did you mean 'inv",
         "conflict names 'total_sum.in_cent', which is no argument: totalSum has no 'in_cent'; there is in_cents; did you mean",
         "same_intent names 'invoise_id'",
         "show names 'nothing', which is no argument; arguments are",
@@ -142,7 +149,7 @@ def test_one_text_is_no_list_of_names(clause: str) -> None:
         ({"show": ("loose_ends.*",)}, "* stands for any name of a mapping"),
         ({"compensate": "undo"}, "compensate is 'undo': give the function"),
         ({"fallback": "other"}, "fallback is 'other': give the tool itself"),
-        ({"compensate": Compensation(function=5)}, "compensate= is 5: it must be an async function"),  # type: ignore[arg-type]
+        ({"compensate": Compensation(function=NO_FUNCTION)}, "compensate= is 5: it must be an async function"),
     ],
 )
 def test_what_can_not_be_checked_is_refused(clauses: dict[str, Any], fault: str) -> None:
@@ -239,7 +246,10 @@ def test_an_argument_that_the_schema_calls_otherwise_is_known_by_every_name_it_i
 
 
 def test_examples_of_a_model_with_aliases_are_taken() -> None:
-    assert made(Money, examples=(Money(inCents=5), {"inCents": 6})).examples == ({"inCents": 5}, {"inCents": 6})
+    assert made(Money, examples=(Money.model_validate({"inCents": 5}), {"inCents": 6})).examples == (
+        {"inCents": 5},
+        {"inCents": 6},
+    )
     told = faults(lambda: made(Money, examples=({"in_cents": 5}, {"inCents": object()})))
     assert "has 'in_cents', which is no argument" in told
     assert "does not fit its own schema" in told
@@ -304,7 +314,7 @@ def test_tools_that_tools_name_are_the_agents() -> None:
     pay = made(
         invalidates=("look_upp",),
         compensate=undone(("lookup",)),
-        deprecated=Deprecation(since="1.0.0", replaced_by="pay_2"),
+        deprecated=Deprecation(since="1.0.0", replaced_by="lok_up"),
         fallback=spare,
     )
     told = faults(lambda: agent(look, pay))
@@ -313,7 +323,7 @@ def test_tools_that_tools_name_are_the_agents() -> None:
         in told
     )
     assert "pay: compensate=: after names 'lookup', which is no tool of the agent" in told
-    assert "pay: replaced_by names 'pay_2', which the agent does not have" in told
+    assert "pay: replaced_by names 'lok_up', which is no tool of the agent; did you mean 'look_up'?" in told
     assert "its fallback 'spare' instead, which the agent does not have" in told
     named = made(invalidates=("look_up",), compensate=undone(("look_up",)), fallback=spare)
     assert agent(look, spare, named).tools[2].invalidated == ("look_up",)
@@ -340,10 +350,10 @@ def test_an_agents_policy_names_its_tools_scopes_and_arguments() -> None:
     policy = Policy(
         deny=("paay", "orders:writ"),
         rules=(
-            Rule(name="big", verdict="deny", tools=("pay",), arguments={"total_sum.in_cent": Condition(most=5)}),  # type: ignore[arg-type]
-            Rule(name="scoped", verdict="ask", scopes=("order:write",)),  # type: ignore[arg-type]
+            Rule(name="big", verdict=Verdict.DENY, tools=("pay",), arguments={"total_sum.in_cent": Condition(most=5)}),
+            Rule(name="scoped", verdict=Verdict.ASK, scopes=("order:write",)),
         ),
-        limits=(Limit(name="few", count=1, per="1min", tools=("payy",), agents=("dask",)),),  # type: ignore[arg-type]
+        limits=(Limit(name="few", count=1, per=timedelta(minutes=1), tools=("payy",), agents=("dask",)),),
     )
     told = faults(lambda: agent(made(), policy=policy))
     for fault in (
@@ -355,8 +365,9 @@ def test_an_agents_policy_names_its_tools_scopes_and_arguments() -> None:
     ):
         assert fault in told
     shared = Policy(
-        deny=("wire_money", "orders:*", "mail:send"), limits=(Limit(name="few", count=1, per="1min", agents=("dask",)),)
-    )  # type: ignore[arg-type]
+        deny=("wire_money", "orders:*", "mail:send"),
+        limits=(Limit(name="few", count=1, per=timedelta(minutes=1), agents=("dask",)),),
+    )
     assert "limit 'few': agents names 'dask', which is not there; did you mean 'desk'?" in faults(
         lambda: Registry([agent(made(), policy=shared)])
     )
@@ -366,7 +377,7 @@ def test_an_agents_policy_names_its_tools_scopes_and_arguments() -> None:
 def test_rules_name_arguments_as_contracts_do(path: str) -> None:
     from handfast.contracts.policy import Caller, judge_all, proposed
 
-    deny = Policy(rules=(Rule(name="big", verdict="deny", arguments={path: Condition(above=5)}),))  # type: ignore[arg-type]
+    deny = Policy(rules=(Rule(name="big", verdict=Verdict.DENY, arguments={path: Condition(above=5)}),))
     one = made()
     assert policy_faults(deny, [agent(one, policy=deny)]) == []
     for cents, verdict in ((5, "run"), (6, "deny")):

@@ -1,7 +1,7 @@
 """Fields that contracts name: by name or alias, found where they are stored."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -214,6 +214,14 @@ NAMES = st.from_regex(r"[a-z][a-z]{0,5}(_[a-z]{1,4})?", fullmatch=True).filter(
 SIGNS = st.text("abAB-.$@* \\", min_size=1, max_size=5)
 
 
+OF_KIND: dict[str, Callable[[Any], Any]] = {
+    "model": lambda model: model,
+    "list": lambda model: list.__class_getitem__(model),
+    "maybe": lambda model: model | None,
+    "mapping": lambda model: dict.__class_getitem__((str, model)),
+}
+
+
 class Made:
     """A model that hypothesis made, with an example of it and the paths of its single values: by name, and by alias."""
 
@@ -240,9 +248,7 @@ def models(draw: st.DrawFn, depth: int = 2) -> Made:
             paths.append(((name,), (stored,), secret))
         else:
             inner = draw(models(depth=depth - 1))
-            of = {"list": list[inner.model], "maybe": inner.model | None, "mapping": dict[str, inner.model]}.get(
-                kind, inner.model
-            )
+            of = OF_KIND[kind](inner.model)
             value[stored] = {"list": [inner.value], "mapping": {"k": inner.value}}.get(kind, inner.value)
             between = ("*",) if kind == "mapping" else ()
             paths += [((name, *between, *one), (stored, *between, *two), text) for one, two, text in inner.paths]

@@ -46,8 +46,10 @@ def _tool_faults(tool: Tool, offered: Collection[str], tools: Mapping[str, Tool]
     for name in tool.compensate.after if tool.compensate is not None else ():
         if name not in tools:
             yield f"{tool.name}: compensate=: after names {name!r}, which is no tool of the agent; there are {instead_of(name, tools)}"
-    if tool.deprecated is not None and (name := tool.deprecated.replaced_by) and name not in offered:
-        yield f"{tool.name}: replaced_by names {name!r}, which the agent does not have; it has {instead_of(name, offered)}"
+    name = tool.deprecated.replaced_by if tool.deprecated is not None else ""
+    # It may be a tool of another agent, whose name is not known here.
+    if name and name not in tools and (near := close_to(name, tools)):
+        yield f"{tool.name}: replaced_by names {name!r}, which is no tool of the agent; did you mean {near!r}?"
     fallback = tool.fallback
     if fallback is not None and tool.effect is not Effect.READ and fallback.name not in offered:
         yield (

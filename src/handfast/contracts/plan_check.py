@@ -166,7 +166,7 @@ class _Types:
             return
         tool = self._tools.get(way.tool)
         if tool is None:
-            yield f"{where} names tool {way.tool!r}, which the agent does not have; it has {instead_of(way.tool, self._tools)}"
+            yield f"{where} names tool {way.tool!r}, which the agent does not have; it has {instead_of(way.tool, sorted(self._tools))}"
             return
         faults = [
             fault for text in texts_in(way.arguments) for fault in self._references(f"{where}, {way.tool}", text, step)

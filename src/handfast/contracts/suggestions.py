@@ -1,6 +1,6 @@
 """What somebody may have meant who wrote a name that is not there."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from difflib import SequenceMatcher
 
 NEAR = 0.75
@@ -36,7 +36,7 @@ def _letters(name: str) -> str:
 
 def instead_of(name: str, known: Iterable[str]) -> str:
     """What is allowed in the place of a name, and which of it may have been meant: `a, b; did you mean 'a'?`."""
-    names = sorted(set(known))
+    names = sorted(known) if isinstance(known, Set) else [*dict.fromkeys(known)]
     listed = ", ".join(names[:MAX_LISTED]) or "none"
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     near = close_to(name, names)

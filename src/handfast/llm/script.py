@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from handfast.contracts.callables import takes
 from handfast.contracts.effects import Lane
-from handfast.contracts.errors import ErrorCode, ModelError
+from handfast.contracts.errors import ContractError, ErrorCode, ModelError
 from handfast.contracts.messages import (
     Message,
     ModelRequest,
@@ -51,6 +52,9 @@ class Script:
         lane: `Lane.FAST` asks it in a local activity, for tests and evaluations with many short runs; it must answer at once.
 
     It keeps no state: which step comes next follows from the conversation, so a retry gets the same answer.
+
+    Raises:
+        ContractError: The steps are neither.
     """
 
     def __init__(
@@ -61,6 +65,11 @@ class Script:
         price: Price = FREE,
         lane: Lane = Lane.STANDARD,
     ) -> None:
+        if isinstance(steps, str) or (callable(steps) and not takes(steps, 1)):
+            kind = f"the text {steps!r}" if isinstance(steps, str) else "a function that does not take one request"
+            raise ContractError(
+                f"script {id!r}", [f"its steps are {kind}: give a list of steps, or a function of the request"]
+            )
         self.lane = lane
         self._steps = steps
         self._id = id

@@ -67,9 +67,9 @@ def argument_faults(path: str, condition: Condition, meant: Sequence[Tool]) -> I
     """What is wrong with what a rule says of an argument of the tools that it is about."""
     found = [kind for tool in meant if (kind := _kinds(tool, path)) is not None]
     if meant and not found:
-        known = {member.name for tool in meant for member in tool.fields.arguments.outermost}
+        known = [member.name for tool in meant for member in tool.fields.arguments.outermost]
         yield (
-            f"arguments: none of {', '.join(sorted({tool.name for tool in meant}))} has {path!r}; "
+            f"arguments: none of {', '.join(dict.fromkeys(tool.name for tool in meant))} has {path!r}; "
             f"they have {instead_of(path, known)}"
         )
     for word in COMPARED:
