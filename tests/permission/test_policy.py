@@ -22,16 +22,15 @@ from handfast import (
     Rule,
     SettingsError,
     Tier,
-    Tool,
     Verdict,
     read_policy,
     tool,
 )
-from handfast.contracts.arguments import Arguments, parse_arguments
 from handfast.contracts.policy import Caller, Case, CaseCall, Hook, Hours, judge_all, parse_policy, permit
 from handfast.contracts.policy.arguments import host_of
 from handfast.contracts.policy.check import case_fault, example, explain, policy_faults
 from handfast.contracts.policy.ruling import STRICTNESS
+from tests.parsed import fitting
 
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 """A Wednesday."""
@@ -412,12 +411,6 @@ def test_it_is_explained_what_every_rule_makes_of_a_call() -> None:
     asked = CaseCall(tool="issue_refund", arguments={"amount": "50.01", "to": {"mail": "ada@example.com"}}, user="ada")
     explained = explain(parse_policy(TOML), example(asked, agents), NOON)
     assert (explained.ruling.verdict, [why for _, why in explained.rules]) == (Verdict.ASK, ["amount is above 50"])
-
-
-def fitting(of: Tool, given: dict[str, Any]) -> Arguments:
-    parsed = parse_arguments(of, given)
-    assert isinstance(parsed, Arguments)
-    return parsed
 
 
 def test_what_the_model_leaves_out_is_judged_with_its_default() -> None:

@@ -164,12 +164,12 @@ class Holder(BaseModel):
     ("declared", "fault"),
     [
         (Password, "SecretStr or SecretBytes"),
-        (list[Left], "field 'out' has exclude=True"),
+        (list[Left], "field 'out' of Left has exclude=True"),
         (Holder, "an object that JSON can't hold"),
     ],
 )
 def test_a_result_type_that_can_not_be_read_back_is_refused_with_compensate(declared: Any, fault: str) -> None:
-    with pytest.raises(ContractError, match=f"result, which compensate= is given: .*{fault}"):
+    with pytest.raises(ContractError, match=fault):
         booking(None, declared, [])
 
 

@@ -22,6 +22,7 @@ from handfast import (
 from handfast.contracts.messages import ModelRequest, ModelResponse
 from handfast.contracts.policy import Caller, Hook, Policy, permit, proposed
 from handfast.contracts.price import FREE
+from tests.parsed import fitting
 
 ONCE: dict[str, Any] = {"version": "1.0.0", "effect": Effect.ONCE, "tier": Tier.REVERSIBLE, "scope": "x:w"}
 
@@ -286,7 +287,7 @@ def leaves(call: Any) -> Any:
 )
 def test_a_hook_that_says_what_is_no_word_has_a_person_asked(hook: Hook, why: str) -> None:
     pay = made(usual)
-    arguments = pay.signature.arguments.model_validate({"amount": 5})
+    arguments = fitting(pay, {"amount": 5})
     given = permit([Policy()], [hook], pay, arguments, Caller())
     assert (given.verdict, given.action) == ("ask", "ask")
     assert why.replace("\\", "") in given.reason
@@ -299,7 +300,7 @@ def test_a_hook_may_change_arguments_to_python_values() -> None:
         return HookWord(action="change", arguments={"amount": Decimal(5)})
 
     pay = made(usual)
-    arguments = pay.signature.arguments.model_validate({"amount": 500})
+    arguments = fitting(pay, {"amount": 500})
     given = permit([Policy()], [to_five], pay, arguments, Caller())
-    assert given.changed == {"amount": "5"}
+    assert given.changed == fitting(pay, {"amount": 5})
     assert proposed(pay, arguments, Caller()).arguments == {"amount": 500}

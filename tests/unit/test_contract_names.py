@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 import pytest
-from handfast.contracts.validation import validate
 from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, RootModel
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
@@ -26,6 +25,7 @@ from handfast import (
     compensation,
     tool,
 )
+from handfast.contracts.arguments import parse_arguments
 from handfast.contracts.effects import Verdict
 from handfast.contracts.lint import check_agents
 from handfast.contracts.policy import Condition, Limit, Policy, Rule
@@ -33,12 +33,19 @@ from handfast.contracts.policy.check import policy_faults
 from handfast.contracts.registry import Registry
 from handfast.contracts.signing import StandardWebhooks
 from handfast.contracts.upstream import ApiKey, Upstream
+from tests.parsed import fitting
 
 READ: dict[str, Any] = {"version": "1.0.0", "effect": Effect.READ, "tier": Tier.READ_ONLY, "scope": "orders:read"}
 ACTS: dict[str, Any] = {**READ, "effect": Effect.KEYED, "tier": Tier.REVERSIBLE, "scope": "orders:write"}
 
 
 NO_FUNCTION: Any = 5
+
+
+def validate(tool: Tool, given: dict[str, Any]) -> BaseModel | dict[str, str]:
+    """The value of arguments, or what is wrong with them."""
+    read = parse_arguments(tool, given)
+    return read if isinstance(read, dict) else read.value
 
 
 class Camel(BaseModel):
@@ -381,7 +388,7 @@ def test_rules_name_arguments_as_contracts_do(path: str) -> None:
     one = made()
     assert policy_faults(deny, [agent(one, policy=deny)]) == []
     for cents, verdict in ((5, "run"), (6, "deny")):
-        call = proposed(one, Payment.model_validate({"invoiceId": "i", "totalSum": {"inCents": cents}}), Caller())
+        call = proposed(one, fitting(one, {"invoiceId": "i", "totalSum": {"inCents": cents}}), Caller())
         assert judge_all([deny], call).verdict == verdict
 
 

@@ -71,7 +71,9 @@ def echoes_of(tool: Tool, arguments: Mapping[str, Any], sources: Sources) -> tup
     checked = load_arguments(tool, arguments)
     if isinstance(checked, dict):
         return None
-    values = [value for _, value in given_in(tool.fields.arguments, checked.value) if not sources.origin_of(value, tool)]
+    values = [
+        value for _, value in given_in(tool.fields.arguments, checked.value) if not sources.origin_of(value, tool)
+    ]
     return tuple(text for value in values if (text := normal(said(value))))
 
 
