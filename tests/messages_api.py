@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that speaks the stream of Anthropic's Messages API."""
+"""A real HTTP server on loopback that speaks the stream of Anthropic's Messages API, and refuses what the real one would."""
 
 import json
 import time
@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from tests.loopback import Answer, Loopback, body_of
+from tests.valid_requests import request_faults
 
 
 class Api(Loopback):
@@ -17,11 +18,21 @@ class Api(Loopback):
         """Given first, one a request; then `reply`."""
         self.seen: list[dict[str, Any]] = []
         self.seen_at: list[float] = []
+        self.refused: list[str] = []
+        """What was wrong with requests. They are answered with 400, and `stop` raises."""
         super().__init__(self._answer)
+
+    def stop(self) -> None:
+        super().stop()
+        assert not self.refused, f"requests that the Messages API refuses: {self.refused}"
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         self.seen.append(json.loads(body_of(request)))
         self.seen_at.append(time.monotonic())
+        if faults := request_faults(self.seen[-1]):
+            self.refused += faults
+            failure(400, "invalid_request_error", "; ".join(faults)[:400])(request)
+            return
         answer = self.answers.pop(0) if self.answers else self.reply
         answer(request)
 
@@ -41,7 +52,7 @@ def block(index: int, begin: dict[str, Any], *deltas: dict[str, Any], end: bool 
     return [*events, {"type": "content_block_stop", "index": index}] if end else events
 
 
-def finish(reason: str, output_tokens: int = 7) -> list[dict[str, Any]]:
+def finish(reason: str | None, output_tokens: int = 7) -> list[dict[str, Any]]:
     delta = {"stop_reason": reason, "stop_sequence": None}
     return [
         {"type": "message_delta", "delta": delta, "usage": {"output_tokens": output_tokens}},
@@ -62,8 +73,14 @@ def stream(*events: dict[str, Any]) -> Answer:
 
 
 def status(code: int, **headers: str) -> Answer:
+    return failure(code, "x", "so it is", **headers)
+
+
+def failure(code: int, kind: str, message: str, **headers: str) -> Answer:
+    """A call that failed."""
+
     def reply(handler: BaseHTTPRequestHandler) -> None:
-        body = json.dumps({"type": "error", "error": {"type": "x", "message": "so it is"}}).encode()
+        body = json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
         handler.send_response(code)
         for name, value in {"request-id": "req_42", "content-length": str(len(body)), **headers}.items():
             handler.send_header(name.replace("_", "-"), value)
@@ -92,6 +109,22 @@ def tool_use(call_id: str, tool: str, **arguments: Any) -> Answer:
         *block(1, call, {"type": "input_json_delta", "partial_json": json.dumps(arguments)}),
         *finish("tool_use"),
     )
+
+
+def say(*pieces: str) -> tuple[dict[str, Any], ...]:
+    """A block of text, as its beginning and its deltas."""
+    return ({"type": "text", "text": ""}, *({"type": "text_delta", "text": piece} for piece in pieces))
+
+
+def call(call_id: str, tool: str, *pieces: str) -> tuple[dict[str, Any], ...]:
+    """A block of a tool call, with its arguments as they are written."""
+    begin: dict[str, Any] = {"type": "tool_use", "id": call_id, "name": tool, "input": {}}
+    return (begin, *({"type": "input_json_delta", "partial_json": piece} for piece in pieces))
+
+
+def answer(*blocks: tuple[dict[str, Any], ...], stop: str = "tool_use") -> Answer:
+    """A whole answer of these blocks."""
+    return stream(start(), *(event for n, one in enumerate(blocks) for event in block(n, *one)), *finish(stop))
 
 
 def cut_off(call_id: str, tool: str, beginning: str) -> Answer:

@@ -12,7 +12,7 @@ from opentelemetry import metrics, propagate, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from handfast.contracts.errors import SettingsError
-from handfast.contracts.messages import ModelResponse
+from handfast.contracts.messages import ModelResponse, Usage
 
 OPERATION_NAME = "gen_ai.operation.name"
 PROVIDER_NAME = "gen_ai.provider.name"
@@ -93,11 +93,11 @@ def chat_span(model: str, turn: int) -> AbstractContextManager[Span]:
 
 def record_response(span: Span, response: ModelResponse) -> None:
     """Usage and stop reason of a model's answer. Input tokens count cache reads and writes."""
-    usage = response.usage
+    usage = response.usage or Usage()
     read = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
     span.set_attribute(INPUT_TOKENS, read)
     span.set_attribute(OUTPUT_TOKENS, usage.output_tokens)
-    span.set_attribute(FINISH_REASONS, [response.stop_reason])
+    span.set_attribute(FINISH_REASONS, [response.stop_reason or ""])
     span.set_attribute(RESPONSE_MODEL, response.model)
     if response.request_id:
         span.set_attribute(RESPONSE_ID, response.request_id)

@@ -21,7 +21,7 @@ from handfast.ledger.budgets import Hold
 from handfast.ledger.entries import now_ms
 from handfast.ledger.lineage import turn_ref
 from handfast.llm.pricing import cost_usd
-from handfast.llm.script import CHARACTERS_PER_TOKEN
+from handfast.llm.usage import CHARACTERS_PER_TOKEN
 
 LEASE = timedelta(minutes=15)
 """For how long it is held back: longer than any model takes."""

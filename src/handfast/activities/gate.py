@@ -132,6 +132,12 @@ class Gate:
     def _objection(self, call: ToolCall, tool: Tool | None, counter: int) -> dict[str, Any] | None:
         if self._closed:
             return {"code": ErrorCode.LIMIT_REACHED, "message": self._closed, "hint": "answer with what you have"}
+        if call.fault:
+            return {
+                "code": ErrorCode.INVALID_ARGUMENTS,
+                "message": f"the arguments of {call.tool} can't be read, so it was not executed: {call.fault}",
+                "hint": "call it again with one whole JSON object as its arguments",
+            }
         if tool is None:
             names = ", ".join(sorted(self._tools)) or "none"
             return {

@@ -1,25 +1,23 @@
 """One turn: read the transcript, ask the model, judge the calls it asks for, settle all of it at once."""
 
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import structlog
-from pydantic import ValidationError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from handfast.activities.boundary import Boundary, run_id_of_this_activity
 from handfast.activities.budgets import Allowed, allow, let_go
-from handfast.activities.gate import Gate
+from handfast.activities.bugs import MAX_BUGS, bounded
 from handfast.activities.heartbeat import beating
 from handfast.activities.patience import patiently
 from handfast.activities.peers import send_message, wait_for_message
 from handfast.activities.read_result import read_result
 from handfast.activities.savepoints import roll_back, savepoint
+from handfast.activities.settlement import Judgement
 from handfast.activities.sources import brought_by, provenance_for
 from handfast.activities.transcripts import (
     Kept,
@@ -32,90 +30,159 @@ from handfast.activities.transcripts import (
     told_part,
 )
 from handfast.contracts.agent import Agent
-from handfast.contracts.errors import ErrorCode, LedgerConflict, ModelError, RunNotFound
-from handfast.contracts.messages import Message, ModelRequest, ModelResponse, ToolCall
+from handfast.contracts.errors import (
+    ErrorCode,
+    LedgerConflict,
+    LedgerSchemaError,
+    LedgerUnavailable,
+    ModelError,
+    RunNotFound,
+)
+from handfast.contracts.messages import Message, ModelRequest, ModelResponse, ToolCall, Usage
 from handfast.contracts.names import CARRY_OUT, READ_RESULT, ROLL_BACK, SAVEPOINT, SEND_MESSAGE, WAIT_FOR_MESSAGE
-from handfast.contracts.policy import Policy, Provenance
+from handfast.contracts.policy.budgets import Spending
 from handfast.contracts.provenance import CLEAN, UNSIGNED, Labels
 from handfast.contracts.registry import Registry
-from handfast.contracts.storage import JsonAdapter
 from handfast.contracts.tool import Tool
 from handfast.contracts.versions import version_numbers
 from handfast.contracts.wire import TurnInput, TurnResult
-from handfast.ledger import Heard, NewTurn, RunRow, TurnContext
+from handfast.ledger import FailedSettlement, Heard, NewTurn, RunRow, StoredAnswer, TurnContext
+from handfast.llm.answer import normalize
 from handfast.llm.pricing import cost_usd
-from handfast.llm.script import CHARACTERS_PER_TOKEN
+from handfast.llm.usage import CHARACTERS_PER_TOKEN
 from handfast.telemetry import chat_span, record_response
 
-MOST_BUGS = 3
-"""How often a model may raise something that is no `ModelError` before the run fails with it."""
 RESET_SOON = timedelta(seconds=1)
 """How long an execution that is about to be ended waits with its next attempt."""
-MOST_CALLS = 1000
-"""Tool calls in one turn. Their heads travel in one payload, which Temporal refuses above 2 MB."""
-CUT_OFF = "Your last reply was cut off at max_tokens. Go on from where it ended, more briefly."
-CALLS_CUT_OFF = "your reply was cut off at max_tokens, so its calls may be incomplete and none was executed"
 ANSWER_NOW = (
     "(from the engine) This run has nearly used up its limit of {limit}. "
     "Give your final answer now from what you have, and say what is left undone. You can't call tools any more."
 )
-MISFIT = "(from the engine) Your answer does not fit the required JSON schema: {faults}. Give the whole answer again."
-NO_CALLS_NOW = "this run was asked for its final answer; no more calls are possible"
 log = structlog.get_logger()
 
 
 async def model_turn(boundary: Boundary, turn: TurnInput) -> TurnResult:
     """Ask the model once, and settle its answer. A settled turn returns what it settled and asks nobody."""
-    run_id = run_id_of_this_activity()
-    with beating():
-        execution = activity.info().workflow_run_id or ""
-        kept = None if turn.undone else boundary.transcripts.get(run_id, turn.turn, execution)
-        await _judge_said(boundary, run_id, turn)
-        context = await _context(boundary, run_id, turn, kept)
-        if context.settled is not None:
-            return context.settled
-        _require_branch(context.run, turn)
-        agent = _pinned(_agent_of(boundary, context), context.run.model)
-        tools = tools_of(agent, boundary.registry, context.run.contracts)
-        labels = _labels(context, kept)
-        heard = _heard(turn, context, kept, _telling(tools))
+    with bounded("the turn of the model"), beating():
+        return await _turn(boundary, turn, run_id_of_this_activity())
+
+
+async def _turn(boundary: Boundary, turn: TurnInput, run_id: str) -> TurnResult:
+    execution = activity.info().workflow_run_id or ""
+    kept = None if turn.undone else boundary.transcripts.get(run_id, turn.turn, execution)
+    await _judge_said(boundary, run_id, turn)
+    context = await _context(boundary, run_id, turn, kept)
+    if context.settled is not None:
+        return context.settled
+    _require_branch(context.run, turn)
+    agent = _pinned(_agent_of(boundary, context), context.run.model)
+    tools = tools_of(agent, boundary.registry, context.run.contracts)
+    heard = _heard(turn, context, kept, _telling(tools))
+    messages = _messages(context, kept, heard, tools)
+    allowed = await _allowed(boundary, agent, context, turn, messages)
+    if allowed.exhausted:
+        return _without_budget(context, turn, allowed.exhausted)
+    if allowed.near and not turn.answer_now:
+        heard = (*heard, ANSWER_NOW.format(limit=allowed.near))
         messages = _messages(context, kept, heard, tools)
-        allowed = await allow(boundary, agent, context.run, turn.turn, messages, seconds=turn.left)
-        if allowed.exhausted:
-            return _without_budget(context, turn, allowed.exhausted)
-        answer_now = turn.answer_now or allowed.near
-        if allowed.near and not turn.answer_now:
-            heard = (*heard, ANSWER_NOW.format(limit=allowed.near))
-            messages = _messages(context, kept, heard, tools)
-        request = _request(agent, tools, messages, may_call=not answer_now)
-        attempt = activity.info().attempt
-        if attempt > 1:
-            tokens = characters_of(messages) // CHARACTERS_PER_TOKEN
-            await patiently(
-                lambda: boundary.ledger.record_repeat(run_id, turn.turn, attempt, tokens, context.run.branches)
-            )
-        began = time.monotonic()
-        try:
-            response = _again(context) or await _respond(boundary, agent, request, turn)
-        except ApplicationError:
-            await let_go(boundary, allowed)
-            raise
-        _require_size(response)
+    final = bool(turn.answer_now or allowed.near)
+    began = time.monotonic()
+    request = _request(agent, tools, messages, may_call=not final)
+    response = await _answer(boundary, agent, request, context, turn, allowed)
+    try:
         asked = [call.tool for call in response.message.calls]
-        provenance = await provenance_for(boundary, run_id, agent, tools, labels, asked)
-        policies, version = await boundary.permission.policies(), boundary.permission.version
-        closed = NO_CALLS_NOW if answer_now else ""
-        new = _settlement(agent, tools, context, turn, heard, response, policies, provenance, allowed, closed=closed)
+        provenance = await provenance_for(boundary, run_id, agent, tools, _labels(context, kept), asked)
+        judgement = Judgement(
+            agent=agent,
+            tools=tools,
+            context=context,
+            turn=turn,
+            heard=heard,
+            policies=await boundary.permission.policies(),
+            policy=boundary.permission.version,
+            provenance=provenance,
+            allowed=allowed,
+            final=final,
+        )
         worked = turn.worked + time.monotonic() - began
-        new = replace(new, policy=version, work_ms=round(worked * 1000))
-        try:
-            result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
-        except LedgerConflict as error:
-            raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE, next_retry_delay=RESET_SOON) from error
+        new = judgement.settlement(response, work_ms=round(worked * 1000))
+        result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
+    except LedgerConflict as error:
+        raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE, next_retry_delay=RESET_SOON) from error
+    except (ApplicationError, LedgerUnavailable, LedgerSchemaError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the answer is paid for and must be kept
+        raise await _unsettled(boundary, agent, context, turn, response, allowed, error) from None
     if mine:
         _watch(boundary, tools, new)
         boundary.transcripts.put(context.run, execution, new, (*messages, response.message), _telling(tools))
     return result
+
+
+async def _allowed(
+    boundary: Boundary, agent: Agent, context: TurnContext, turn: TurnInput, messages: tuple[Message, ...]
+) -> Allowed:
+    """What the turn may use of the budgets; nothing more where its answer is there already."""
+    if context.stored is not None:
+        return Allowed(near=context.stored.near)
+    return await allow(boundary, agent, context.run, turn.turn, messages, seconds=turn.left)
+
+
+async def _answer(
+    boundary: Boundary, agent: Agent, request: ModelRequest, context: TurnContext, turn: TurnInput, allowed: Allowed
+) -> ModelResponse:
+    """The model's answer. One that an earlier attempt got and could not settle is not asked for again."""
+    if context.stored is not None:
+        return ModelResponse.model_validate(context.stored.response)
+    if (again := _again(context)) is not None:
+        return again
+    attempt = activity.info().attempt
+    if attempt > 1:
+        run, tokens = context.run, characters_of(request.messages) // CHARACTERS_PER_TOKEN
+        await patiently(
+            lambda: boundary.ledger.record_repeat(run.run_id, turn.turn, attempt, tokens, context.run.branches)
+        )
+    try:
+        return await _respond(boundary, agent, request, turn)
+    except ApplicationError:
+        await let_go(boundary, allowed)
+        raise
+
+
+async def _unsettled(
+    boundary: Boundary,
+    agent: Agent,
+    context: TurnContext,
+    turn: TurnInput,
+    response: ModelResponse,
+    allowed: Allowed,
+    error: Exception,
+) -> ApplicationError:
+    """Keep an answer whose judgement or settlement raised something, so that it is paid once, and count how often it did."""
+    log.error("an answer could not be settled", turn=turn.turn, exc_info=error)
+    failed = FailedSettlement(
+        turn=turn.turn,
+        branches=context.run.branches,
+        error=type(error).__name__,
+        detail=repr(error)[:2000],
+        answer=StoredAnswer(response=response.model_dump(mode="json"), near=allowed.near),
+        spent=_spent(agent, response),
+        budgets=allowed.keys,
+        holder=allowed.holder,
+    )
+    failures = await patiently(lambda: boundary.ledger.record_unsettled(context.run.run_id, failed))
+    message = f"the model's answer could not be settled: {type(error).__name__} ({failures} of {MAX_BUGS} tries)"
+    return ApplicationError(message, type=ErrorCode.INTERNAL, non_retryable=failures >= MAX_BUGS)
+
+
+def _spent(agent: Agent, response: ModelResponse) -> Spending:
+    """What the answer used; without its cost where that is what can't be counted."""
+    usage = response.usage or Usage()
+    try:
+        cost = round(float(cost_usd(agent, usage)) * 1e6)
+    except Exception:  # noqa: BLE001 - the price may be code of the agent's, and this reports what failed
+        cost = 0
+    return Spending(turns=1, tokens=usage.total, cost_micros=cost)
 
 
 def _without_budget(context: TurnContext, turn: TurnInput, name: str) -> TurnResult:
@@ -282,7 +349,7 @@ def _again(context: TurnContext) -> ModelResponse | None:
 async def _respond(boundary: Boundary, agent: Agent, request: ModelRequest, turn: TurnInput) -> ModelResponse:
     try:
         with chat_span(agent.model_id, turn.turn) as span:
-            response = await boundary.models.of(agent).respond(request)
+            response = normalize(await boundary.models.of(agent).respond(request), request)
             record_response(span, response)
             return response
     except ModelError as error:
@@ -297,94 +364,5 @@ async def _respond(boundary: Boundary, agent: Agent, request: ModelRequest, turn
         ) from error
     except Exception as error:
         message = f"model {agent.model_id} raised {type(error).__name__}: {error}"
-        final = activity.info().attempt >= MOST_BUGS
+        final = activity.info().attempt >= MAX_BUGS
         raise ApplicationError(message, type=ErrorCode.INTERNAL, non_retryable=final) from error
-
-
-def _require_size(response: ModelResponse) -> None:
-    """Refuse an answer whose heads Temporal could not carry: it would be retried for ever, and paid each time."""
-    asked = len(response.message.calls)
-    if asked > MOST_CALLS:
-        message = f"the model asked for {asked} tool calls in one turn; allowed are {MOST_CALLS}. None was executed"
-        raise ApplicationError(message, type=ErrorCode.MODEL_REQUEST_INVALID, non_retryable=True)
-
-
-def _settlement(
-    agent: Agent,
-    tools: Mapping[str, Tool],
-    context: TurnContext,
-    turn: TurnInput,
-    heard: tuple[str, ...],
-    response: ModelResponse,
-    policies: Sequence[Policy],
-    provenance: Provenance,
-    allowed: Allowed,
-    *,
-    closed: str,
-) -> NewTurn:
-    cut_off = response.stop_reason == "max_tokens"
-    closed = CALLS_CUT_OFF if cut_off else closed
-    gate = Gate(
-        agent,
-        tools,
-        context.run,
-        context.intents,
-        closed=closed,
-        policies=policies,
-        orphans=context.orphans,
-        counts=context.counts,
-        provenance=provenance,
-    )
-    calls = tuple(gate.judge(call) for call in response.message.calls)
-    note, output = ("", None) if calls else _reading(agent, response)
-    usage = response.usage
-    full = response.stop_reason == "model_context_window_exceeded"
-    refused = response.stop_reason == "refusal"
-    result = TurnResult(
-        heads=tuple(asked.head for asked in calls),
-        answered=not (calls or note or full or refused) and response.stop_reason != "pause_turn",
-        refused=refused,
-        full=full,
-        calls=len(calls),
-        tokens=usage.total,
-        cost_usd=float(round(cost_usd(agent, usage), 6)),
-        jobs=turn.jobs,
-        branch=context.run.branch,
-        budget=allowed.near,
-    )
-    meta = {
-        "model": response.model,
-        "stop": response.stop_reason,
-        "usage": usage.model_dump(),
-        "request_id": response.request_id,
-    }
-    return NewTurn(
-        turn=turn.turn,
-        heard=heard,
-        message=response.message,
-        calls=calls,
-        result=result,
-        meta=meta,
-        note=note,
-        output=output,
-        branches=context.run.branches,
-        labels=provenance.labels,
-        budgets=allowed.keys,
-        holder=allowed.holder,
-    )
-
-
-def _reading(agent: Agent, response: ModelResponse) -> tuple[str, Any]:
-    """What the model is told if its words are no answer yet, and the answer as data if its type is declared."""
-    if response.stop_reason == "max_tokens":
-        return CUT_OFF, None
-    if agent.output is None or response.stop_reason not in {"end_turn", "stop_sequence"}:
-        return "", None
-    try:
-        return "", JsonAdapter(agent.output).store(agent.output.model_validate_json(response.message.text))
-    except ValidationError as error:
-        faults = json.loads(error.json(include_url=False, include_context=False, include_input=False))
-        told = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'answer'}: {fault['msg']}" for fault in faults)
-        return MISFIT.format(faults=told), None
-    except Exception as error:  # noqa: BLE001 - validators and serializers of authors may raise anything
-        return MISFIT.format(faults=f"answer: its check raised {type(error).__name__}"), None

@@ -51,6 +51,7 @@ class ErrorCode(StrEnum):
     MODEL_REQUEST_INVALID = "model_request_invalid"
     MODEL_UNAVAILABLE = "model_unavailable"
     MODEL_STREAM_BROKEN = "model_stream_broken"
+    MODEL_ANSWER_INVALID = "model_answer_invalid"
     RUN_ID_REUSED = "run_id_reused"
     AGENT_UNKNOWN = "agent_unknown"
     INTERNAL = "internal"

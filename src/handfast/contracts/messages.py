@@ -32,6 +32,10 @@ class ToolCall(Frozen):
     id: str
     tool: str
     arguments: dict[str, Any]
+    fault: str = ""
+    """Why the call can't be executed, such as arguments that are not JSON. It is denied, and the model reads this."""
+    raw: str = ""
+    """Of a call with a fault: the beginning of its arguments as the model wrote them, for the record."""
 
 
 class ToolResult(Frozen):
@@ -86,18 +90,6 @@ class Usage(Frozen):
         return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
 
 
-StopReason = Literal[
-    "end_turn",
-    "tool_use",
-    "max_tokens",
-    "stop_sequence",
-    "pause_turn",
-    "refusal",
-    "model_context_window_exceeded",
-]
-"""Why a model stopped; the seven of Anthropic's Messages API, which cover the other providers' too."""
-
-
 class ToolSchema(Frozen):
     """What a model is told about a tool."""
 
@@ -121,11 +113,14 @@ class ModelRequest(Frozen):
 
 
 class ModelResponse(Frozen):
-    """A complete answer of a model. A stream that broke off never becomes one."""
+    """An answer of a model. A stream that broke off never becomes one."""
 
     message: Message
-    stop_reason: StopReason
-    usage: Usage = Usage()
+    stop_reason: str | None
+    """Why the model stopped, such as `end_turn` or `tool_use`. What each reason means is in
+    `handfast.contracts.stop_reasons`: an answer that ended for any other reason is not complete, and none of its calls is executed."""
+    usage: Usage | None = None
+    """None where the provider did not say: it is estimated."""
     model: str = ""
     """The exact model that answered, as the provider names it."""
     request_id: str | None = None

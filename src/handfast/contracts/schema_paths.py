@@ -22,15 +22,6 @@ def schema_at(schema: Schema, path: Sequence[str | int]) -> Schema:
     return {**schema, "$defs": definitions} if definitions else schema
 
 
-def at_root(schema: Schema) -> Schema:
-    """The same schema with what its root refers to at the root itself: of a type that holds itself pydantic writes a reference."""
-    definitions = schema.get("$defs", {})
-    if "$ref" not in schema:
-        return schema
-    besides = {keyword: value for keyword, value in schema.items() if keyword not in {"$ref", "$defs"}}
-    return {**_resolve(schema, definitions), **besides, "$defs": definitions}
-
-
 def _step(schema: Schema, place: str | int, definitions: Mapping[str, Schema]) -> Schema:
     alternatives = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
     if alternatives:

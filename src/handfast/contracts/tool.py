@@ -20,9 +20,9 @@ from handfast.contracts.errors import ContractError, ErrorCode, ToolError
 from handfast.contracts.faults import argument_faults, list_faults, own_faults
 from handfast.contracts.field_paths import is_empty, picked
 from handfast.contracts.identity import digest
+from handfast.contracts.json_schema import root_resolved
 from handfast.contracts.messages import ToolSchema
 from handfast.contracts.pending import POLLS, Pending
-from handfast.contracts.schema_paths import at_root
 from handfast.contracts.signature import Signature, read_signature
 from handfast.contracts.signing import Dialect
 from handfast.contracts.storage import JsonAdapter
@@ -233,7 +233,7 @@ class Tool:
     @cached_property
     def schema(self) -> ToolSchema:
         """What the model is told: name, description, JSON Schema of the arguments, examples."""
-        schema = at_root(self.signature.arguments.model_json_schema())
+        schema = root_resolved(self.signature.arguments.model_json_schema())
         schema.pop("title", None)
         schema.setdefault("additionalProperties", False)
         description = f"{self.description}\n\n{self.deprecated.told}" if self.deprecated else self.description

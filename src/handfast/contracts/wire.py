@@ -137,6 +137,8 @@ class TurnResult(Wire):
     """The model declined."""
     full: bool = False
     """The conversation no longer fits the model's context."""
+    failed: str = ""
+    """Why the run fails: an answer that can't be used, after the model was told so."""
     calls: int = 0
     tokens: int = 0
     cost_usd: float = 0.0

@@ -16,11 +16,13 @@ from handfast.ledger.transcript import Heard, PastTurn, ToldResult, TurnContext
 from handfast.ledger.turns import AskedCall, NewTurn
 from handfast.ledger.undo import ToUndo
 from handfast.ledger.unfinished import Unfinished
+from handfast.ledger.unsettled import FailedSettlement, StoredAnswer
 from handfast.ledger.verify import Verification
 
 __all__ = [
     "AskedCall",
     "DuplicateSuspected",
+    "FailedSettlement",
     "Heard",
     "Judge",
     "Judged",
@@ -44,6 +46,7 @@ __all__ = [
     "Settlement",
     "State",
     "StepResults",
+    "StoredAnswer",
     "Throttle",
     "Throttled",
     "ToUndo",

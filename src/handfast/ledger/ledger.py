@@ -39,6 +39,7 @@ from handfast.ledger import (
     transcript,
     turns,
     unfinished,
+    unsettled,
     verify,
     words,
 )
@@ -68,6 +69,7 @@ from handfast.ledger.transcript import TurnContext
 from handfast.ledger.turns import NewTurn
 from handfast.ledger.undoing import Undoing
 from handfast.ledger.unfinished import Unfinished
+from handfast.ledger.unsettled import FailedSettlement
 from handfast.ledger.verify import Verification
 from handfast.ledger.words import WordsJudge
 
@@ -150,6 +152,10 @@ class Ledger:
         if anchor is not None:
             return SettledTurn(new.result.model_copy(update={"anchor": anchor}), mine=True)
         return SettledTurn(*await self.write(turns.settle_turn, run_id, new))
+
+    async def record_unsettled(self, run_id: str, new: FailedSettlement) -> int:
+        """Write down that an answer could not be settled; see `unsettled.record_unsettled`."""
+        return await self.write(unsettled.record_unsettled, run_id, new)
 
     async def ask_and_close(self, run_id: str, new: NewTurn, close: CloseInput, *, execution: str = "") -> LastTurn:
         """Write down a turn that asks for nothing more, and how the run ended; see `joined.ask_and_close`."""

@@ -22,6 +22,7 @@ from handfast.ledger.runs import RunRow, read_run
 from handfast.ledger.statement import Statement
 from handfast.ledger.tables import entries, operations
 from handfast.ledger.turns import read_turn_result
+from handfast.ledger.unsettled import StoredAnswer, read_unsettled
 from handfast.ledger.words import KIND as UNSIGNED_WORDS
 
 
@@ -235,6 +236,8 @@ class TurnContext:
     """How often each tool was called, as far as that is asked."""
     again: tuple[str, dict[str, Any]] | None = None
     """Tool and arguments of the call that the run begins with, instead of asking the model."""
+    stored: StoredAnswer | None = None
+    """The turn's answer, if an earlier attempt could not settle it: the model is not asked again."""
 
 
 def read_counts(connection: Connection, run_id: str, tools: Collection[str]) -> dict[str, int]:
@@ -281,6 +284,7 @@ def read_context(
         counts=read_counts(connection, run_id, counted),
         again=_again(connection, run_id) if turn == 1 else None,
         orphans=read_orphans(connection, run_id) if run.branches else (),
+        stored=read_unsettled(connection, run_id, turn, run.branches),
     )
 
 

@@ -83,6 +83,8 @@ class NewTurn:
     """Time at work that counts for them."""
     holder: str = ""
     """By whom."""
+    paid: bool = False
+    """An earlier attempt got the answer: its tokens and its cost are counted. See `unsettled`."""
 
 
 ADD_TURN = Statement(
@@ -182,8 +184,8 @@ def added_by(new: NewTurn) -> dict[str, Any]:
     """The parameters of `ADD_TURN`: what a turn adds to the run's totals, and what is in the run by now."""
     return {
         "more_calls": len(new.calls),
-        "more_tokens": new.result.tokens,
-        "more_cost": round(new.result.cost_usd * 1e6),
+        "more_tokens": 0 if new.paid else new.result.tokens,
+        "more_cost": 0 if new.paid else round(new.result.cost_usd * 1e6),
         "labels": labels_text(new.labels),
     }
 

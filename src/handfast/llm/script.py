@@ -1,7 +1,6 @@
 """A model that follows a script: the same conversation, the same answer."""
 
 import inspect
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,20 +8,9 @@ from typing import Any
 from handfast.contracts.callables import takes
 from handfast.contracts.effects import Lane
 from handfast.contracts.errors import ContractError, ErrorCode, ModelError
-from handfast.contracts.messages import (
-    Message,
-    ModelRequest,
-    ModelResponse,
-    Part,
-    StopReason,
-    Text,
-    ToolCall,
-    ToolResult,
-    Usage,
-)
+from handfast.contracts.messages import Message, ModelRequest, ModelResponse, Part, Text, ToolCall
 from handfast.contracts.price import FREE, Price
-
-CHARACTERS_PER_TOKEN = 4
+from handfast.llm.usage import estimated_usage
 
 
 @dataclass(frozen=True)
@@ -113,8 +101,9 @@ class Script:
             else:
                 parts.append(ToolCall(id=f"call_{turn + 1}_{index}", tool=piece.tool, arguments=piece.arguments))
         message = Message(role="assistant", parts=tuple(parts))
-        stop: StopReason = "tool_use" if message.calls else "end_turn"
-        return ModelResponse(message=message, stop_reason=stop, usage=_estimate(request, message), model=self._id)
+        stop = "tool_use" if message.calls else "end_turn"
+        usage = estimated_usage(request, message)
+        return ModelResponse(message=message, stop_reason=stop, usage=usage, model=self._id)
 
 
 async def _answer(step: Step | Awaitable[Step]) -> Step:
@@ -130,13 +119,3 @@ def _step_fault(step: Any) -> str:
     pieces: Sequence[Any] = step  # pyright: ignore[reportUnknownVariableType] - it may hold anything
     wrong = next((type(one).__name__ for one in pieces if not isinstance(one, str | Asked)), "")
     return f"holds a {wrong}" if wrong else ""
-
-
-def _estimate(request: ModelRequest, answer: Message) -> Usage:
-    """A plausible usage, so that limits and tables work with a script as with a model."""
-    read = sum(len(part.text) for m in request.messages for part in m.parts if isinstance(part, Text | ToolResult))
-    written = len(answer.text) + sum(len(json.dumps(call.arguments)) for call in answer.calls)
-    return Usage(
-        input_tokens=(len(request.instructions) + read) // CHARACTERS_PER_TOKEN + 1,
-        output_tokens=written // CHARACTERS_PER_TOKEN + 1,
-    )

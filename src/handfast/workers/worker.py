@@ -14,6 +14,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymen
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from handfast.activities.boundary import Boundary
+from handfast.activities.bugs import bounded
 from handfast.activities.call_tool import call_tool
 from handfast.activities.children import begin_child, end_child
 from handfast.activities.decide import fence, record_decision
@@ -204,7 +205,8 @@ def _tool_activity(boundary: Boundary, versions: ToolVersions) -> Callable[..., 
 def _engine_activities(boundary: Boundary) -> list[Callable[..., Any]]:
     @activity.defn(name=names.OPEN_RUN)
     async def open_(given: OpenInput) -> Opened:
-        return await open_run(boundary, given)
+        with bounded("opening the run"):
+            return await open_run(boundary, given)
 
     @activity.defn(name=names.MODEL_TURN)
     async def turn_(turn: TurnInput) -> TurnResult:
@@ -236,15 +238,18 @@ def _engine_activities(boundary: Boundary) -> list[Callable[..., Any]]:
 
     @activity.defn(name=names.OPEN_PLAN)
     async def open_plan_(given: OpenInput) -> OpenedPlan:
-        return await open_plan(boundary, given)
+        with bounded("opening the plan"):
+            return await open_plan(boundary, given)
 
     @activity.defn(name=names.PLAN_TURN)
     async def plan_turn_(turn: PlanTurnInput) -> TurnResult:
-        return await plan_turn(boundary, turn)
+        with bounded("a turn of the plan"):
+            return await plan_turn(boundary, turn)
 
     @activity.defn(name=names.BEGIN_CHILD)
     async def begin_child_(given: ChildInput) -> ChildBegun:
-        return await begin_child(boundary, given)
+        with bounded("beginning a child run"):
+            return await begin_child(boundary, given)
 
     @activity.defn(name=names.END_CHILD)
     async def end_child_(given: ChildInput) -> CallResult:

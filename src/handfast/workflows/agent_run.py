@@ -150,6 +150,8 @@ class AgentRun(Steered):
         """How the run ends after this turn, or None if it goes on."""
         if self._cancelled or turn is None:
             return Ending(status=RunStatus.CANCELLED, reason="cancelled")
+        if turn.failed:
+            return Ending(status=RunStatus.FAILED, reason=turn.failed, code=ErrorCode.MODEL_ANSWER_INVALID)
         if turn.refused:
             return Ending(status=RunStatus.REFUSED, reason="the model declined to answer")
         if turn.full:

@@ -63,6 +63,10 @@ class Story:
                 )
         return lines
 
+    def _unsettled(self, event: Event) -> list[Text]:
+        told = f"the answer of turn {event.data['turn']} could not be settled: {event.data['error']}"
+        return [Text.assemble(("  failed ", "red"), printable(told))]
+
     def _labels(self, labels: dict[str, str]) -> list[Text]:
         """What has come into the run since the last turn."""
         new = {kind: what for kind, what in labels.items() if kind not in self._labelled}
