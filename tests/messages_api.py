@@ -60,6 +60,13 @@ def finish(reason: str | None, output_tokens: int = 7) -> list[dict[str, Any]]:
     ]
 
 
+def sse(event: dict[str, Any]) -> bytes:
+    """An event as its bytes."""
+    kind = event.get("type")
+    name = f"event: {kind}\n" if isinstance(kind, str) else ""
+    return f"{name}data: {json.dumps(event)}\n\n".encode()
+
+
 def stream(*events: dict[str, Any]) -> Answer:
     def reply(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -67,7 +74,7 @@ def stream(*events: dict[str, Any]) -> Answer:
         handler.send_header("request-id", "req_42")
         handler.end_headers()
         for event in events:
-            handler.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+            handler.wfile.write(sse(event))
 
     return reply
 

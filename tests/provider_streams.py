@@ -5,7 +5,7 @@
 
 import json
 import os
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -38,6 +38,11 @@ ARGUMENTS = st.sampled_from(
 )  # fmt: skip
 
 
+GIVEN: list[Any] = [{}, {}, {}, {"amount": 7}, None, []]
+"""Arguments that come with the beginning of a call."""
+OTHER_VALUES: list[Any] = [None, 7, -1, "x", [], {}, True, 1.5]
+
+
 @st.composite
 def blocks(draw: st.DrawFn, index: int) -> list[Event]:
     """The events of one block."""
@@ -48,7 +53,7 @@ def blocks(draw: st.DrawFn, index: int) -> list[Event]:
     if kind == "call":
         raw = draw(ARGUMENTS)
         cut = draw(st.integers(0, len(raw)))
-        given = draw(st.sampled_from([{}, {}, {}, {"amount": 7}, None, []]))
+        given: Any = draw(st.sampled_from(GIVEN))
         begin = {"type": "tool_use", "id": draw(IDS), "name": draw(NAMES), "input": given}
         deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in (raw[:cut], raw[cut:])]
         return block(index, begin, *deltas)
@@ -117,30 +122,44 @@ def garbled(draw: st.DrawFn, event: Event) -> Event:
     if not event:
         return event
     name = draw(st.sampled_from(sorted(event)))
-    return {**event, name: draw(st.sampled_from([None, 7, -1, "x", [], {}, True, 1.5]))}
+    return {**event, name: draw(st.sampled_from(OTHER_VALUES))}
 
 
-def complete_calls(events: list[Event]) -> list[dict[str, Any]]:
-    """The arguments that a stream holds whole, for calls of `pay` that it surely asks for: what may be executed at most."""
+def may_be_executed(events: list[Event]) -> list[dict[str, Any]]:
+    """The arguments of calls that may be executed at most: whole JSON objects of an answer whose end and stop reason came.
+
+    Written for the tests alone, and generous: what it does not hold must never be executed.
+    """
+    ends = [number for number, event in enumerate(events) if event.get("type") == "message_stop"]
+    seen = events[: ends[0]] if ends else []
+    reasons = {_dict(event.get("delta")).get("stop_reason") for event in seen if event.get("type") == "message_delta"}
+    if not ends or not reasons - {None} or not reasons <= {None, "tool_use", "end_turn", "stop_sequence"}:
+        return []
     found: list[dict[str, Any]] = []
-    for begin in events:
-        content = begin.get("content_block")
-        if begin.get("type") != "content_block_start" or not isinstance(content, dict):
-            continue
-        pieces = [
-            event["delta"].get("partial_json", "")
-            for event in events
-            if event.get("type") == "content_block_delta"
-            and event.get("index") == begin.get("index")
-            and isinstance(event.get("delta"), dict)
-        ]
-        text = "".join(piece for piece in pieces if isinstance(piece, str))
-        for one in (text, json.dumps(content.get("input"))):
-            try:
-                found.append(json.loads(one, object_pairs_hook=_once, parse_constant=_refuse))
-            except ValueError:
-                continue
+    for begin in seen:
+        call = _dict(begin.get("content_block"))
+        if begin.get("type") == "content_block_start" and call.get("type") == "tool_use":
+            deltas = [
+                _dict(event.get("delta")).get("partial_json")
+                for event in seen
+                if event.get("type") == "content_block_delta" and event.get("index") == begin.get("index")
+            ]
+            written = "".join(piece for piece in deltas if isinstance(piece, str))
+            found += [value for text in (written, json.dumps(call.get("input"))) if (value := _whole(text)) is not None]
     return found
+
+
+def _whole(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
+    except ValueError:
+        return None
+    written = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return json.loads(written) if isinstance(value, dict) else None
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from handfast.contracts.messages import (
     Usage,
 )  # fmt: skip
 from handfast.llm.anthropic import AnthropicModel
-from tests.messages_api import Api, block, finish, start, status, stream
+from tests.messages_api import Api, block, finish, sse, start, status, stream
 
 WEATHER = ToolSchema(
     name="weather",
@@ -96,7 +97,7 @@ async def test_the_request_carries_the_transcript_intact_with_cache_breakpoints(
         Message(role="assistant", parts=calling),
         Message(role="user", parts=(ToolResult(id="t1", text="rain", failed=True),)),
     )
-    schema = {"type": "object"}
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "additionalProperties": False}
     await model.respond(
         REQUEST.model_copy(update={"messages": messages, "may_call_tools": False, "output_schema": schema})
     )
@@ -168,8 +169,27 @@ async def test_a_stream_that_breaks_off_is_never_acted_on(api: Api, model: Anthr
     assert (error.value.code, error.value.retryable) == (ErrorCode.MODEL_STREAM_BROKEN, True)
 
 
-async def test_a_block_of_a_tool_that_ran_at_the_provider_is_refused(api: Api, model: AnthropicModel) -> None:
-    server_call: dict[str, Any] = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}}
+async def test_a_connection_that_breaks_in_the_middle_of_a_stream_may_heal(api: Api, model: AnthropicModel) -> None:
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        handler.protocol_version = "HTTP/1.1"
+        handler.send_response(200)
+        handler.send_header("content-type", "text/event-stream")
+        handler.send_header("transfer-encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"400\r\n" + sse(start()))
+        handler.close_connection = True
+
+    api.reply = reply
+    with pytest.raises(ModelError) as error:
+        await model.respond(REQUEST)
+    assert error.value.retryable
+
+
+@pytest.mark.parametrize("kind", ["server_tool_use", "mcp_tool_use", "web_search_tool_result", "container_upload"])
+async def test_a_block_of_a_tool_that_ran_at_the_provider_is_refused(
+    api: Api, model: AnthropicModel, kind: str
+) -> None:
+    server_call: dict[str, Any] = {"type": kind, "id": "s1", "name": "web_search", "input": {}}
     api.reply = stream(start(), *block(0, server_call), *finish("end_turn"))
     with pytest.raises(ModelError, match="run at the provider") as error:
         await model.respond(REQUEST)
@@ -184,11 +204,13 @@ async def test_a_block_of_a_tool_that_ran_at_the_provider_is_refused(api: Api, m
         (402, ErrorCode.MODEL_AUTHENTICATION, False),
         (403, ErrorCode.MODEL_AUTHENTICATION, False),
         (404, ErrorCode.MODEL_UNKNOWN, False),
+        (405, ErrorCode.MODEL_REQUEST_INVALID, False),
         (408, ErrorCode.MODEL_UNAVAILABLE, True),
         (409, ErrorCode.MODEL_UNAVAILABLE, True),
         (413, ErrorCode.MODEL_REQUEST_INVALID, False),
         (422, ErrorCode.MODEL_REQUEST_INVALID, False),
         (429, ErrorCode.MODEL_UNAVAILABLE, True),
+        (302, ErrorCode.MODEL_UNAVAILABLE, True),
         (500, ErrorCode.MODEL_UNAVAILABLE, True),
         (503, ErrorCode.MODEL_UNAVAILABLE, True),
         (504, ErrorCode.MODEL_UNAVAILABLE, True),

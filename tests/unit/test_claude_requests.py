@@ -29,9 +29,10 @@ def built(*messages: Message, tools: tuple[ToolSchema, ...] = (LOOK,), **options
     request = ModelRequest(model="claude-sonnet-5", instructions="x", messages=messages, tools=tools, **options)
     body = to_api(request)
     assert request_faults(body) == []
-    for block in body["messages"][-1]["content"]:
+    found: list[dict[str, Any]] = body["messages"]
+    for block in found[-1]["content"]:
         block.pop("cache_control", None)
-    return body["messages"]
+    return found
 
 
 @examples(400)

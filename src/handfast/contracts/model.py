@@ -11,8 +11,9 @@ from handfast.contracts.price import FREE, Price
 class Model(Protocol):
     """Something that answers a conversation.
 
-    An implementation maps every failure to `ModelError` once, retries nothing (Temporal does), and returns only
-    complete responses: a stream that broke off raises.
+    An implementation maps every failure to `ModelError` once, retries nothing (Temporal does), and raises if a stream
+    broke off. It passes the provider's stop reason on as it is: an answer that did not end with `end_turn`, `stop_sequence` or
+    `tool_use` executes nothing. A call whose arguments it can't parse as one JSON object it returns with a `fault`.
     """
 
     @property
