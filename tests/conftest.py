@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 from hypothesis import settings as hypothesis_settings
+from temporalio.client import Client as TemporalClient
 
 from handfast import Agent, Client
 from handfast.activities.boundary import Boundary
@@ -21,6 +22,7 @@ from handfast.ledger import Ledger
 from handfast.logs import configure_logs
 from handfast.settings import Settings
 from handfast.workers.worker import make_boundary, make_worker, sandboxed_runner
+from tests.histories import leaks
 
 # Tests that generate their cases try the same few hundred each time; `make campaign` tries 10,000 new ones.
 hypothesis_settings.register_profile("test", max_examples=300, deadline=None, derandomize=True)
@@ -43,9 +45,10 @@ def logs() -> None:
 
 @pytest.fixture(scope="session")
 async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
-    """A real Temporal server for the whole session."""
+    """A real Temporal server for the whole session. At its end no history on it holds what a test has marked as private."""
     async with EmbeddedEngine(tmp_path_factory.mktemp("engine")) as embedded:
         yield embedded.engine
+        assert await leaks(await TemporalClient.connect(embedded.engine.address)) == []
 
 
 class Postgres(Protocol):

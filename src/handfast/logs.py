@@ -2,11 +2,29 @@
 
 import logging
 import sys
+import traceback
+from types import TracebackType
 from typing import Any
 
 import structlog
 
 from handfast.settings import Settings
+
+
+def trace_of(error: BaseException) -> str:
+    """Where an error was raised, and its type and those of its causes: all of it but what they say, which may be contents."""
+    lines = traceback.format_tb(error.__traceback__)
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    told = f"{type(error).__module__}.{type(error).__qualname__}"
+    return f"{trace_of(cause)}\nand then\n{''.join(lines)}{told}" if cause is not None else f"{''.join(lines)}{told}"
+
+
+def _render(exc_info: tuple[type[BaseException], BaseException, TracebackType | None]) -> str:
+    return trace_of(exc_info[1])
+
+
+WITHOUT_MESSAGES = structlog.processors.ExceptionRenderer(_render)
+"""Exceptions in the log, above DEBUG."""
 
 
 def configure_logs(settings: Settings) -> None:
@@ -17,7 +35,7 @@ def configure_logs(settings: Settings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        structlog.processors.format_exc_info if level <= logging.DEBUG else WITHOUT_MESSAGES,
     ]
     renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     structlog.configure(

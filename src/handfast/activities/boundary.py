@@ -16,13 +16,24 @@ from handfast.activities.one_attempt import OneAttempt
 from handfast.activities.permission import Permission
 from handfast.activities.plans import Plans
 from handfast.activities.result_cache import ResultCache
-from handfast.activities.transcripts import Transcripts
+from handfast.activities.transcripts import Telling, Transcripts, telling_of
 from handfast.contracts.credentials import EnvironmentSecrets, Secrets
 from handfast.contracts.effects import Outcome
 from handfast.contracts.errors import ErrorCode
-from handfast.contracts.names import ROLLBACK_PREFIX, ROLLBACK_RUN
+from handfast.contracts.names import (
+    CARRY_OUT,
+    READ_RESULT,
+    ROLL_BACK,
+    ROLLBACK_PREFIX,
+    ROLLBACK_RUN,
+    SAVEPOINT,
+    SEND_MESSAGE,
+    WAIT_FOR_MESSAGE,
+)
 from handfast.contracts.registry import Registry
+from handfast.contracts.texts import PublicText
 from handfast.contracts.upstream import Upstream
+from handfast.contracts.versions import version_numbers
 from handfast.contracts.wire import CallResult
 from handfast.ledger import Ledger
 from handfast.llm.resolve import Models
@@ -33,6 +44,8 @@ if TYPE_CHECKING:
     from handfast.tools.http import Upstreams
     from handfast.tools.notices import Notices
 
+ENGINES_OWN = frozenset({CARRY_OUT, READ_RESULT, ROLL_BACK, SAVEPOINT, SEND_MESSAGE, WAIT_FOR_MESSAGE})
+"""Tools that no registry holds."""
 log = structlog.get_logger()
 
 
@@ -100,6 +113,13 @@ class Boundary:
         """The kept results of reads."""
         return ResultCache(self.ledger)
 
+    def telling(self, name: str, version: str) -> Telling:
+        """How the results of a tool are told to the model, by the contract of that version."""
+        if name in ENGINES_OWN:
+            return Telling()
+        versions = self.registry.tools.get(name)
+        return telling_of(versions.of_major(version_numbers(version)[0]) if versions is not None and version else None)
+
     async def close(self) -> None:
         """Close what was opened."""
         if "drift" in self.__dict__:
@@ -122,7 +142,7 @@ def run_id_of_this_activity() -> str:
     info = activity.info()
     if not info.in_workflow or not info.workflow_id:
         message = f"{info.activity_type} does nothing on its own: start a run instead, such as with `handfast run`"
-        raise ApplicationError(message, type=ErrorCode.NOT_ASKED_FOR, non_retryable=True)
+        raise ApplicationError(PublicText(message), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True)
     run_id = info.workflow_id
     if info.workflow_type == ROLLBACK_RUN:
         run_id = run_id.removeprefix(ROLLBACK_PREFIX)

@@ -16,6 +16,7 @@ from handfast.contracts.arguments import load_arguments
 from handfast.contracts.effects import Outcome, Tier
 from handfast.contracts.errors import ErrorCode
 from handfast.contracts.registry import ToolVersions
+from handfast.contracts.texts import PublicText
 from handfast.contracts.tool import Tool
 from handfast.contracts.versions import version_numbers
 from handfast.contracts.wire import CallInput, CallResult
@@ -67,7 +68,7 @@ async def _look_up(boundary: Boundary, run_id: str, call: CallInput) -> Looked:
     try:
         return await patiently(lambda: boundary.ledger.look_up(run_id, call))
     except NotAskedFor as error:
-        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+        raise ApplicationError(PublicText(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
 
 
 async def _carry_out(
@@ -107,5 +108,5 @@ def _serving(versions: ToolVersions, looked: Looked) -> Tool:
         )
         log.warning("contract version unsupported, the call waits for another worker", version=looked.version)
         code = ErrorCode.CONTRACT_VERSION_UNSUPPORTED
-        raise ApplicationError(message, type=code, next_retry_delay=ANOTHER_WORKER)
+        raise ApplicationError(PublicText(message), type=code, next_retry_delay=ANOTHER_WORKER)
     return tool

@@ -19,10 +19,12 @@ from handfast.contracts.identity import canonical_json, child_run_id
 from handfast.contracts.names import CARRY_OUT, PLAN_RUN
 from handfast.contracts.plan import Plan, require_request
 from handfast.contracts.plan_check import plan_faults
+from handfast.contracts.texts import PublicText
 from handfast.contracts.tool import Tool
 from handfast.contracts.versions import version_numbers
 from handfast.contracts.wire import CallInput, CallResult, ChildBegun, ChildInput
 from handfast.ledger import Looked, NewChild, NewRun, NotAskedFor, Settlement
+from handfast.tools.hiding import shown
 
 LOOKS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds between two looks at a child whose end Temporal does not report: it was taken up after a reset, or terminated."""
@@ -36,14 +38,14 @@ async def begin_child(boundary: Boundary, given: ChildInput) -> ChildBegun:
     try:
         looked = await patiently(lambda: boundary.ledger.look_up(run_id, call))
     except NotAskedFor as error:
-        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+        raise ApplicationError(PublicText(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
     if looked.settled is not None:
         # What its run has used counts once more: this history has not heard of it.
         return ChildBegun(result=await end_child(boundary, given))
     agent = boundary.registry.agents.get(looked.agent)
     if agent is None:
         message = f"this worker does not serve agent {looked.agent!r}: another one must begin the call"
-        raise ApplicationError(message, type=ErrorCode.AGENT_UNKNOWN)
+        raise ApplicationError(PublicText(message), type=ErrorCode.AGENT_UNKNOWN)
     tool, child = _serving(boundary, agent, looked)
     if (held := await hold_or_refuse(boundary, agent, tool, looked, run_id, call)) is not None:
         return ChildBegun(result=held)
@@ -69,7 +71,7 @@ def _serving(boundary: Boundary, agent: Agent, looked: Looked) -> tuple[Tool, Ch
         tool = versions.of_major(version_numbers(looked.version)[0]) if versions is not None else None
     if tool is None or tool.child is None:
         message = f"this worker serves no agent as {looked.tool} {looked.version}: another one must begin the call"
-        raise ApplicationError(message, type=ErrorCode.CONTRACT_VERSION_UNSUPPORTED)
+        raise ApplicationError(PublicText(message), type=ErrorCode.CONTRACT_VERSION_UNSUPPORTED)
     return tool, tool.child
 
 
@@ -84,10 +86,11 @@ def _plan_faults(child: Child, plan: Plan, given: dict[str, Any]) -> list[str]:
 
 
 def _misplanned(tool: Tool, faults: list[str]) -> dict[str, Any]:
-    shown = faults[:20] + ([f"and {len(faults) - 20} more"] if len(faults) > 20 else [])
+    told = faults[:20] + ([f"and {len(faults) - 20} more"] if len(faults) > 20 else [])
+    message = f"the plan has {len(faults)} fault(s), and nothing of it was done: {'; '.join(told)}"
     return {
         "code": ErrorCode.INVALID_ARGUMENTS,
-        "message": f"the plan has {len(faults)} fault(s), and nothing of it was done: {'; '.join(shown)}"[:4000],
+        "message": shown(message, (), 0, 4000),
         "hint": f"correct them and call {tool.name} again",
     }
 
@@ -147,7 +150,7 @@ async def end_child(boundary: Boundary, given: ChildInput) -> CallResult:
     try:
         result = await patiently(lambda: boundary.ledger.families.end(run_id, call, unstarted=given.unstarted))
     except LedgerConflict as error:
-        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+        raise ApplicationError(PublicText(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
     if result is None:
         return CallResult(pending=LOOKS[min(given.look, len(LOOKS) - 1)])
     log_outcome(result)

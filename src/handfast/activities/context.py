@@ -15,6 +15,7 @@ from handfast.contracts.context import ToolContext
 from handfast.contracts.errors import ToolError
 from handfast.contracts.field_paths import is_empty, picked
 from handfast.contracts.identity import canonical_json, shared_key
+from handfast.contracts.texts import clean_value
 from handfast.contracts.tool import Tool
 from handfast.ledger import Ledger, Looked
 from handfast.tools.lease import Lease
@@ -51,6 +52,7 @@ class EngineContext(ToolContext):
         peers: Collection[str] = (),
         given: "Given | None" = None,
         seen: set[str] | None = None,
+        hides_of: Callable[[str, str], tuple[str, ...]] = lambda _tool, _version: (),
     ) -> None:
         self.ledger = ledger
         self.run_id = run_id
@@ -61,6 +63,8 @@ class EngineContext(ToolContext):
         self.tenant = looked.tenant
         self.peers = peers
         """The agents whose runs may be written to."""
+        self.hides_of = hides_of
+        """What personal data the results of a tool, in a version of its contract, are shown without."""
         self.callback_url = f"{gateway_url.rstrip('/')}/callbacks/{operation_id}" if gateway_url else ""
         self.idempotency_key = _key(tool, operation_id, looked)
         self._tool = tool
@@ -127,6 +131,7 @@ class EngineContext(ToolContext):
         if self._connection is not None:
             msg = "a TRANSACTIONAL tool has no checkpoints: its writes commit all together, or none does"
             raise RuntimeError(msg)
+        value = clean_value(value)
         canonical_json(value)
         self._checkpoints += 1
         number = self._checkpoints

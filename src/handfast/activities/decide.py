@@ -10,6 +10,7 @@ from handfast.activities.boundary import Boundary, log_outcome, run_id_of_this_a
 from handfast.activities.patience import patiently
 from handfast.contracts.authority import word_of
 from handfast.contracts.errors import DecisionRefused, ErrorCode, LedgerConflict
+from handfast.contracts.texts import PublicText
 from handfast.contracts.wire import CallResult, FenceInput
 from handfast.contracts.wire_undo import Undone
 from handfast.contracts.wire_words import Decision, RecordDecision, Resolution, UndoWord
@@ -29,7 +30,7 @@ async def record_decision(boundary: Boundary, record: RecordDecision) -> CallRes
             return Undone(blocked=stuck.reason if blocked else "")
         return await _take(boundary, run_id, record)
     except (DecisionRefused, LedgerConflict) as error:
-        raise ApplicationError(str(error), type=ErrorCode.DENIED, non_retryable=True) from error
+        raise ApplicationError(PublicText(error), type=ErrorCode.DENIED, non_retryable=True) from error
 
 
 async def _take(boundary: Boundary, run_id: str, record: RecordDecision) -> CallResult | Undone:
@@ -44,7 +45,7 @@ async def _take(boundary: Boundary, run_id: str, record: RecordDecision) -> Call
         told, take = record.unblock, partial(ledger.undoing.unblock, run_id, record.unblock, judge)
     else:
         message = "no decision, resolution or word on undoing was given"
-        raise ApplicationError(message, type=ErrorCode.INTERNAL, non_retryable=True)
+        raise ApplicationError(PublicText(message), type=ErrorCode.INTERNAL, non_retryable=True)
     try:
         return await patiently(take)
     except DecisionRefused as error:
@@ -61,6 +62,6 @@ async def fence(boundary: Boundary, fence_input: FenceInput) -> CallResult:
     try:
         result = await patiently(lambda: boundary.ledger.fence(run_id, fence_input.id, fence_input.reason))
     except LedgerConflict as error:
-        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+        raise ApplicationError(PublicText(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
     log_outcome(result)
     return result

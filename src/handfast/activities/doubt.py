@@ -8,17 +8,20 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from handfast.activities.context import EngineContext
+from handfast.activities.failure import MAX_MESSAGE, MAX_SEARCHED
 from handfast.activities.patience import patiently
 from handfast.contracts.arguments import load_arguments
 from handfast.contracts.causes import cause_of
 from handfast.contracts.effects import Effect, Outcome
 from handfast.contracts.errors import ErrorCode, ToolError
 from handfast.contracts.provenance import marks_of
+from handfast.contracts.texts import PublicText, clean_text
 from handfast.contracts.tool import Tool
 from handfast.contracts.wire import CallInput, CallResult
 from handfast.ledger import Ledger, Looked, Settlement
 from handfast.ledger.entries import now_ms
 from handfast.ledger.late import RECONCILE
+from handfast.tools.hiding import shown, without_values
 
 RECONCILE_TRIES = 5
 
@@ -70,8 +73,10 @@ async def find(tool: Tool, looked: Looked, context: EngineContext) -> Any:
             raise
         message = f"reconcile did not end within {tool.timeout.total_seconds():g} s"
         raise ToolError(message, code=ErrorCode.TIMEOUT, retryable=True, retry_after=cause.retry_after) from error
+    if found is None:
+        return None
     # What is no result of the tool, such as False for "no", says nothing of what became of the call.
-    return None if found is None else tool.result_adapter.store(found, read_back=tool.compensate is not None)
+    return without_values(tool.result_adapter.store(found, read_back=tool.compensate is not None), context.seen)
 
 
 async def _reconcile(
@@ -83,10 +88,11 @@ async def _reconcile(
     except ToolError as error:
         if error.retryable and activity.info().attempt <= looked.attempts + RECONCILE_TRIES:
             wait = None if error.retry_after is None else timedelta(seconds=error.retry_after)
-            raise ApplicationError(f"reconcile: {error}", type=str(error.code), next_retry_delay=wait) from error
-        return await _unsure(ledger, tool, run_id, call, str(error))
+            message = _told(context, f"reconcile: {error}")
+            raise ApplicationError(message, type=str(error.code), next_retry_delay=wait) from error
+        return await _unsure(ledger, tool, run_id, call, _told(context, str(error)))
     except Exception as error:  # noqa: BLE001 - the author's code may raise anything, and then is not sure
-        return await _unsure(ledger, tool, run_id, call, f"{type(error).__name__}: {error}")
+        return await _unsure(ledger, tool, run_id, call, _told(context, f"{type(error).__name__}: {error}"))
     if found is not None:
         meta = {"reconciled": True, **marks_of(tool, Outcome.SUCCEEDED, found)}
         new = Settlement(outcome=Outcome.SUCCEEDED, content=found, meta=meta)
@@ -95,8 +101,13 @@ async def _reconcile(
     if now_ms() < sure_at:
         message = f"{tool.name} is not found, but could still appear: looking again then"
         wait = timedelta(milliseconds=sure_at - now_ms() + 1)
-        raise ApplicationError(message, type=ErrorCode.OUTCOME_UNKNOWN, next_retry_delay=wait)
+        raise ApplicationError(PublicText(message), type=ErrorCode.OUTCOME_UNKNOWN, next_retry_delay=wait)
     return None
+
+
+def _told(context: EngineContext, why: str) -> str:
+    """Why nobody knows, without the secrets that the call was given."""
+    return shown(without_values(clean_text(why[:MAX_SEARCHED]), context.seen), (), 0, MAX_MESSAGE)
 
 
 async def _unsure(ledger: Ledger, tool: Tool, run_id: str, call: CallInput, why: str) -> CallResult:

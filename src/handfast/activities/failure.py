@@ -2,20 +2,27 @@
 
 import asyncio
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
 
 from handfast.activities.context import EngineContext
+from handfast.activities.transcripts import telling_of
 from handfast.contracts.causes import Cause, cause_of, only_cancelled
 from handfast.contracts.errors import RETRYABLE, ErrorCode, LedgerError, ToolError
+from handfast.contracts.texts import clean_text
 from handfast.contracts.tool import Tool
-from handfast.tools.hiding import without_values
+from handfast.logs import trace_of
+from handfast.tools.hiding import shown, without_values
 
 MAX_MESSAGE = 500
 """Characters."""
+MAX_SEARCHED = 20_000
+"""Characters of what is said of a failure that are searched: so many that what lies across the end of a message is seen."""
+MAX_FIELDS, MAX_CODE = 50, 64
 RAISED = (Exception, BaseExceptionGroup, asyncio.CancelledError, SystemExit, KeyboardInterrupt)
 """What an author's code may raise."""
 
@@ -89,7 +96,7 @@ def failure_of(tool: Tool, error: BaseException, context: EngineContext, *, late
         message = f"{tool.name} did not end within {tool.timeout.total_seconds():g} s"
         return replace(_unexplained(ErrorCode.TIMEOUT, message, context), retry_after=cause.retry_after)
     if isinstance(cause.error, ToolError):
-        return _explained(cause.error, cause, context)
+        return _explained(tool, cause.error, cause, context)
     return _bug(tool, error, cause, context)
 
 
@@ -99,14 +106,25 @@ def _was_cancelled() -> bool:
     return task is None or task.cancelling() > 0
 
 
-def _explained(error: ToolError, cause: Cause, context: EngineContext) -> Failed:
+def said_of(tool: Tool, context: EngineContext, text: str) -> str:
+    """What somebody has said of a failure: searched for secrets and personal data as a whole, and cut then."""
+    whole = without_values(clean_text(text[:MAX_SEARCHED]), context.seen)
+    return whole if len(whole) <= MAX_MESSAGE else shown(whole, telling_of(tool).hides, 0, MAX_MESSAGE)
+
+
+def _fields(tool: Tool, context: EngineContext, fields: Mapping[str, str]) -> dict[str, str]:
+    named = ((said_of(tool, context, name), said_of(tool, context, fault)) for name, fault in fields.items())
+    return dict(islice(named, MAX_FIELDS))
+
+
+def _explained(tool: Tool, error: ToolError, cause: Cause, context: EngineContext) -> Failed:
     if isinstance(error.__cause__, ValidationError):
         context.misread()
     return Failed(
-        code=str(error.code),
-        message=str(error)[:MAX_MESSAGE],
-        hint=error.hint,
-        fields=error.fields,
+        code=clean_text(str(error.code))[:MAX_CODE],
+        message=said_of(tool, context, str(error)),
+        hint=said_of(tool, context, error.hint),
+        fields=_fields(tool, context, error.fields or {}),
         retryable=error.retryable,
         surely_not=cause.happened != "unknown",
         never=cause.happened == "never",
@@ -119,12 +137,10 @@ def _bug(tool: Tool, raised: BaseException, cause: Cause, context: EngineContext
     error = cause.error
     if isinstance(error, ValidationError):
         context.misread()
-    if context.seen:
-        told = without_values("".join(traceback.format_exception(raised)), context.seen)
-        context.log.warning("tool raised", error=type(error).__name__, exception=told)
-    else:
-        context.log.warning("tool raised", error=type(error).__name__, exc_info=raised)
-    message = f"{tool.name} failed: {type(error).__name__}: {error}"[:MAX_MESSAGE]
+    told = without_values("".join(traceback.format_exception(raised)), context.seen)
+    context.log.warning("tool raised", error=type(error).__name__, exception=trace_of(raised))
+    context.log.debug("tool raised", error=type(error).__name__, exception=told)
+    message = said_of(tool, context, f"{tool.name} failed: {type(error).__name__}: {error}")
     return replace(_unexplained(ErrorCode.TOOL_FAILED, message, context), retry_after=cause.retry_after)
 
 

@@ -18,6 +18,10 @@ from handfast.contracts.versions import version_numbers
 from handfast.contracts.wire import ChildKind, Head
 from handfast.ledger import AskedCall, Orphan, RunRow
 from handfast.ledger.undone import PIVOT, RUN
+from handfast.tools.hiding import without_secrets
+
+UNKNOWN = "unknown_tool"
+"""In Temporal, the name of every tool that the model has made up."""
 
 
 def intent_of(tool: Tool, arguments: Mapping[str, Any]) -> str:
@@ -87,14 +91,14 @@ class Gate:
     ) -> AskedCall:
         stored = arguments.stored
         intent = intent_of(tool, arguments.alike)
-        verdict, reason = (Verdict.RUN, "") if taken_over else self._verdict(tool, intent, given)
+        verdict, reason, why = (Verdict.RUN, "", "") if taken_over else self._verdict(tool, intent, given)
         if intent:
             self._intents.add(intent)
         head = Head(
             id=identity,
             tool=tool.name,
             digest=tool.digest(stored),
-            show=tool.preview(stored),
+            show=tool.preview(stored, without_secrets),
             verdict=verdict,
             reason=reason,
             effect=tool.effect,
@@ -114,7 +118,7 @@ class Gate:
             tier=tool.tier,
             intent=intent,
             undo=_undo_of(tool),
-            rule="" if taken_over else given.told,
+            rule="" if taken_over else why or given.told,
             arguments=None if canonical_json(stored) == canonical_json(call.arguments) else arguments,
             changed=given.changed is not None and not taken_over,
             origins=given.origins,
@@ -155,20 +159,23 @@ class Gate:
             return {"code": ErrorCode.LIMIT_REACHED, "message": message, "hint": "go on without it"}
         return None
 
-    def _verdict(self, tool: Tool, intent: str, given: Permit) -> tuple[Verdict, str]:
+    def _verdict(self, tool: Tool, intent: str, given: Permit) -> tuple[Verdict, str, str]:
+        """What becomes of it, because of which rule, and why in words, which Temporal does not get."""
         if intent and intent in self._intents:
             fields = ", ".join(tool.same_intent)
-            return Verdict.ASK, f"{ErrorCode.DUPLICATE_SUSPECTED}: an earlier call of this run has the same {fields}"
-        return (Verdict.RUN, "") if given.verdict is Verdict.RUN else (Verdict.ASK, given.told)
+            why = f"{ErrorCode.DUPLICATE_SUSPECTED}: an earlier call of this run has the same {fields}"
+            return Verdict.ASK, ErrorCode.DUPLICATE_SUSPECTED, why
+        return (Verdict.RUN, "", "") if given.verdict is Verdict.RUN else (Verdict.ASK, given.rule, given.told)
 
     def _denied(
         self, call: ToolCall, tool: Tool | None, identity: str, error: dict[str, Any], rule: str = ""
     ) -> AskedCall:
         bound = tool.digest(call.arguments) if tool else digest(call.tool, 0, call.arguments)
-        name = call.tool[:64]
+        name = tool.name if tool else UNKNOWN
         head = Head(id=identity, tool=name, digest=bound, verdict=Verdict.DENY, reason=str(error["code"]))
         version, tier = (tool.version, tool.tier) if tool else ("", None)
-        return AskedCall(head=head, call_id=call.id, version=version, tier=tier, error=error, rule=rule)
+        named = "" if tool else call.tool[:64]
+        return AskedCall(head=head, call_id=call.id, version=version, tier=tier, error=error, rule=rule, named=named)
 
 
 def serves(tool: Tool, name: str, version: str) -> bool:

@@ -43,6 +43,7 @@ from handfast.contracts.names import CARRY_OUT, READ_RESULT, ROLL_BACK, SAVEPOIN
 from handfast.contracts.policy.budgets import Spending
 from handfast.contracts.provenance import CLEAN, UNSIGNED, Labels
 from handfast.contracts.registry import Registry
+from handfast.contracts.texts import PublicText, clean_text
 from handfast.contracts.tool import Tool
 from handfast.contracts.versions import version_numbers
 from handfast.contracts.wire import TurnInput, TurnResult
@@ -108,7 +109,7 @@ async def _turn(boundary: Boundary, turn: TurnInput, run_id: str) -> TurnResult:
         new = judgement.settlement(response, work_ms=round(worked * 1000))
         result, mine = await patiently(lambda: boundary.ledger.settle_turn(run_id, new))
     except LedgerConflict as error:
-        raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE, next_retry_delay=RESET_SOON) from error
+        raise ApplicationError(PublicText(error), type=ErrorCode.UNAVAILABLE, next_retry_delay=RESET_SOON) from error
     except (ApplicationError, LedgerUnavailable, LedgerSchemaError):
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the answer is paid for and must be kept
@@ -206,7 +207,7 @@ def _require_branch(run: RunRow, turn: TurnInput) -> None:
     """
     if run.branches and run.branch != turn.branch and turn.turn > run.branches[-1]:
         message = f"the run was reset to turn {run.branches[-1]}; if it stands still, say `handfast reset` once more"
-        raise ApplicationError(message, type=ErrorCode.UNAVAILABLE, next_retry_delay=RESET_SOON)
+        raise ApplicationError(PublicText(message), type=ErrorCode.UNAVAILABLE, next_retry_delay=RESET_SOON)
 
 
 async def _judge_said(boundary: Boundary, run_id: str, turn: TurnInput) -> None:
@@ -227,7 +228,7 @@ async def _judge_said(boundary: Boundary, run_id: str, turn: TurnInput) -> None:
 async def _context(boundary: Boundary, run_id: str, turn: TurnInput, kept: Kept | None) -> TurnContext:
     known, intents, counted = kept.turn if kept else 0, _has_intents(boundary), _counted(boundary)
     if kept is not None and not intents and not counted and not kept.run.branches and _knows_all(kept, turn):
-        heard = Heard(tuple(said.text for said in turn.said), UNSIGNED if turn.said else CLEAN)
+        heard = Heard(tuple(clean_text(said.text) for said in turn.said), UNSIGNED if turn.said else CLEAN)
         return TurnContext(run=kept.run, settled=None, request="", past=[], results=(), said=heard, intents=set())
     try:
         return await patiently(
@@ -235,7 +236,7 @@ async def _context(boundary: Boundary, run_id: str, turn: TurnInput, kept: Kept 
         )
     except RunNotFound as error:
         # A workflow that was never opened here, such as a stranger's: it does nothing.
-        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+        raise ApplicationError(PublicText(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
 
 
 def _knows_all(kept: Kept, turn: TurnInput) -> bool:
@@ -279,7 +280,7 @@ def _agent_of(boundary: Boundary, context: TurnContext) -> Agent:
     agent = boundary.registry.agents.get(context.run.agent)
     if agent is None:
         message = f"this worker does not serve agent {context.run.agent!r}: another one must take the turn"
-        raise ApplicationError(message, type=ErrorCode.AGENT_UNKNOWN, next_retry_delay=timedelta(seconds=2))
+        raise ApplicationError(PublicText(message), type=ErrorCode.AGENT_UNKNOWN, next_retry_delay=timedelta(seconds=2))
     return agent
 
 
@@ -292,7 +293,7 @@ def _pinned(agent: Agent, model: str) -> Agent:
     message = (
         f"the run is pinned to model {model!r}, this worker has {agent.model_id!r}: another one must take the turn"
     )
-    raise ApplicationError(message, type=ErrorCode.MODEL_UNKNOWN, next_retry_delay=timedelta(seconds=2))
+    raise ApplicationError(PublicText(message), type=ErrorCode.MODEL_UNKNOWN, next_retry_delay=timedelta(seconds=2))
 
 
 def _heard(turn: TurnInput, context: TurnContext, kept: Kept | None, telling: TellingOf) -> tuple[str, ...]:
@@ -351,7 +352,7 @@ async def _respond(boundary: Boundary, agent: Agent, request: ModelRequest, turn
         with chat_span(agent.model_id, turn.turn) as span:
             response = normalize(await boundary.models.of(agent).respond(request), request)
             record_response(span, response)
-            return response
+            return response.model_copy(update={"message": response.message.clean})
     except ModelError as error:
         log.warning("model call failed", turn=turn.turn, code=error.code, retry_after=error.retry_after)
         waited = (datetime.now(UTC) - activity.info().scheduled_time).total_seconds()

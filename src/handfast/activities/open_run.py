@@ -10,6 +10,8 @@ from handfast.contracts.agent import Agent
 from handfast.contracts.effects import Lane
 from handfast.contracts.errors import ErrorCode, LedgerConflict, RunIdTaken, RunNotFound
 from handfast.contracts.provenance import UNSIGNED
+from handfast.contracts.starting import start_fault
+from handfast.contracts.texts import PublicText, clean_text
 from handfast.contracts.wire import CloseInput, Opened, OpenInput, RunClosed
 from handfast.contracts.wire_model import Anchor
 from handfast.ledger import NewOpening, NewRun, NewTurn, RunRow, SettledTurn
@@ -34,22 +36,25 @@ async def take_request(boundary: Boundary, given: OpenInput, plan: str = "") -> 
     if agent is None:
         known = ", ".join(sorted(boundary.registry.agents))
         message = f"no agent is named {request.agent!r}; this worker serves: {known}"
-        raise ApplicationError(message, type=ErrorCode.AGENT_UNKNOWN, non_retryable=True)
+        raise ApplicationError(PublicText(message), type=ErrorCode.AGENT_UNKNOWN, non_retryable=True)
     if not request.by_reference:
+        text, user, tenant = clean_text(request.text), clean_text(request.user), clean_text(request.tenant)
+        if fault := start_fault(run_id, agent=agent.name, text=text, user=user, tenant=tenant):
+            raise ApplicationError(PublicText(fault), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True)
         new = NewRun(
             run_id=run_id,
             agent=agent.name,
-            text=request.text,
-            user=request.user,
-            tenant=request.tenant,
+            text=text,
+            user=user,
+            tenant=tenant,
             trace_id=current_trace_id(),
-            plan=plan,
+            plan=clean_text(plan),
             labels=UNSIGNED,
         )
         try:
             await patiently(lambda: boundary.ledger.request_run(new))
         except RunIdTaken as error:
-            raise ApplicationError(str(error), type=ErrorCode.RUN_ID_REUSED, non_retryable=True) from error
+            raise ApplicationError(PublicText(error), type=ErrorCode.RUN_ID_REUSED, non_retryable=True) from error
     return agent
 
 
@@ -73,10 +78,10 @@ async def open_requested(
             both = await patiently(lambda: boundary.ledger.open_and_ask(run_id, opening, first))
             (anchor, part), settled = both.row, both.first
     except LedgerConflict as error:
-        raise ApplicationError(str(error), type=ErrorCode.RUN_ID_REUSED, non_retryable=True) from error
+        raise ApplicationError(PublicText(error), type=ErrorCode.RUN_ID_REUSED, non_retryable=True) from error
     except RunNotFound as error:
         message = f"{error}: this run was started by reference, and its text is not in this worker's ledger"
-        raise ApplicationError(message, type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+        raise ApplicationError(PublicText(message), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
     if (judge := await boundary.permission.words_judge(agent)) is not None:
         await patiently(lambda: boundary.ledger.judge_request(run_id, judge))
     log.info("run opened", agent=agent.name, model=agent.model_id)

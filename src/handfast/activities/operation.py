@@ -27,6 +27,7 @@ from handfast.contracts.errors import ErrorCode, LedgerConflict, LedgerUnavailab
 from handfast.contracts.pending import Pending
 from handfast.contracts.policy.quotas import Quota
 from handfast.contracts.provenance import marks_of
+from handfast.contracts.texts import PublicText
 from handfast.contracts.tool import Tool
 from handfast.contracts.wire import CallInput, CallResult, TurnResult
 from handfast.ledger import Looked, OperationMoved, Settled, Settlement, State, Throttle, Throttled
@@ -141,7 +142,7 @@ class OperationAttempt:
                 )
             )
         except LedgerConflict as error:
-            raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
+            raise ApplicationError(PublicText(error), type=ErrorCode.UNAVAILABLE) from error
         log.info("call goes on elsewhere", attempt=attempt)
         return known or CallResult(pending=self._next_look(now_ms() + deadline), background=self._tool.background)
 
@@ -223,8 +224,8 @@ class OperationAttempt:
         if self._tool.effect is Effect.KEYED and self._tool.reconcile is not None and not self._harmless(end):
             try:
                 found = await find(self._tool, self._looked, self._context(attempt))
-            except Exception as error:  # noqa: BLE001 - the author's code may raise anything: then nothing more is known
-                log.warning("reconcile does not know", error=str(error))
+            except Exception as error:  # the author's code may raise anything: then nothing more is known
+                log.warning("reconcile does not know", exc_info=error)
                 return end
             return end if found is None else Done(content=found)
         return end
@@ -285,13 +286,13 @@ class OperationAttempt:
                 if error.then != "wait":
                     raise
                 wait = timedelta(milliseconds=error.wait_ms)
-                raise ApplicationError(str(error), type=ErrorCode.RATE_LIMITED, next_retry_delay=wait) from error
+                raise ApplicationError(PublicText(error), type=ErrorCode.RATE_LIMITED, next_retry_delay=wait) from error
         self._reserved, self._number = True, attempt
         if self._lease.over:
             # It was frozen since: somebody else may have taken the operation over.
             late = Failed(code=ErrorCode.TIMEOUT, message="the lease ran out before the call began")
             await self._release(late, surely_not=not self._doubtful)
-            raise ApplicationError(late.message, type=late.code)
+            raise ApplicationError(PublicText(late.message), type=late.code)
         return attempt + self._unwritten
 
     @property
@@ -339,6 +340,7 @@ class OperationAttempt:
             lease=self._lease,
             connection=connection,
             peers=self._peers,
+            hides_of=lambda tool, version: self._boundary.telling(tool, version).hides,
         )
 
     async def _record(self, end: Done | Failed, attempt: int) -> CallResult:
@@ -354,7 +356,7 @@ class OperationAttempt:
         if end.cancelled and not _run_was_cancelled():
             # The worker is going down, or was taken for dead: another one takes over by the rules of the effect class.
             await self._release(end, surely_not=self._tool.effect.harmless)
-            raise ApplicationError("the worker stopped during the call", type=ErrorCode.UNAVAILABLE)
+            raise ApplicationError(PublicText("the worker stopped during the call"), type=ErrorCode.UNAVAILABLE)
         if self._another_attempt_follows(end, attempt, harmless=harmless):
             await self._release(end, surely_not=harmless)
             log.warning("attempt failed, another one follows", code=end.code, attempt=attempt)
@@ -389,7 +391,7 @@ class OperationAttempt:
             if outcome is Outcome.UNKNOWN:
                 late = Failed(code=str(meta.get("code", "")), message=str(error), acted=acted)
                 await self._release(late, surely_not=False)
-            raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
+            raise ApplicationError(PublicText(error), type=ErrorCode.UNAVAILABLE) from error
         self._boundary.results.forget(names)
         if settled.mine:
             self._tell(outcome, content, meta)

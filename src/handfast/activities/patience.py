@@ -9,6 +9,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from handfast.contracts.errors import ErrorCode, LedgerUnavailable
+from handfast.contracts.texts import PublicText
 
 T = TypeVar("T")
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
@@ -23,8 +24,8 @@ async def patiently(transaction: Callable[[], Awaitable[T]]) -> T:
             return await transaction()
         except LedgerUnavailable as error:
             if _must_stop():
-                message = f"{error}, and this worker must stop: another attempt finds out what became of it"
-                raise ApplicationError(message, type=ErrorCode.UNAVAILABLE) from error
+                message = "the ledger is away, and this worker must stop: another attempt finds out what became of it"
+                raise ApplicationError(PublicText(message), type=ErrorCode.UNAVAILABLE) from error
             log.warning("ledger away, waiting", reason=str(error), seconds=wait)
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT)

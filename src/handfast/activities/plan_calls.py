@@ -89,7 +89,7 @@ class PlanCalls:
             return asked.model_copy(update={"skipped": True})
         except (ConditionFailed, Unbound) as error:
             self.notes.append(f"step {ask.step} can't be asked for: {error}")
-            return asked.model_copy(update={"fault": str(error)[:300]})
+            return asked.model_copy(update={"fault": "it can't be asked for"})
         return asked.model_copy(update={"heads": len(self.asked) - before, "total": last})
 
     def _call(self, ask: StepAsk, place: int, item: Any) -> None:

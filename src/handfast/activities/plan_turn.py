@@ -20,6 +20,7 @@ from handfast.contracts.plan import Plan
 from handfast.contracts.plan_steps import PlanTurnInput
 from handfast.contracts.policy import Provenance
 from handfast.contracts.references import steps_in
+from handfast.contracts.texts import PublicText
 from handfast.contracts.wire import CallInput, CallResult, CloseInput, OpenedPlan, OpenInput, TurnResult
 from handfast.ledger import NewTurn, PlanContext, RunRow, SettledTurn
 from handfast.ledger.plans import AskedPlan
@@ -73,11 +74,11 @@ async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:
         planned = await _planned(boundary, run_id)
         context = await _context(boundary, run_id, turn, planned)
     except (LedgerConflict, RunNotFound) as error:
-        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+        raise ApplicationError(PublicText(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
     agent = boundary.registry.agents.get(context.run.agent)
     if agent is None:
         message = f"this worker does not serve agent {context.run.agent!r}: another one must take the turn"
-        raise ApplicationError(message, type=ErrorCode.AGENT_UNKNOWN)
+        raise ApplicationError(PublicText(message), type=ErrorCode.AGENT_UNKNOWN)
     new = await settlement(boundary, agent, planned, context, turn)
     try:
         if turn.closes is None:
@@ -87,7 +88,7 @@ async def plan_turn(boundary: Boundary, turn: PlanTurnInput) -> TurnResult:
             lambda: boundary.ledger.ask_and_close(run_id, new, close, execution=execution_of_this_activity())
         )
     except LedgerConflict as error:
-        raise ApplicationError(str(error), type=ErrorCode.UNAVAILABLE) from error
+        raise ApplicationError(PublicText(error), type=ErrorCode.UNAVAILABLE) from error
     if last.closed is None:
         return last.turn.result
     return last.turn.result.model_copy(update={"closed": await closed_run(boundary, close, *last.closed)})

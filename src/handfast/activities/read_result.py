@@ -9,6 +9,7 @@ from handfast.contracts.effects import Effect, Tier
 from handfast.contracts.errors import ErrorCode, RunNotFound, ToolError
 from handfast.contracts.names import READ_RESULT
 from handfast.contracts.tool import Tool
+from handfast.tools.hiding import shown
 
 LONGEST_PIECE = 8000
 
@@ -26,15 +27,15 @@ async def _read(args: ReadResultArgs, ctx: ToolContext) -> str:
         msg = f"{READ_RESULT} runs inside the engine only, not with a {type(ctx).__name__}"
         raise TypeError(msg)
     try:
-        content, labels = await ctx.ledger.read_labelled(ctx.run_id, args.operation)
+        read = await ctx.ledger.read_labelled(ctx.run_id, args.operation)
     except RunNotFound as error:
         hint = "use the operation id that the marker names"
         raise ToolError(str(error), code=ErrorCode.INVALID_ARGUMENTS, hint=hint) from error
-    text = seen_text(content, foreign=bool(labels.untrusted))
-    piece = text[args.offset : args.offset + args.length]
+    text = seen_text(read.content, foreign=bool(read.labels.untrusted))
     end = min(args.offset + args.length, len(text))
+    piece = shown(text, ctx.hides_of(read.tool, read.version), args.offset, end)
     told = f"[characters {args.offset} to {end} of {len(text)}]\n{piece}"
-    return marked(told, args.operation) if labels.untrusted else told
+    return marked(told, args.operation) if read.labels.untrusted else told
 
 
 read_result = Tool(

@@ -9,6 +9,7 @@ from handfast.activities.remembered import remembered_for
 from handfast.contracts.effects import Verdict
 from handfast.contracts.errors import ErrorCode
 from handfast.contracts.policy.quotas import LIMIT
+from handfast.contracts.texts import PublicText
 from handfast.contracts.versions import version_numbers
 from handfast.contracts.wire import CallInput, CallResult
 from handfast.ledger import NotAskedFor, State
@@ -20,7 +21,7 @@ async def review(boundary: Boundary, call: CallInput) -> CallResult:
     try:
         looked = await patiently(lambda: ledger.look_up(run_id, call))
     except NotAskedFor as error:
-        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+        raise ApplicationError(PublicText(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
     if looked.settled is not None:
         return looked.settled
     if looked.state is not State.WAITING:

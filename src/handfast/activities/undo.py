@@ -18,6 +18,7 @@ from handfast.activities.operation import OperationAttempt
 from handfast.activities.patience import patiently
 from handfast.contracts.effects import Outcome
 from handfast.contracts.errors import DecisionRefused, ErrorCode, LedgerConflict, RunNotFound, ToolError
+from handfast.contracts.texts import PublicText
 from handfast.contracts.tool import Tool
 from handfast.contracts.undo_order import in_order
 from handfast.contracts.versions import version_numbers
@@ -34,6 +35,8 @@ ANOTHER_WORKER = timedelta(seconds=5)
 NOBODY_SERVES_IT = timedelta(minutes=10)
 """After how long without a worker that has the tool a person is asked."""
 COMMITTED = "committed"
+NOT_UNDONE = "what undoes it has not succeeded: the ledger says why"
+"""In the place of what a tool has said, which Temporal does not get."""
 log = structlog.get_logger()
 
 
@@ -44,7 +47,7 @@ async def begin_undo(boundary: Boundary, given: UndoInput) -> UndoPlan:
     try:
         plan = await patiently(lambda: boundary.ledger.undoing.begin(run_id, given, ref))
     except (DecisionRefused, RunNotFound) as error:
-        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+        raise ApplicationError(PublicText(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
     log.info("undoing", cause=given.cause, calls=len(plan.steps))
     boundary.transcripts.drop(run_id)
     steps = in_order(plan.steps, lambda step: _undone_after(boundary, step))
@@ -80,9 +83,12 @@ async def compensate(boundary: Boundary, call: CallInput) -> Undone:
 async def _block(boundary: Boundary, run_id: str, call: CallInput, original: ToUndo, reason: str) -> bool:
     """Leave a call that could not be undone to a person; False if something else stands of it by now."""
     block, seen = boundary.ledger.undoing.block, None if original.child else original.outcome
+    if reason == NOT_UNDONE:
+        told: dict[str, Any] = await patiently(lambda: boundary.ledger.read_result(run_id, call.id)) or {}
+        reason = str(told.get("message") or NOT_UNDONE)
     blocked = await patiently(lambda: block(run_id, original.operation_id, call.id, reason, seen=seen))
     if blocked:
-        log.warning("call could not be undone, a person must look", reason=reason)
+        log.warning("call could not be undone, a person must look")
     return blocked
 
 
@@ -90,7 +96,7 @@ async def _look_up(boundary: Boundary, run_id: str, call: CallInput) -> Looked:
     try:
         return await patiently(lambda: boundary.ledger.look_up(run_id, call))
     except (NotAskedFor, LedgerConflict) as error:
-        raise ApplicationError(str(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
+        raise ApplicationError(PublicText(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
 
 
 async def _undo(boundary: Boundary, run_id: str, call: CallInput, looked: Looked, original: ToUndo) -> Undone:
@@ -173,7 +179,7 @@ def _serving(boundary: Boundary, original: ToUndo) -> Tool | None:
     if tool is None:
         message = f"undoing {original.tool} {original.version} needs a worker that serves it"
         code = ErrorCode.CONTRACT_VERSION_UNSUPPORTED
-        raise ApplicationError(message, type=code, next_retry_delay=ANOTHER_WORKER)
+        raise ApplicationError(PublicText(message), type=code, next_retry_delay=ANOTHER_WORKER)
     return tool
 
 
@@ -184,7 +190,7 @@ async def _ended(boundary: Boundary, run_id: str, call: CallInput, settled: Call
     told: dict[str, Any] = await patiently(lambda: boundary.ledger.read_result(run_id, call.id)) or {}
     if told.get("code") == COMMITTED:
         return Undone(committed=True)
-    return Undone(blocked=str(told.get("message") or f"what undoes it ended as {settled.outcome}"))
+    return Undone(blocked=NOT_UNDONE)
 
 
 async def _cleared(boundary: Boundary, run_id: str, looked: Looked, original: ToUndo, tool: Tool) -> ToUndo:
@@ -214,16 +220,16 @@ async def _cleared(boundary: Boundary, run_id: str, looked: Looked, original: To
     try:
         found = without_values(await find(tool, looked, context), context.seen)
     except ToolError as error:
-        log.warning("could not find out whether the call happened", reason=str(error))
+        log.warning("could not find out whether the call happened", error=error.code)
         return original
-    except Exception as error:  # noqa: BLE001 - the author's code may raise anything, and then is not sure
-        log.warning("could not find out whether the call happened", reason=f"{type(error).__name__}: {error}")
+    except Exception as error:  # the author's code may raise anything, and then is not sure
+        log.warning("could not find out whether the call happened", exc_info=error)
         return original
     sure_at = original.lease_until + int(tool.settles_within.total_seconds() * 1000)
     if found is None and now_ms() < sure_at:
         message = f"{tool.name} is not found, but could still appear: looking again then"
         wait = timedelta(milliseconds=sure_at - now_ms() + 1)
-        raise ApplicationError(message, type=ErrorCode.OUTCOME_UNKNOWN, next_retry_delay=wait)
+        raise ApplicationError(PublicText(message), type=ErrorCode.OUTCOME_UNKNOWN, next_retry_delay=wait)
     happened = found is not None
     noted = await patiently(
         lambda: boundary.ledger.undoing.record_found(run_id, original.operation_id, happened=happened, result=found)

@@ -29,10 +29,11 @@ from handfast.contracts.effects import Outcome, RunStatus
 from handfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError, RunIdTaken, SignatureRefused
 from handfast.contracts.grants import read_grant
 from handfast.contracts.identity import canonical_json
-from handfast.contracts.names import ROLLBACK_PREFIX
 from handfast.contracts.plan import Plan, require_request
 from handfast.contracts.policy import parse_policy
 from handfast.contracts.results import Origin, RunResult, RunSummary, WaitingCall
+from handfast.contracts.starting import MAX_RUN_ID, start_fault
+from handfast.contracts.texts import clean_text, clean_value
 from handfast.contracts.timing import TASK_TIME
 from handfast.contracts.wire import PlanRequest, RunRequest
 from handfast.contracts.words import Words
@@ -41,10 +42,6 @@ from handfast.ledger import Ledger, NewRun
 from handfast.ledger.policies import PolicyVersion
 from handfast.settings import Settings, load_settings
 from handfast.telemetry import agent_span, current_trace_id
-
-LONGEST_RUN_ID = 255
-LONGEST_NAME = 255
-MOST_TEXT = 10_000_000
 
 
 class Client:
@@ -114,6 +111,7 @@ class Client:
         Raises:
             ContractError: It is no policy, with every fault.
         """
+        text, by = clean_text(text), clean_text(by)
         if text.strip():
             parse_policy(text)
         version = await self.ledger.installation.set_policy(text if text.strip() else "", by)
@@ -195,7 +193,8 @@ class Client:
             EngineUnavailable: Temporal does not answer; the request is kept, and the same start again goes on.
         """
         run_id = id or f"{agent}-{uuid.uuid4().hex[:12]}"
-        _require_startable(run_id, text, user=user, tenant=tenant)
+        text, user, tenant = clean_text(text), clean_text(user), clean_text(tenant)
+        _require_startable(run_id, text, agent=agent, user=user, tenant=tenant)
         return await self._start(
             NewRun(run_id=run_id, agent=agent, text=text, user=user, tenant=tenant, called_from=called_from),
             continue_after_turns,
@@ -236,14 +235,13 @@ class Client:
             raise RunError(msg)
         try:
             require_request(plan, request or {})
-            told = canonical_json(
-                {"plan": plan.model_dump(mode="json", exclude_defaults=True), "request": request or {}}
-            )
+            asked = {"plan": plan.model_dump(mode="json", exclude_defaults=True), "request": dict(request or {})}
+            told = canonical_json(clean_value(asked))
         except (TypeError, ValueError) as error:
             raise RunError(str(error)) from error
         run_id = id or f"{plan.name}-{uuid.uuid4().hex[:12]}"
-        text = f"plan {plan.name}"
-        _require_startable(run_id, told, user=user, tenant=tenant)
+        text, user, tenant = f"plan {plan.name}", clean_text(user), clean_text(tenant)
+        _require_startable(run_id, told, agent=agent, user=user, tenant=tenant)
         new = NewRun(
             run_id=run_id, agent=agent, text=text, user=user, tenant=tenant, plan=told, called_from=called_from
         )
@@ -274,7 +272,7 @@ class Client:
             )
             raise DecisionRefused(msg)
         new = NewRun(
-            run_id=id or f"{run_id[: LONGEST_RUN_ID - 44]}-again-{operation_id}",
+            run_id=id or f"{run_id[: MAX_RUN_ID - 44]}-again-{operation_id}",
             agent=old.agent,
             text=f"Carry out again the call of {failed.tool} that failed in run {run_id}, and say what became of it.",
             user=old.user,
@@ -352,20 +350,6 @@ class Client:
             raise RunIdTaken(msg)
 
 
-def _require_startable(run_id: str, text: str, **names: str) -> None:
-    if len(run_id) > LONGEST_RUN_ID or not run_id.isprintable():
-        msg = f"run id of {len(run_id)} characters: allowed are up to {LONGEST_RUN_ID} printable ones"
-        raise RunError(msg)
-    if run_id.startswith(ROLLBACK_PREFIX):
-        msg = f"run id {run_id!r}: ids that begin with {ROLLBACK_PREFIX!r} are the engine's own"
-        raise RunError(msg)
-    for role, name in names.items():
-        if len(name) > LONGEST_NAME:
-            msg = f"{role} of {len(name)} characters: allowed are {LONGEST_NAME}"
-            raise RunError(msg)
-    if not text.strip():
-        msg = "the request is empty: say what the agent should do"
-        raise RunError(msg)
-    if len(text) > MOST_TEXT:
-        msg = f"the request has {len(text)} characters, allowed are {MOST_TEXT}: give large documents to a tool instead"
-        raise RunError(msg)
+def _require_startable(run_id: str, text: str, *, agent: str, user: str, tenant: str) -> None:
+    if fault := start_fault(run_id, agent=agent, text=text, user=user, tenant=tenant):
+        raise RunError(fault)

@@ -8,17 +8,23 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from handfast.contracts.errors import DecisionRefused, EngineUnavailable, RunError, RunNotFound
+from handfast.contracts.texts import clean_text
 
 LONGEST_WORDS = 2000
 """Characters of a reason or a note. They travel through Temporal."""
 
 
-def require_words(**words: str) -> None:
-    """Refuse what Temporal would not carry, before anything is decided by it."""
-    for role, word in words.items():
+def clean_words(*, by: str = "", reason: str = "") -> tuple[str, str]:
+    """Who says something and why, as Temporal can carry it.
+
+    Raises:
+        DecisionRefused: It is too long.
+    """
+    for role, word in (("by", by), ("reason", reason)):
         if len(word) > LONGEST_WORDS:
             msg = f"{role} of {len(word)} characters: allowed are {LONGEST_WORDS}"
             raise DecisionRefused(msg)
+    return clean_text(by), clean_text(reason)
 
 
 @contextmanager

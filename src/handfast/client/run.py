@@ -12,7 +12,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 
 from handfast.client.keyring import KeyRing, read_key
-from handfast.client.refusals import refusals, require_words
+from handfast.client.refusals import clean_words, refusals
 from handfast.client.reset import find_turn, reset_to
 from handfast.contracts import names
 from handfast.contracts.authority import remembered_text
@@ -28,6 +28,8 @@ from handfast.contracts.grants import SigningKey, Verb, read_grant
 from handfast.contracts.messages import Usage
 from handfast.contracts.policy import Condition
 from handfast.contracts.results import Event, Operation, RunResult, RunSummary, Undo
+from handfast.contracts.starting import MAX_TEXT
+from handfast.contracts.texts import clean_text, clean_value
 from handfast.contracts.wire import RunState
 from handfast.contracts.wire_undo import RollbackRequest
 from handfast.contracts.wire_words import Decision, Resolution, Said, UndoWord
@@ -74,7 +76,16 @@ class Run:
         """Where its workflow stands now: turn, use, pause, and the calls that wait for a person."""
         with refusals(self.id):
             state: RunState = await self.handle.query(names.STATE, result_type=RunState)
-            return state
+        return await self._with_reasons(state) if state.waiting or state.blocked else state
+
+    async def _with_reasons(self, state: RunState) -> RunState:
+        """The same with the reasons as the ledger has them: Temporal has only what is no content of them."""
+        waits = {one.operation_id: one.reason for one in await self.operations() if one.state == "waiting"}
+        events = await self._ledger.read_events(self.id) if state.blocked else []
+        stuck = {one.data["operation"]: _reason(one) for one in events if one.kind == "blocked"}
+        waiting = (one.model_copy(update={"reason": waits.get(one.operation) or one.reason}) for one in state.waiting)
+        blocked = (one.model_copy(update={"reason": stuck.get(one.operation) or one.reason}) for one in state.blocked)
+        return state.model_copy(update={"waiting": tuple(waiting), "blocked": tuple(blocked)})
 
     async def events(self, *, after: int = 0) -> AsyncIterator[Event]:
         """Its ledger entries as they are written, until it is closed.
@@ -141,8 +152,12 @@ class Run:
         Raises:
             DecisionRefused: There is nothing in it, or the run is ending.
         """
+        text = clean_text(text)
         if not text.strip():
             raise DecisionRefused("there is nothing in it to say")
+        if len(text) > MAX_TEXT:
+            msg = f"a message of {len(text)} characters: allowed are {MAX_TEXT}; give large documents to a tool instead"
+            raise DecisionRefused(msg)
         message = uuid.uuid4().hex
         signed = self._keys.sign(Words(run=self.id, message=message, told={"text": text}))
         said = await self._ledger.record_said(self.id, message, text, signed)
@@ -191,7 +206,7 @@ class Run:
         Raises:
             DecisionRefused: No such call waits, it waits with another digest, it was decided, or this key's word does not count.
         """
-        require_words(by=by, reason=reason)
+        by, reason = clean_words(by=by, reason=reason)
         word: Verb = "approve" if approve else "reject"
         if changed is not None:
             word = "change"
@@ -227,6 +242,7 @@ class Run:
         Raises:
             DecisionRefused: There is no such call.
         """
+        _, reason = clean_words(reason=reason)
         digest = digest or await self._digest_of(operation_id)
         if key is None:
             key = await self._keys.key()
@@ -250,7 +266,7 @@ class Run:
         Raises:
             DecisionRefused: It is no grant, or it does not count.
         """
-        require_words(by=by, reason=reason)
+        by, reason = clean_words(by=by, reason=reason)
         try:
             said = read_grant(grant)
         except SignatureRefused as error:
@@ -284,7 +300,7 @@ class Run:
         Raises:
             DecisionRefused: No such call waits for that, or this key's word does not count.
         """
-        require_words(by=by, note=note)
+        by, note = clean_words(by=by, reason=note)
         resolution = Resolution(operation=operation_id, happened=happened, by=by, note=note)
         stuck = await self._stuck(operation_id)
         if stuck is not None and stuck.child:
@@ -332,7 +348,7 @@ class Run:
             DecisionRefused: It has no operation `to`, or it goes on and can only be undone as a whole.
             EngineUnavailable: Temporal does not answer; say it again.
         """
-        require_words(by=by, reason=reason)
+        by, reason = clean_words(by=by, reason=reason)
         summary = await self.summary()
         await self._ledger.undoing.owed(self.id, to)
         if not summary.status.closed and not await self._over():
@@ -367,7 +383,7 @@ class Run:
         Raises:
             DecisionRefused: The call does not wait for that, `skip` has no reason, or this key's word does not count.
         """
-        require_words(by=by, reason=reason)
+        by, reason = clean_words(by=by, reason=reason)
         if action == "skip" and not reason.strip():
             msg = "skip needs a reason: it is recorded with what stays as it is"
             raise DecisionRefused(msg)
@@ -400,7 +416,7 @@ class Run:
             DecisionRefused: The run has no such turn.
             EngineUnavailable: Temporal does not answer; say it again.
         """
-        require_words(by=by, reason=reason)
+        by, reason = clean_words(by=by, reason=reason)
         await self.summary()
         with refusals(self.id):
             point = await find_turn(self._temporal, self.id, turn)
@@ -423,7 +439,7 @@ class Run:
     async def _propose(self, operation_id: str, changed: Mapping[str, Any]) -> str:
         """Write down the arguments that are wanted; their digest."""
         asked = next((one for one in await self.operations() if one.operation_id == operation_id), None)
-        arguments: dict[str, Any] = {**(asked.arguments if asked is not None else {}), **changed}
+        arguments: dict[str, Any] = {**(asked.arguments if asked is not None else {}), **clean_value(dict(changed))}
         return await self._ledger.permissions.propose_change(self.id, operation_id, arguments)
 
     async def _digest_of(self, operation_id: str) -> str:

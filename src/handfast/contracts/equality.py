@@ -6,6 +6,8 @@ from typing import Any, cast
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from handfast.contracts.texts import clean_text
+
 PLAIN = (str, int, float, bytes)
 
 
@@ -22,8 +24,11 @@ def same_value(one: Any, other: Any, *, as_json: bool = False) -> bool:
     """
     if isinstance(one, BaseModel) and type(one) is type(other):
         return _same_models(one, other, as_json)
+    if isinstance(one, str) and isinstance(other, str):
+        # Texts are stored without what no database can hold.
+        return clean_text(one) == clean_text(other)
     if isinstance(one, dict) and isinstance(other, dict):
-        left, right = cast("Mapping[Any, Any]", one), cast("Mapping[Any, Any]", other)
+        left, right = _clean_names(cast("Mapping[Any, Any]", one)), _clean_names(cast("Mapping[Any, Any]", other))
         return left.keys() == right.keys() and all(same_value(left[key], right[key], as_json=as_json) for key in left)
     if isinstance(one, (list, tuple)) and type(one) is type(other):
         first, second = cast("Sequence[Any]", one), cast("Sequence[Any]", other)
@@ -36,6 +41,10 @@ def same_value(one: Any, other: Any, *, as_json: bool = False) -> bool:
         # An `int` where a `float` is declared, a member of an enumeration of texts where a text is.
         return True
     return as_json and _same_json(one, other)
+
+
+def _clean_names(mapping: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {clean_text(name) if isinstance(name, str) else name: inner for name, inner in mapping.items()}
 
 
 def _methods(kind: type) -> set[str]:

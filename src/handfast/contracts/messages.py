@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from handfast.contracts.texts import clean_value
+
 
 class Frozen(BaseModel):
     """An immutable value."""
@@ -70,6 +72,11 @@ class Message(Frozen):
     def results(self) -> tuple[ToolResult, ...]:
         """The tool results it carries, in order."""
         return tuple(part for part in self.parts if isinstance(part, ToolResult))
+
+    @property
+    def clean(self) -> "Message":
+        """The same with every text in it clean, arguments and reasoning included; see `texts.clean_text`."""
+        return Message.model_validate(clean_value(self.model_dump()))
 
 
 class Usage(Frozen):

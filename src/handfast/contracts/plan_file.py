@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from handfast.contracts.errors import ContractError, SettingsError
 from handfast.contracts.plan import Plan
 from handfast.contracts.text_file import read_text_file
+from handfast.contracts.texts import clean_value
 
 
 def read_plan(path: Path | str) -> Plan:
@@ -28,7 +29,7 @@ def read_plan(path: Path | str) -> Plan:
         msg = f"{path}: no YAML: {' '.join(str(error).split())}"
         raise SettingsError(msg) from error
     try:
-        return Plan.model_validate(told)
+        return Plan.model_validate(clean_value(told))
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, one['loc'])) or 'plan'}: {one['msg']}" for one in error.errors()]
         raise ContractError(f"plan {path}", faults) from error

@@ -1,6 +1,5 @@
 """Types as JSON in the ledger: what a function returned is stored, and read back as what it was."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, cast
@@ -9,6 +8,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr, TypeAdapter
 
 from handfast.contracts.equality import same_value
 from handfast.contracts.identity import canonical_json
+from handfast.contracts.plain import TooLarge, plain_json
 
 UNREADABLE = {
     "is-instance": "an object that JSON can't hold",
@@ -101,8 +101,10 @@ class JsonAdapter:
 
     def _dumped(self, value: Any, *, round_trip: bool = False) -> Any:
         try:
-            stored = json.loads(self.dump_json(value, round_trip=round_trip))
+            stored = plain_json(self._adapter, value, round_trip=round_trip)
             canonical_json(stored)
+        except TooLarge as error:
+            raise NotStorable(str(error)) from error
         except Exception as error:
             # Serializers of authors may raise anything.
             msg = f"a {type(value).__name__} can't be stored as JSON: {type(error).__name__}"

@@ -253,10 +253,13 @@ class Tool:
         """What an operation of this tool is bound to."""
         return digest(self.name, self.major, arguments)
 
-    def preview(self, arguments: Mapping[str, Any], characters: int = 40) -> str:
-        """The shown fields of a call in at most `characters` characters, empty if none is marked `show`."""
+    def preview(self, arguments: Mapping[str, Any], hide: Callable[[str], str] = str, characters: int = 40) -> str:
+        """The shown fields of a call in at most `characters` characters, empty if none is marked `show`.
+
+        `hide` takes out what nobody is to see; it is given the whole text, before that is cut.
+        """
         shown = picked(arguments, self.fields.show).values()
-        text = " ".join(str(value) for value in shown if not is_empty(value))
+        text = hide(" ".join(str(value) for value in shown if not is_empty(value)))
         return text if len(text) <= characters else text[: characters - 1] + "…"
 
 

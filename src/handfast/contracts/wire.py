@@ -271,6 +271,8 @@ class CloseInput(Wire):
     work_seconds: float = 0.0
     answered_by: str = ""
     """The operation whose result is the run's answer: it was handed over."""
+    entry: int = 0
+    """The ledger's entry that says why the run failed, in the place of `reason`; 0 for none."""
 
 
 class RunClosed(Wire):

@@ -1,4 +1,4 @@
-"""How values travel over Temporal: as JSON, by pydantic."""
+"""How values travel over Temporal: as JSON, by pydantic; and errors, without their contents."""
 
 from functools import cache
 from typing import Self
@@ -6,6 +6,8 @@ from typing import Self
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.converter import CompositePayloadConverter, DataConverter, SerializationContext
 from typing_extensions import override
+
+from handfast.engine.failures import ContentFreeFailures
 
 
 @cache
@@ -36,4 +38,6 @@ class SharedDataConverter(DataConverter):
         return self
 
 
-DATA_CONVERTER = SharedDataConverter(payload_converter_class=SharedPayloadConverter)
+DATA_CONVERTER = SharedDataConverter(
+    payload_converter_class=SharedPayloadConverter, failure_converter_class=ContentFreeFailures
+)

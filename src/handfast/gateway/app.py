@@ -22,11 +22,13 @@ from handfast.contracts.provenance import marks_of
 from handfast.contracts.registry import Registry
 from handfast.contracts.signing import OnceOnly, verify_onceonly, verify_webhook
 from handfast.contracts.strict_json import NotJson, read_object
+from handfast.contracts.texts import clean_value
 from handfast.contracts.tool import Tool
 from handfast.contracts.versions import version_numbers
 from handfast.ledger import Ledger, Settlement
 from handfast.ledger.late import OUTSIDE
 from handfast.ledger.pending import Begun
+from handfast.logs import trace_of
 from handfast.tools.credentials import Credentials, Wanted
 
 MOST_BYTES = 5_000_000
@@ -125,7 +127,7 @@ async def _verify(tool: Tool, tenant: str, credentials: Credentials, request: Re
 
 def _settlement(tool: Tool, body: bytes, operation_id: str) -> Settlement:
     try:
-        answer = read_object(body)
+        answer = clean_value(read_object(body))
     except NotJson as error:
         raise _misfit(str(error)) from None
     failure = answer.get("error")
@@ -170,7 +172,9 @@ def _succeeded(tool: Tool, given: object) -> Settlement:
         fields = {".".join(map(str, fault["loc"])) or "body": fault["msg"] for fault in error.errors(include_url=False)}
         raise _misfit(f"it does not fit what {tool.name} promises", fields) from error
     except Exception as error:
-        log.warning("result of a callback can't be read", tool=tool.name, error=type(error).__name__, exc_info=error)
+        log.warning(
+            "result of a callback can't be read", tool=tool.name, error=type(error).__name__, exception=trace_of(error)
+        )
         raise _misfit(f"{tool.name} can't read this result ({type(error).__name__})") from error
     return Settlement(outcome=Outcome.SUCCEEDED, content=content, meta=meta)
 

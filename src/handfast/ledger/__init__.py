@@ -10,6 +10,7 @@ from handfast.ledger.looked import Looked, NotAskedFor, State
 from handfast.ledger.operations import DuplicateSuspected, OperationMoved, Settled
 from handfast.ledger.plans import PlanContext, StepResults
 from handfast.ledger.provenance import Material, Returned
+from handfast.ledger.reasons import Failure
 from handfast.ledger.runs import NewOpening, NewRun, RunRow
 from handfast.ledger.throttle import Throttle, Throttled
 from handfast.ledger.transcript import Heard, PastTurn, ToldResult, TurnContext
@@ -23,6 +24,7 @@ __all__ = [
     "AskedCall",
     "DuplicateSuspected",
     "FailedSettlement",
+    "Failure",
     "Heard",
     "Judge",
     "Judged",

@@ -157,7 +157,7 @@ def _untrusted(found: Sequence[_Entry]) -> Iterator[UntrustedRun]:
         if one.kind in {"requested", "turn"}:
             labels[one.run_id] = one.meta.get("labels", {}) | labels.get(one.run_id, {})
         heads: list[dict[str, Any]] = one.meta["result"].get("heads", []) if one.kind == "turn" else []
-        held[one.run_id] += sum(str(head.get("reason", "")).startswith(f"{UNTRUSTED}: ") for head in heads)
+        held[one.run_id] += sum(head.get("reason") == UNTRUSTED for head in heads)
     for run_id, said in sorted(labels.items()):
         if said.get("untrusted"):
             yield UntrustedRun(

@@ -198,7 +198,7 @@ def _error(connection: Connection, row: Any, child: Any, status: RunStatus) -> d
     stands = [one for one in told if not one.undone] if told else list_standing(connection, child.run_id)
     content: dict[str, Any] = {
         "code": CODES.get(status, ErrorCode.TOOL_FAILED),
-        "message": f"{row.tool} ended as {status}{f': {why}' if why else ''}"[:500],
+        "message": f"{row.tool} ended as {status}{f': {why}' if why else ''}",
         "hint": _hint(len(undone), len(stands)),
         "operation": row.operation_id,
         "run": child.run_id,
@@ -206,7 +206,8 @@ def _error(connection: Connection, row: Any, child: Any, status: RunStatus) -> d
     if _is_plan(connection, child):
         content["steps"] = read_steps(connection, child.run_id)
     elif text:
-        content["last_words"] = text[:2000]
+        # Not cut here: what the model is shown of it is searched as a whole, and cut then.
+        content["last_words"] = text
     if stands:
         content["stands"] = [
             {"tool": one.tool, "operation": one.operation, **({"reason": one.reason} if one.reason else {})}

@@ -33,6 +33,7 @@ from handfast.ledger import (
     pending,
     plans,
     provenance,
+    reasons,
     runs,
     served,
     throttle,
@@ -167,6 +168,10 @@ class Ledger:
         """Count a model call that may have been paid twice."""
         await self.write(turns.record_repeat, run_id, turn, attempt, tokens, branches)
 
+    async def record_failure(self, run_id: str, failure: reasons.Failure) -> int:
+        """Write down what an error said; see `reasons.record_failure`."""
+        return await self.write(reasons.record_failure, run_id, failure)
+
     async def begin_branch(self, run_id: str, turn: int, *, left: str = "", by: str = "", reason: str = "") -> int:
         """Leave everything from a turn on behind; see `branches.begin_branch`."""
         return await self.write(branches.begin_branch, run_id, turn, left=left, by=by, reason=reason)
@@ -223,8 +228,8 @@ class Ledger:
         """What is in a run by now; see `provenance.read_labels`."""
         return await self.read(provenance.read_labels, run_id)
 
-    async def read_labelled(self, run_id: str, operation_id: str) -> tuple[Any, Labels]:
-        """The same, and what it brings into a run."""
+    async def read_labelled(self, run_id: str, operation_id: str) -> listing.Labelled:
+        """The same, with what it brings into a run, and by which contract."""
         return await self.read(listing.read_labelled, run_id, operation_id)
 
     async def look_up(self, run_id: str, call: CallInput) -> Looked:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, select
 
@@ -113,18 +113,30 @@ def _operation(row: Any) -> Operation:
 
 def read_result(connection: Connection, run_id: str, operation_id: str) -> Any:
     """The whole content an operation of this run was settled with; see `read_labelled`."""
-    return read_labelled(connection, run_id, operation_id)[0]
+    return read_labelled(connection, run_id, operation_id).content
 
 
-def read_labelled(connection: Connection, run_id: str, operation_id: str) -> tuple[Any, Labels]:
-    """The whole content an operation of this run was settled with, and what it brings into a run.
+class Labelled(NamedTuple):
+    """The whole content an operation was settled with."""
+
+    content: Any
+    labels: Labels
+    """What it brings into a run."""
+    tool: str
+    version: str
+    """Of the contract by which it was asked for."""
+
+
+def read_labelled(connection: Connection, run_id: str, operation_id: str) -> Labelled:
+    """The whole content an operation of this run was settled with.
 
     Raises:
         RunNotFound: This run has no such settled operation.
     """
     where = (operations.c.operation_id == operation_id, operations.c.run_id == run_id)
-    seq = connection.execute(select(operations.c.settled_seq).where(*where)).scalar_one_or_none()
-    if seq is None:
+    columns = (operations.c.settled_seq, operations.c.tool, operations.c.version)
+    row = connection.execute(select(*columns).where(*where)).one_or_none()
+    if row is None or row.settled_seq is None:
         raise RunNotFound(f"run {run_id!r} has no settled operation {operation_id!r}")
-    entry = entry_at(connection, run_id, seq)
-    return entry.content, Labels.model_validate(entry.meta.get("labels", {}))
+    entry = entry_at(connection, run_id, row.settled_seq)
+    return Labelled(entry.content, Labels.model_validate(entry.meta.get("labels", {})), row.tool, row.version)

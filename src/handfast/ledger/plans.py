@@ -11,6 +11,7 @@ from handfast.contracts.arguments import StoredArguments
 from handfast.contracts.effects import Outcome
 from handfast.contracts.errors import LedgerConflict
 from handfast.contracts.names import CARRY_OUT
+from handfast.contracts.texts import clean_value
 from handfast.ledger.entries import find
 from handfast.ledger.looked import arguments_of
 from handfast.ledger.runs import RunRow, read_run
@@ -89,7 +90,7 @@ def read_plan(connection: Connection, run_id: str) -> AskedPlan:
         msg = f"run {run_id!r} carries out no plan, or its contents were erased"
         raise LedgerConflict(msg)
     try:
-        told = json.loads(entry.content["plan"])
+        told = clean_value(json.loads(entry.content["plan"]))
         return AskedPlan(told["plan"], told["request"], told.get("keeps", False))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         msg = (

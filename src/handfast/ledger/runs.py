@@ -17,6 +17,7 @@ from handfast.contracts.results import RunSummary
 from handfast.contracts.wire import CloseInput
 from handfast.contracts.wire_model import Anchor
 from handfast.ledger.entries import NEW_HEAD, NewEntry, append, find, moment, now_ms
+from handfast.ledger.reasons import reason_at
 from handfast.ledger.statement import Statement
 from handfast.ledger.tables import operations, runs
 
@@ -252,7 +253,8 @@ def close_run(connection: Connection, run_id: str, close: CloseInput) -> tuple[R
     meta: dict[str, Any] = {"status": close.status, "limit": close.limit, "work_seconds": round(close.work_seconds, 3)}
     if close.answered_by:
         meta["answered_by"] = close.answered_by
-    entry = NewEntry(kind="closed", ref=ref, meta=meta, content={"reason": close.reason} if close.reason else None)
+    reason = (reason_at(connection, run_id, close.entry) if close.entry else "") or close.reason
+    entry = NewEntry(kind="closed", ref=ref, meta=meta, content={"reason": reason} if reason else None)
     [anchor] = append(connection, run_id, [entry], CLOSE, became=close.status, at=now_ms())
     return read_run(connection, run_id), anchor
 

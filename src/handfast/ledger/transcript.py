@@ -10,6 +10,7 @@ from sqlalchemy import Connection, and_, bindparam, func, select
 from handfast.contracts.effects import Outcome
 from handfast.contracts.messages import Message
 from handfast.contracts.provenance import CLEAN, UNSIGNED, UNVOUCHED, Labels
+from handfast.contracts.texts import clean_text
 from handfast.contracts.wire import TurnInput, TurnResult
 from handfast.contracts.wire_words import Said
 from handfast.ledger.branches import Orphan, read_orphans
@@ -193,7 +194,7 @@ def read_said(connection: Connection, run_id: str, said: Sequence[Said]) -> Hear
     labels = CLEAN
     for one in said:
         if not one.ref:
-            texts.append(one.text)
+            texts.append(clean_text(one.text))
             labels |= UNSIGNED
             continue
         where = (entries.c.run_id == run_id, entries.c.seq == one.ref, entries.c.kind == "said")

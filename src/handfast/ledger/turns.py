@@ -32,7 +32,9 @@ class AskedCall:
     """None for a call of an unknown tool."""
     intent: str = ""
     rule: str = ""
-    """What decided on it: of a policy, a rule and why."""
+    """What decided on it: of a policy, a rule and why. Of an ASK, its head has only the rule, as that travels over Temporal."""
+    named: str = ""
+    """The tool as the model has named it, if there is none of that name."""
     arguments: Arguments | None = None
     """Its arguments as its contract has them; None if the model wrote them just so."""
     changed: bool = False
@@ -47,6 +49,11 @@ class AskedCall:
     """Of a call that an earlier plan has carried out: its result."""
     taken_over: bool = False
     """It is a call that a branch left behind had asked for: what became of that stands."""
+
+    @property
+    def tool(self) -> str:
+        """Its tool's name, as people and the model know it."""
+        return self.named or self.head.tool
 
     @property
     def outcome(self) -> Outcome | None:
@@ -132,7 +139,7 @@ def settle_turn(connection: Connection, run_id: str, new: NewTurn) -> tuple[Turn
                 NewEntry(
                     kind="settled",
                     ref=asked.head.id,
-                    meta={"outcome": asked.outcome, "tool": asked.head.tool},
+                    meta={"outcome": asked.outcome, "tool": asked.tool},
                     content=asked.error if asked.kept is None else asked.kept[0],
                 )
                 for asked in over
@@ -220,13 +227,13 @@ def operation_rows(run_id: str, new: NewTurn, anchors: Sequence[Anchor]) -> list
                 "turn": new.turn,
                 "idx": index,
                 "call_id": asked.call_id,
-                "tool": asked.head.tool,
+                "tool": asked.tool,
                 "version": asked.version,
                 "digest": asked.head.digest,
                 "effect": asked.head.effect if asked.version else "",
                 "tier": asked.tier or "",
                 "verdict": asked.head.verdict,
-                "reason": asked.head.reason if asked.head.verdict is Verdict.ASK else asked.rule or asked.head.reason,
+                "reason": asked.rule or asked.head.reason,
                 "intent": asked.intent,
                 "state": "settled" if settled_seq else "waiting" if asked.head.verdict is Verdict.ASK else "asked",
                 "outcome": asked.outcome,

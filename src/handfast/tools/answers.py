@@ -10,6 +10,8 @@ from handfast.contracts.waits import longest_retry_after, rate_limit_reset_secon
 from handfast.tools.sends import Sends
 
 KEY_HEADER = "Idempotency-Key"
+MAX_DETAIL = 10_000
+"""Characters of what a service says: more than anybody is told of it, so that what lies across that cut is seen, and hidden."""
 REPLAYED_HEADER = "Idempotent-Replayed"
 """Says that the other side has looked at the key: `true` with a first answer repeated, `false` with a new one."""
 KEY_MISUSED = frozenset({400, 422})
@@ -75,10 +77,10 @@ def _detail(response: httpx.Response) -> str:
         if isinstance(told, dict):
             told = cast("dict[str, object]", told).get("message")
         if isinstance(told, str) and told.strip():
-            return told[:500]
+            return told[:MAX_DETAIL]
     return _beginning(response)
 
 
 def _beginning(response: httpx.Response) -> str:
     """The first characters of a body, whatever encoding its header names."""
-    return response.content[:800].decode("utf-8", "replace")[:200]
+    return response.content[: 4 * MAX_DETAIL].decode("utf-8", "replace")[:MAX_DETAIL]

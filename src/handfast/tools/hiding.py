@@ -1,28 +1,30 @@
 """What a model is not shown of a text: secrets, and personal data that a contract names."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 T = TypeVar("T")
 
 OWN_SECRETS = (
-    ("Anthropic key", re.compile(r"\bsk-ant-[A-Za-z0-9_-]{16,}")),
+    ("Anthropic key", "sk-ant-", re.compile(r"\bsk-ant-[A-Za-z0-9_-]{16,}")),
     (
         "private key",
+        "PRIVATE KEY-----",
         re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
     ),
-    ("Handfast grant", re.compile(r"\bhf1\.[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}")),
+    ("Handfast grant", "hf1.", re.compile(r"\bhf1\.[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}")),
 )
+"""What it is, a word that each of them holds, and its form."""
+WINDOW, OVERLAP = 1000, 300
+"""Characters that are searched together, and of which the next window sees the last ones again."""
+LONGEST_SECRET = 4000
+"""Characters: one that begins in a window is followed so far."""
 OVER_FIRING = frozenset(
     {"IPPublicDetector", "CloudantDetector", "SoftlayerDetector", "IbmCosHmacDetector", "ArtifactoryDetector"}
 )
 """Of detect-secrets: what they take for a secret mostly is none."""
-
-
-PARTS = re.compile(r".{1,1000}(?:\s|\Z)|.{1,1000}", re.DOTALL)
-"""Some of their patterns take long for long texts, so they get parts, cut between words where there are any."""
 
 
 @cache
@@ -40,18 +42,80 @@ def _known_secrets() -> tuple[tuple[str, re.Pattern[str]], ...]:
     )
 
 
+class Hidden(NamedTuple):
+    """A part of a text that is not shown."""
+
+    start: int
+    end: int
+    name: str
+    """What it is."""
+
+
+def shown(text: str, kinds: tuple[str, ...], start: int = 0, end: int | None = None) -> str:
+    """A part of a text with what looks like a secret, and personal data of these kinds, replaced by what it is.
+
+    What lies across an end of the part is replaced as in the whole text: so a text is searched first, and cut then.
+
+    Args:
+        text: The whole.
+        kinds: Of personal data, by the name that contracts use.
+        start: Where the part begins, in characters.
+        end: Where it ends; at the end of the text unless said.
+    """
+    end = len(text) if end is None else min(end, len(text))
+    return _replaced(text, [*_secrets(text, start, end), *_personal(text, kinds, start, end)], start, end)
+
+
 def without_secrets(text: str) -> str:
     """The text with what looks like a secret replaced by what it is."""
-    for name, pattern in OWN_SECRETS:
-        text = pattern.sub(f"[{name}: hidden]", text)
-    known = _known_secrets()
-    return "".join(_without(known, part) for part in PARTS.findall(text)) if known else text
+    return _replaced(text, _secrets(text, 0, len(text)), 0, len(text))
 
 
-def _without(known: tuple[tuple[str, re.Pattern[str]], ...], part: str) -> str:
-    for name, pattern in known:
-        part = pattern.sub(f"[{name}: hidden]", part)
-    return part
+def without_personal(text: str, kinds: tuple[str, ...]) -> str:
+    """The text with personal data of these kinds replaced; card and account numbers only if their check digits are right."""
+    return _replaced(text, _personal(text, kinds, 0, len(text)), 0, len(text))
+
+
+def _replaced(text: str, found: Iterable[Hidden], start: int, end: int) -> str:
+    pieces: list[str] = []
+    done = start
+    for one in sorted(found):
+        if one.end <= done or one.start >= end:
+            continue
+        # What overlaps with the one before it is hidden with that.
+        if one.start >= done:
+            pieces.append(text[done : one.start])
+        if one.start >= done or not pieces:
+            pieces.append(f"[{one.name}: hidden]")
+        done = one.end
+    return "".join([*pieces, text[done:end]])
+
+
+def _secrets(text: str, start: int, end: int) -> Iterator[Hidden]:
+    for name, word, pattern in OWN_SECRETS:
+        if word in text:
+            yield from (Hidden(*found.span(), name) for found in pattern.finditer(text))
+    yield from _in_windows(_known_secrets(), text, start, end)
+
+
+def _in_windows(patterns: Sequence[tuple[str, re.Pattern[str]]], text: str, start: int, end: int) -> Iterator[Hidden]:
+    """What patterns find that may reach into a part. Some take long for long texts, so they get windows.
+
+    The windows are those of the whole text, so that each part finds the same.
+    """
+    for begin, until in _windows(text, start, end):
+        for name, pattern in patterns:
+            for found in pattern.finditer(text, begin, until):
+                if found.end() == until < len(text):
+                    found = pattern.match(text, found.start(), found.start() + LONGEST_SECRET) or found
+                yield Hidden(*found.span(), name)
+
+
+def _windows(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    step = WINDOW - OVERLAP
+    first = max(start - LONGEST_SECRET - WINDOW, 0) // step * step
+    for begin in range(first, end, step):
+        yield begin, min(begin + WINDOW, len(text))
 
 
 SHORTEST_SECRET = 8
@@ -77,48 +141,36 @@ def _without_values(value: object, secrets: Sequence[str]) -> object:
     return value
 
 
-WINDOW, OVERLAP = 1000, 100
-"""Characters that Presidio looks at together, and of which the next window sees the last ones again."""
 MAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}")
 DIGITS = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-])")
 IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 PHONE = re.compile(r"(?<![\w+])\+\d{1,3}[ ()/.-]{0,2}(?:\d[ ()/.-]{0,2}){6,12}\d(?!\w)")
 
 
-def without_personal(text: str, kinds: tuple[str, ...]) -> str:
-    """The text with personal data of these kinds replaced; card and account numbers only if their check digits are right."""
+def _personal(text: str, kinds: tuple[str, ...], start: int, end: int) -> Iterator[Hidden]:
     for kind in kinds:
         if kind in PERSONAL:
-            text = PERSONAL[kind].sub(lambda found, kind=kind: _hide(kind, found.group()), text)  # type: ignore[misc]
-    further = tuple(kind for kind in kinds if kind not in PERSONAL)
-    return _without_further(text, further) if further else text
+            found = _in_windows(((kind, PERSONAL[kind]),), text, start, end)
+            yield from (one for one in found if _is_real(kind, text[one.start : one.end]))
+    if further := tuple(kind for kind in kinds if kind not in PERSONAL):
+        yield from _recognised(text, further, start, end)
 
 
-def _without_further(text: str, kinds: tuple[str, ...]) -> str:
+def _recognised(text: str, kinds: tuple[str, ...], start: int, end: int) -> Iterator[Hidden]:
     """By Presidio, window by window: some of its patterns take very long for long texts."""
     from handfast.tools.presidio import recognise
 
-    found: dict[int, tuple[int, str]] = {}
-    for begin in range(0, len(text), WINDOW - OVERLAP):
-        for start, end, kind in recognise(text[begin : begin + WINDOW], kinds):
-            longest = found.get(begin + start, (0, ""))
-            found[begin + start] = max(longest, (begin + end, kind))
-    shown: list[str] = []
-    done = 0
-    for start, (end, kind) in sorted(found.items()):
-        if start >= done:
-            shown.append(f"{text[done:start]}[{kind}: hidden]")
-        done = max(done, end)
-    return "".join([*shown, text[done:]])
+    for begin, until in _windows(text, start, end):
+        for first, last, kind in recognise(text[begin:until], kinds):
+            yield Hidden(begin + first, begin + last, kind)
 
 
 PERSONAL = {"mail": MAIL, "card": DIGITS, "iban": IBAN, "phone": PHONE}
 """By the name that contracts use."""
 
 
-def _hide(kind: str, found: str) -> str:
-    real = _is_card(found) if kind == "card" else _is_iban(found) if kind == "iban" else True
-    return f"[{kind}: hidden]" if real else found
+def _is_real(kind: str, found: str) -> bool:
+    return _is_card(found) if kind == "card" else _is_iban(found) if kind == "iban" else True
 
 
 def _is_card(text: str) -> bool:

@@ -1,7 +1,6 @@
 """`http_tool`: a tool that lives elsewhere, registered by URL and called with a signed request."""
 
 import hashlib
-import json
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -14,6 +13,7 @@ from handfast.contracts.context import ToolContext
 from handfast.contracts.effects import Effect, Tier
 from handfast.contracts.errors import ContractError, ErrorCode, SignatureRefused, ToolError
 from handfast.contracts.identity import canonical_json
+from handfast.contracts.plain import read_json
 from handfast.contracts.signing import Dialect, OnceOnly, onceonly_headers, webhook_headers
 from handfast.contracts.tool import Tool, tool
 from handfast.contracts.upstream import Upstream
@@ -127,9 +127,9 @@ def _signed(sign: Dialect, name: str, scope: str, args: BaseModel, ctx: ToolCont
 def _result(adapter: TypeAdapter[Any], name: str, content: bytes) -> Any:
     """The result in an answer. What can't be read was carried out nevertheless."""
     try:
-        answer: Any = json.loads(content) if content else None
+        answer: Any = read_json(content) if content else None
         inner = cast("dict[str, Any]", answer).get("result", answer) if isinstance(answer, dict) else answer
         return adapter.validate_json(canonical_json(inner))
     except (ValueError, RecursionError) as error:  # a ValidationError is a ValueError
         message = f"{name} answered with what its contract does not promise: {error}"
-        raise ToolError(message[:500], code=ErrorCode.RESULT_NOT_SERIALISABLE) from error
+        raise ToolError(message, code=ErrorCode.RESULT_NOT_SERIALISABLE) from error

@@ -23,6 +23,7 @@ from handfast.contracts.results import Operation, WaitingCall
 from handfast.ledger import Ledger
 from handfast.ledger.notified import DONE, Pending
 from handfast.tools.credentials import Credentials
+from handfast.tools.hiding import without_secrets
 from handfast.tools.notify import NotTold, Telling, tell
 
 LEASE_MS = 120_000
@@ -92,7 +93,7 @@ class Notifier:
             user=one.user,
             tenant=one.tenant,
             reason=one.reason,
-            show="" if tool is None else tool.newest.preview(one.arguments),
+            show="" if tool is None else tool.newest.preview(one.arguments, without_secrets),
             asked_at=one.asked_at.isoformat(),
         )
         passed = [earlier.name for earlier in approval.steps if earlier.after <= step.after]
@@ -143,7 +144,7 @@ class Notifier:
 
     def _show(self, one: Operation) -> str:
         tool = self._registry.tools.get(one.tool)
-        return "" if tool is None else tool.newest.preview(one.arguments)
+        return "" if tool is None else tool.newest.preview(one.arguments, without_secrets)
 
     async def _tell(self, telling: Telling, channels: Sequence[str], tries: int, passed: Sequence[str]) -> bool:
         """Tell it through every channel; once all have taken it, it is done, and so is what came before it."""

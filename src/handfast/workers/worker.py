@@ -18,6 +18,7 @@ from handfast.activities.bugs import bounded
 from handfast.activities.call_tool import call_tool
 from handfast.activities.children import begin_child, end_child
 from handfast.activities.decide import fence, record_decision
+from handfast.activities.failures import FailuresToLedger
 from handfast.activities.model_turn import model_turn
 from handfast.activities.open_run import close_run, open_run
 from handfast.activities.peers import send_message, wait_for_message
@@ -142,6 +143,7 @@ def make_worker(
         max_task_queue_activities_per_second=_pace_of(boundary, queue),
         workflows=[AgentRun, PlanRun, RollbackRun],
         activities=[*_engine_activities(boundary), *(_tool_activity(boundary, t) for t in _tools(boundary))],
+        interceptors=[FailuresToLedger(boundary.ledger)],
         workflow_runner=workflow_runner or UnsandboxedWorkflowRunner(),
         max_cached_workflows=settings.max_cached_runs,
         max_concurrent_activities=settings.max_concurrent_calls,

@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
 from handfast.workflows import options
-from handfast.workflows.ending import Ending, ending_of
+from handfast.workflows.ending import Ending, bug, ending_of
 from handfast.workflows.steered import Steered, read_request
 from handfast.workflows.story import tell
 from handfast.workflows.visibility import show_begun
@@ -16,6 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from handfast.contracts.effects import Lane, RunStatus
     from handfast.contracts.errors import ErrorCode
     from handfast.contracts.limits import Used, limit_near, limit_reached
+    from handfast.contracts.texts import PublicText
     from handfast.contracts.wire import Carried, Opened, OpenInput, RunClosed, RunRequest, TurnInput, TurnResult
     from handfast.contracts.wire_undo import UndoInput
     from handfast.contracts.wire_words import Said
@@ -65,8 +66,7 @@ class AgentRun(Steered):
         except FailureError as error:
             ending = ending_of(error, cancelled=self._cancelled)
         except Exception as error:  # noqa: BLE001 - a bug must fail the run with its reason, not spin in a task failure
-            workflow.logger.exception("bug in AgentRun")
-            ending = Ending(status=RunStatus.FAILED, reason=f"{type(error).__name__}: {error}")
+            ending = bug(error)
         return await self._close(ending)
 
     async def _open(self) -> None:
@@ -210,5 +210,5 @@ class AgentRun(Steered):
     @say.validator
     def _check_say(self, said: Said) -> None:
         if not said.ref and not said.text.strip():
-            raise ApplicationError("there is nothing in it to say", type=ErrorCode.INTERNAL)
+            raise ApplicationError(PublicText("there is nothing in it to say"), type=ErrorCode.INTERNAL)
         self._refuse_when_closing()

@@ -8,6 +8,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 with workflow.unsafe.imports_passed_through():
     from handfast.contracts.effects import RunStatus
     from handfast.contracts.errors import ErrorCode
+    from handfast.contracts.texts import PublicText
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,13 @@ class Ending:
     code: str = ErrorCode.INTERNAL
     answered_by: str = ""
     """The call whose answer is the run's, if it was handed over."""
+    entry: int = 0
+    """The ledger's entry that says why, in words that Temporal does not get; 0 if `reason` is all there is."""
+
+    @property
+    def shown(self) -> PublicText:
+        """The reason as Temporal may hold it."""
+        return self.reason if isinstance(self.reason, PublicText) else PublicText(self.code)
 
 
 def ending_of(error: FailureError, *, cancelled: bool) -> Ending:
@@ -29,9 +37,28 @@ def ending_of(error: FailureError, *, cancelled: bool) -> Ending:
     if cancelled:
         return Ending(status=RunStatus.CANCELLED, reason="cancelled")
     if code == ErrorCode.LIMIT_REACHED:
-        return Ending(status=RunStatus.LIMIT_REACHED, limit="wall_time", reason=str(cause))
-    message = cause.message if isinstance(cause, ApplicationError) else str(cause or error)
-    return Ending(status=RunStatus.FAILED, reason=message, code=code or ErrorCode.INTERNAL)
+        return Ending(status=RunStatus.LIMIT_REACHED, limit="wall_time", reason=_message(cause), entry=_entry(cause))
+    return Ending(
+        status=RunStatus.FAILED, reason=_message(cause or error), code=code or ErrorCode.INTERNAL, entry=_entry(cause)
+    )
+
+
+def bug(error: BaseException) -> Ending:
+    """How a run ends because of a bug in its workflow: what that says goes to the ledger, and its type to Temporal."""
+    workflow.logger.error("bug in the workflow", exc_info=error)
+    return Ending(status=RunStatus.FAILED, reason=f"{type(error).__name__}: {error}", code=ErrorCode.INTERNAL)
+
+
+def _message(error: BaseException | None) -> str:
+    """What an error says. What came from Temporal stands in its history already."""
+    if not isinstance(error, FailureError):
+        return ""
+    return error.message if error.failure is None else PublicText(error.message)
+
+
+def _entry(error: BaseException | None) -> int:
+    details = error.details if isinstance(error, ApplicationError) else ()
+    return next((one for one in details if isinstance(one, int)), 0)
 
 
 def restarting(info: workflow.Info) -> str:

@@ -12,6 +12,7 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from handfast.contracts.effects import Verdict
     from handfast.contracts.errors import ErrorCode
+    from handfast.contracts.texts import PublicText
     from handfast.contracts.wire import CallResult, Head
     from handfast.contracts.wire_words import Decision, Resolution, Waiting
 
@@ -75,18 +76,18 @@ class People:
         asked = self._asked(word)
         unknown = isinstance(word, Resolution)
         if word.operation in self._words or (asked is None and self._was_taken(word)):
-            raise ApplicationError(f"operation {word.operation} was already decided", type=ErrorCode.DENIED)
+            raise ApplicationError(PublicText(f"operation {word.operation} was already decided"), type=ErrorCode.DENIED)
         if asked is None:
             wanted = "a resolution" if unknown else "a decision"
             ids = [w.operation for w in self._waiting.values() if w.unknown is unknown]
             message = f"operation {word.operation} does not wait for {wanted}; waiting: {', '.join(ids) or 'none'}"
-            raise ApplicationError(message, type=ErrorCode.DENIED)
+            raise ApplicationError(PublicText(message), type=ErrorCode.DENIED)
         if isinstance(word, Decision) and asked.digest != word.digest:
             message = (
                 f"operation {word.operation} waits with digest {asked.digest}, not {word.digest}: "
                 "look at its arguments again before you decide"
             )
-            raise ApplicationError(message, type=ErrorCode.DENIED)
+            raise ApplicationError(PublicText(message), type=ErrorCode.DENIED)
 
     def claim(self, word: Decision | Resolution, recorded: CallResult | None = None) -> None:
         """Take a person's word; the first one counts. If the ledger has it, `recorded` is what came of it.

@@ -9,7 +9,7 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 from handfast.workflows import options
-from handfast.workflows.ending import Ending, ending_of
+from handfast.workflows.ending import Ending, bug, ending_of
 from handfast.workflows.steered import Steered, read_request
 from handfast.workflows.story import tell
 from handfast.workflows.visibility import show_begun
@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from handfast.contracts.effects import Effect, Outcome, RunStatus
     from handfast.contracts.limits import Used, limit_reached
     from handfast.contracts.plan_steps import PlanStep, PlanTurnInput, StepAsk, StepAsked
+    from handfast.contracts.texts import PublicText
     from handfast.contracts.wire import (
         Carried,
         Head,
@@ -87,8 +88,7 @@ class PlanRun(Steered):
         except FailureError as error:
             self._end = ending_of(error, cancelled=self._cancelled)
         except Exception as error:  # noqa: BLE001 - a bug must fail the run with its reason, not spin in a task failure
-            workflow.logger.exception("bug in PlanRun")
-            self._end = Ending(status=RunStatus.FAILED, reason=f"{type(error).__name__}: {error}")
+            self._end = bug(error)
         self._calls.end()
         await self._until_all_ended()
         if self._foreseen is not None:
@@ -151,7 +151,7 @@ class PlanRun(Steered):
             self._board.claim(told)
             self._stirred = True
             if told.fault:
-                self._give_up_if_failed(told.step, told.fault)
+                self._give_up_if_failed(told.step, told.fault, entry=result.anchor[0])
             elif heads:
                 begun.append((told, heads))
         # What a turn that was settled before has left out is asked for beside it.
@@ -217,7 +217,7 @@ class PlanRun(Steered):
         self._stirred = True
         if not task.cancelled() and (error := task.exception()) is not None:
             # A bug must end the run, not vanish in its task.
-            self._give_up(Ending(status=RunStatus.FAILED, reason=f"{type(error).__name__}: {error}"))
+            self._give_up(bug(error))
 
     async def _call(
         self, ask: StepAsk, head: Head, index: int, turn: int, then: PlanTurnInput | None, *, beside: bool
@@ -265,9 +265,10 @@ class PlanRun(Steered):
         self._board.call_ended(step_id, succeeded=False)
         self._give_up_if_failed(step_id, reason)
 
-    def _give_up_if_failed(self, step_id: str, reason: str) -> None:
+    def _give_up_if_failed(self, step_id: str, reason: str, *, entry: int = 0) -> None:
         if self._board.has_failed(step_id):
-            self._give_up(Ending(status=RunStatus.FAILED, reason=f"step {step_id!r}: {reason}"))
+            reason = PublicText(f"step {step_id!r}: {reason}")
+            self._give_up(Ending(status=RunStatus.FAILED, reason=reason, entry=entry))
 
     def _give_up(self, ending: Ending) -> None:
         """End the run; the first reason counts. Calls under way come to their end, and are undone with all others."""

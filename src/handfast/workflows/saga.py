@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
         ROLLBACK_PREFIX,
         ROLLBACK_RUN,
     )
+    from handfast.contracts.texts import PublicText
     from handfast.contracts.wire_undo import RollbackRequest, UndoInput, Undone, UndoPlan, UndoStep
     from handfast.contracts.wire_words import Blocked, RecordDecision, Stuck, UndoWord
 
@@ -76,7 +77,7 @@ class Saga:
         if word.operation in self._words or word.operation not in self._under_way:
             ids = ", ".join(self._blocked) or "none"
             message = f"operation {word.operation} does not wait to be undone; blocked: {ids}"
-            raise ApplicationError(message, type=ErrorCode.DENIED)
+            raise ApplicationError(PublicText(message), type=ErrorCode.DENIED)
 
     async def take(self, word: UndoWord) -> None:
         """Take a person's word, once the call waits for it; the first one counts.
@@ -97,7 +98,9 @@ class Saga:
             ApplicationError: It does not, or somebody is just saying another one.
         """
         if word.operation in self._judging:
-            raise ApplicationError(f"operation {word.operation}: somebody was faster", type=ErrorCode.DENIED)
+            raise ApplicationError(
+                PublicText(f"operation {word.operation}: somebody was faster"), type=ErrorCode.DENIED
+            )
         self._judging.add(word.operation)
         try:
             return await self._record(RecordDecision(unblock=word))

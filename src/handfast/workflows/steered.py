@@ -25,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from handfast.contracts.effects import RunStatus
     from handfast.contracts.errors import ErrorCode
     from handfast.contracts.limits import Used
+    from handfast.contracts.texts import PublicText
     from handfast.contracts.wire import Carried, CloseInput, Head, Opened, PlanRequest, RunClosed, RunRequest, RunState
     from handfast.contracts.wire_undo import UndoInput
     from handfast.contracts.wire_words import Decision, Resolution
@@ -42,7 +43,8 @@ def read_request(kind: type[Request], request: Any) -> tuple[Request, str]:
     try:
         return kind.model_validate(request), ""
     except ValidationError as error:
-        return kind(agent="?"), f"the input is no run request: {error.errors(include_url=False)}"
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        return kind(agent="?"), f"the input is no run request: {faults}"
 
 
 class Steered(Undoable):
@@ -81,7 +83,7 @@ class Steered(Undoable):
             ApplicationError: The run fails with the reason.
         """
         if fault := fault or restarting(workflow.info()):
-            raise ApplicationError(fault, type=ErrorCode.INTERNAL)
+            raise ApplicationError(PublicText(fault), type=ErrorCode.INTERNAL)
 
     async def _close(self, ending: Ending) -> RunClosed:
         self._closing = True
@@ -98,9 +100,9 @@ class Steered(Undoable):
         workflow.upsert_search_attributes([STATUS.value_set(closed.status), COST.value_set(closed.cost_usd)])
         workflow.set_current_details(f"{closed.status}: {closed.turns} turns, {closed.calls} calls")
         if ending.status is RunStatus.FAILED:
-            raise ApplicationError(ending.reason, type=ending.code, non_retryable=True)
+            raise ApplicationError(ending.shown, type=ending.code, non_retryable=True)
         if ending.status is RunStatus.CANCELLED:
-            raise asyncio.CancelledError(ending.reason)
+            raise asyncio.CancelledError(ending.shown)
         return closed
 
     async def _write_down(self, ending: Ending) -> RunClosed:
@@ -108,6 +110,7 @@ class Steered(Undoable):
             status=ending.status,
             limit=ending.limit,
             reason=ending.reason,
+            entry=ending.entry,
             work_seconds=self._clock.seconds,
             answered_by=ending.answered_by,
         )
@@ -288,4 +291,4 @@ class Steered(Undoable):
 
     def _refuse_when_closing(self) -> None:
         if self._closing:
-            raise ApplicationError("the run is ending: start a new one", type=ErrorCode.DENIED)
+            raise ApplicationError(PublicText("the run is ending: start a new one"), type=ErrorCode.DENIED)

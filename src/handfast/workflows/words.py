@@ -6,6 +6,7 @@ from temporalio.exceptions import ApplicationError, FailureError
 with workflow.unsafe.imports_passed_through():
     from handfast.contracts.errors import ErrorCode
     from handfast.contracts.grants import LONGEST
+    from handfast.contracts.texts import PublicText
 
 JUDGED_AT_ONCE = "judged-at-once"
 """Runs with this patch hold a word against the ledger when it is said, and take only what counts (decision 18)."""
@@ -18,10 +19,10 @@ def require_short(*parts: str) -> None:
         ApplicationError: A part of it is too long.
     """
     if max(map(len, parts)) > LONGEST:
-        raise ApplicationError(f"a word is longer than {LONGEST} characters", type=ErrorCode.DENIED)
+        raise ApplicationError(PublicText(f"a word is longer than {LONGEST} characters"), type=ErrorCode.DENIED)
 
 
 def refusal(error: FailureError) -> ApplicationError:
     """What whoever has said a word is told that the ledger refuses."""
     cause = error.cause if isinstance(error.cause, ApplicationError) else error
-    return ApplicationError(cause.message, type=ErrorCode.DENIED)
+    return ApplicationError(PublicText(cause.message), type=ErrorCode.DENIED)

@@ -57,8 +57,9 @@ class Story:
             arguments = short(calls[index].arguments, 70) if index < len(calls) else ""
             self._asked[head["id"]] = (head["tool"], arguments, event.at)
             if head.get("verdict") == "ask":
+                why = event.data.get("rules", {}).get(str(index), head["reason"])
                 lines.append(
-                    Text.assemble(("  waits  ", "yellow"), f"{head['tool']} {arguments} ({head['reason']})\n")
+                    Text.assemble(("  waits  ", "yellow"), printable(f"{head['tool']} {arguments} ({why})\n"))
                     + Text(f"           handfast approve {event.run_id} {head['id']}", style="dim")
                 )
         return lines

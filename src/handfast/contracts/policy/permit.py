@@ -15,6 +15,7 @@ from handfast.contracts.policy.model import Policy
 from handfast.contracts.policy.proposed import Caller, ProposedCall, proposed
 from handfast.contracts.policy.ruling import STRICTNESS, Ruling, judge, judge_all
 from handfast.contracts.provenance import UNTRUSTED, Labels, Sources, hold, is_held
+from handfast.contracts.texts import clean_text
 from handfast.contracts.tool import Tool
 
 
@@ -124,7 +125,7 @@ def _permit(ruling: Ruling) -> Permit:
 def _stricter(found: Permit, verdict: Verdict, hook: Hook, action: Any, reason: str) -> Permit:
     if STRICTNESS[verdict] <= STRICTNESS[found.verdict]:
         return found
-    return replace(found, verdict=verdict, rule=f"hook {_name_of(hook)}"[:64], reason=reason, action=action)
+    return replace(found, verdict=verdict, rule=f"hook {_name_of(hook)}"[:64], reason=clean_text(reason), action=action)
 
 
 def _ask(hook: Hook, call: ProposedCall) -> tuple[HookWord | None, str]:
