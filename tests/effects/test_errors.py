@@ -67,6 +67,13 @@ async def behind_an_error(ctx: ToolContext) -> None:
         raise LibraryError("could not pay") from error
 
 
+async def behind_an_error_that_does_not_say_from(ctx: ToolContext) -> None:
+    try:
+        await ctx.http("bank").post("/pay")
+    except ToolError:
+        raise LibraryError("could not pay")  # noqa: B904 - as libraries do
+
+
 async def behind_an_error_in_a_group(ctx: ToolContext) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(behind_an_error(ctx))
@@ -77,7 +84,14 @@ async def in_time(ctx: ToolContext) -> None:
         group.create_task(asyncio.wait_for(ctx.http("bank").post("/pay"), 30))
 
 
-EACH_WAY = [in_a_group, in_groups_in_groups, behind_an_error, behind_an_error_in_a_group, in_time]
+EACH_WAY = [
+    in_a_group,
+    in_groups_in_groups,
+    behind_an_error,
+    behind_an_error_that_does_not_say_from,
+    behind_an_error_in_a_group,
+    in_time,
+]
 
 
 @pytest.mark.parametrize("act", EACH_WAY)
@@ -109,12 +123,17 @@ async def test_a_lost_answer_stays_unknown(shop: OpenShop, act: Act) -> None:
     assert (operation.outcome, operation.result["code"], len(bank.posted)) == (Outcome.UNKNOWN, "unavailable", 1)
 
 
-async def test_an_error_that_was_being_handled_is_told_but_nobody_vouches_for_its_handler(shop: OpenShop) -> None:
+async def test_an_error_that_was_being_handled_is_told_but_what_the_handler_called_may_have_acted(
+    shop: OpenShop,
+) -> None:
     async def act(ctx: ToolContext) -> None:
         try:
             await ctx.http("bank").post("/pay")
         except ToolError:
-            raise LibraryError("could not pay")  # noqa: B904 - as libraries do
+            await pay_elsewhere()
+
+    async def pay_elsewhere() -> None:
+        raise LibraryError("the other bank does not answer, either")
 
     with Bank(429) as bank:
         operation = await called(shop, bank, acting(act))

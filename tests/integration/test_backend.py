@@ -31,7 +31,8 @@ from handfast.contracts.signing import (
 )
 from handfast.contracts.tool import Tool
 from handfast.engine.embedded import free_port
-from handfast.tools.backend import REMOVED, ToolBackend, without_secrets
+from handfast.ledger import Ledger
+from handfast.tools.backend import REMOVED, BackendCall, BackendError, ToolBackend, without_secrets
 from handfast.tools.remote import http_tool
 from tests.conftest import OpenShop, until
 from tests.crash.harness import Process
@@ -286,6 +287,34 @@ async def test_a_handler_that_fails_or_takes_too_long_is_answered_and_nothing_ge
         return bool(answer.json()["error"]["code"] == "outcome_unknown")
 
     await until(given_up)
+
+
+async def test_a_refusal_in_a_task_group_is_a_refusal(tmp_path: Path) -> None:
+    ledger = Ledger.connect(f"sqlite:///{tmp_path / 'ledger.db'}")
+    await ledger.migrate()
+    served = ToolBackend(ledger, [SECRET])
+
+    async def refuse(refusal: Exception) -> None:
+        raise refusal
+
+    @served.tool("both", Nothing)
+    async def both(args: Nothing, call: BackendCall) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.sleep(60))
+            group.create_task(refuse(BackendError("sold out", code="sold_out", status=409)))
+
+    @served.tool("bug", Nothing)
+    async def bug(args: Nothing, call: BackendCall) -> None:
+        raise ExceptionGroup("both", [BackendError("sold out"), KeyError("x")])
+
+    transport = httpx.ASGITransport(app=served.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as http:
+        for name, status, code in (("both", 409, "sold_out"), ("bug", 500, "internal")):
+            body = json.dumps({"args": {}, "lease_id": "l1"}).encode()
+            headers = onceonly_headers(OnceOnly(secret=""), SECRET, name, body)
+            answer = await http.post(f"/tools/{name}", content=body, headers=headers)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    await ledger.close()
 
 
 async def test_calls_of_a_batch_have_outcomes_of_their_own_and_rates_hold(backend: Backend) -> None:

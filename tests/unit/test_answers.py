@@ -105,6 +105,8 @@ async def test_a_body_of_any_charset_keeps_its_status(service: Refusing, charset
         (503, ["Sunday, 06-Nov-94 08:49:37 GMT"], 0.0, "no"),
         (503, ["soon"], None, "unknown"),
         (503, [""], None, "unknown"),
+        (500, ["9"], 9.0, "unknown"),
+        (504, ["9"], 9.0, "unknown"),
     ],
 )
 async def test_whatever_is_in_retry_after_the_answer_keeps_its_meaning(

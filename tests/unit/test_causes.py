@@ -122,12 +122,30 @@ def test_an_error_that_another_one_was_raised_from_keeps_its_meaning(outer: Base
     assert found == Cause(error=inner, happened="no", retry_after=7.0)
 
 
-def test_an_error_that_was_being_handled_keeps_its_words_but_the_handler_may_have_acted() -> None:
+def test_an_error_that_a_wrapper_raises_without_from_keeps_its_meaning() -> None:
     inner = limited()
-    found = cause_of(while_handling(inner, RuntimeError("client failed")))
-    assert found == Cause(error=inner, happened="unknown", retry_after=7.0)
+    found = cause_of(in_group(while_handling(while_handling(inner, ValueError("x")), RuntimeError("client failed"))))
+    assert found == Cause(error=inner, happened="no", retry_after=7.0)
+
+
+def test_a_handler_that_called_something_may_have_acted() -> None:
+    inner = limited()
+
+    def pay_elsewhere() -> None:
+        raise RuntimeError("the other bank does not answer, either")
+
+    def raising() -> None:
+        try:
+            raise inner
+        except ToolError:
+            pay_elsewhere()
+
+    assert cause_of(raised(raising)) == Cause(error=inner, happened="unknown", retry_after=7.0)
+
+
+def test_a_bug_in_a_handler_is_news() -> None:
     bug = KeyError("in the handler")
-    assert cause_of(while_handling(inner, bug)) == Cause(error=bug, happened="unknown")
+    assert cause_of(while_handling(limited(), bug)) == Cause(error=bug, happened="unknown")
 
 
 def test_an_error_that_was_cut_off_from_its_cause_stands_for_itself() -> None:

@@ -5,7 +5,8 @@
 | `ToolError` | it |
 | a group, however nested | of its leaves the one that knows least about the effect: unknown, then no, then never |
 | `raise X from error` | `error` |
-| X, while `error` was handled | `error`, but the effect is unknown: the handler may have acted. If X is a bug: X |
+| X, by the code that caught `error` | `error`, as if X said `from`; if X is a bug: X |
+| X, by what that code called | `error`, but the effect is unknown: what was called may have acted; if X is a bug: X |
 | `asyncio.timeout` that ran out | what was being handled when it did, as in the row above; else the timeout |
 | a cancellation that nobody requested | what is behind it, as above; beside other leaves it is their consequence, and left out |
 | `LedgerError`, wherever it is | it, before everything else: nobody can write down what became of the attempt |
@@ -65,8 +66,8 @@ class Cause:
 @dataclass(frozen=True, kw_only=True)
 class _Leaf:
     error: BaseException
-    handled: bool = False
-    """It was being handled when something else was raised."""
+    acted_since: bool = False
+    """It was being handled by code that may have acted, when something else was raised."""
     grouped: bool = False
     """It speaks for one of several tasks."""
 
@@ -92,10 +93,11 @@ def cause_of(error: BaseException, requests: Requests | None = None, *, harmless
 
 def only_cancelled(error: BaseException) -> bool:
     """Whether it is a cancellation, or a group of nothing else."""
-    return all(isinstance(member, asyncio.CancelledError) for member in _members(error))
+    return all(isinstance(member, asyncio.CancelledError) for member in members(error))
 
 
-def _members(error: BaseException) -> Iterator[BaseException]:
+def members(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions in a group, however nested; of any other exception itself."""
     pending = [error]
     while pending:
         one = pending.pop()
@@ -120,18 +122,27 @@ def _look_through(error: BaseException, found: dict[int, list[_Leaf]], depth: in
         members: tuple[BaseException, ...] = error.exceptions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         leaves = [leaf for member in members for leaf in _leaves(member, found, depth + 1)]
         return [replace(leaf, grouped=True) for leaf in leaves]
-    behind, handled = _behind(error)
+    behind, acted_since = _behind(error)
     leaves = _leaves(behind, found, depth + 1) if behind is not None else []
     if not any(isinstance(leaf.error, Known) for leaf in leaves):
         return [_Leaf(error=error)]
-    return [replace(leaf, handled=leaf.handled or handled) for leaf in leaves]
+    return [replace(leaf, acted_since=leaf.acted_since or acted_since) for leaf in leaves]
 
 
 def _behind(error: BaseException) -> tuple[BaseException | None, bool]:
-    """The error because of which this one was raised, and whether it was only being handled when this one was raised."""
+    """The error because of which this one was raised, and whether something else may have been done between the two."""
     if error.__cause__ is not None or error.__suppress_context__ or isinstance(error, BUGS):
         return error.__cause__, False
-    return error.__context__, True
+    behind = error.__context__
+    return behind, behind is not None and not _is_raised_where_caught(error, behind)
+
+
+def _is_raised_where_caught(error: BaseException, behind: BaseException) -> bool:
+    """Whether the code that caught the one has itself raised the other, as wrappers do that don't say `from`."""
+    caught, raised = behind.__traceback__, error.__traceback__
+    while raised is not None and raised.tb_next is not None:
+        raised = raised.tb_next
+    return caught is not None and raised is not None and caught.tb_frame is raised.tb_frame
 
 
 def _behind_all(error: ToolError) -> Iterator[ToolError]:
@@ -147,12 +158,14 @@ def _behind_all(error: ToolError) -> Iterator[ToolError]:
 
 def _happened(leaf: _Leaf, seen: Requests) -> Happened:
     error = leaf.error
-    if not isinstance(error, ToolError) or leaf.handled:
+    if not isinstance(error, ToolError) or leaf.acted_since:
         return "unknown"
-    told = error.happened or _not_told(error, seen)
     # What ctx.http says is about one request; what an author says, about what one task has seen.
     others = seen.acted if error.of_request else seen.under_way or (leaf.grouped and seen.cut_off)
-    return "unknown" if others or told == "unknown" else "never" if told == "never" else "no"
+    told = error.happened or _not_told(error, seen)
+    if others or told not in {"no", "never"}:
+        return "unknown"
+    return "never" if told == "never" else "no"
 
 
 def _not_told(error: ToolError, seen: Requests) -> Happened:

@@ -15,6 +15,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from handfast.contracts.effects import Outcome
 from handfast.contracts.errors import ErrorCode, LedgerError, SignatureRefused, ToolError
@@ -185,8 +186,11 @@ def _misfit(message: str, fields: dict[str, str] | None = None) -> _Refusal:
 
 async def _body(request: Request) -> bytes:
     body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise _Refusal(status=413, code="too_large", message=f"more than {MOST_BYTES} bytes")
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MOST_BYTES:
+                raise _Refusal(status=413, code="too_large", message=f"more than {MOST_BYTES} bytes")
+    except ClientDisconnect:
+        raise _Refusal(status=400, code="cut_off", message="the connection ended before the body did") from None
     return body

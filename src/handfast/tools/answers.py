@@ -55,7 +55,7 @@ def status_error(name: str, request: httpx.Request, response: httpx.Response, se
         return ToolError(message, code=ErrorCode.UNAVAILABLE, retryable=True, happened=happened, retry_after=wait)
     if status >= SERVER_ERROR:
         retryable = status in {500, 502, 504} and not looked_at
-        return ToolError(message, code=ErrorCode.UNAVAILABLE, retryable=retryable, happened="unknown")
+        return ToolError(message, code=ErrorCode.UNAVAILABLE, retryable=retryable, happened="unknown", retry_after=wait)
     if status == CONFLICT and key and not looked_at and (wait is not None or sends.in_doubt(key)):
         return StillUnderWay(message, code=ErrorCode.UNAVAILABLE, retryable=True, happened="unknown", retry_after=wait)
     hint = "the service refused this request; change it, or tell the user"

@@ -18,6 +18,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
+from handfast.contracts.causes import members
 from handfast.contracts.clauses import Rate
 from handfast.contracts.errors import LedgerUnavailable, SignatureRefused
 from handfast.contracts.identity import canonical_json, digest
@@ -279,14 +280,17 @@ class ToolBackend:
             plain = result.model_dump(mode="json") if isinstance(result, BaseModel) else result
             dumped = json.loads(canonical_json(plain))
             answer = _Answer(status=200, body={"result": without_secrets(dumped, self._secrets)})
-        except BackendError as error:
-            answer = _error(error.status, error.code, str(without_secrets(str(error), self._secrets)))
-            if error.retryable:
+        except Exception as error:
+            refusal = _refusal_in(error)
+            if refusal is None:
+                log.exception("handler failed", tool=call.tool, request_id=call.request_id, error=type(error).__name__)
+                answer = _error(500, "internal", f"something went wrong; ask for it by request id {call.request_id}")
+            else:
+                message = str(without_secrets(str(refusal), self._secrets))
+                answer = _error(refusal.status, refusal.code, message)
+            if refusal is not None and refusal.retryable:
                 await self._store.withdraw_served(call)
                 return answer
-        except Exception as error:
-            log.exception("handler failed", tool=call.tool, request_id=call.request_id, error=type(error).__name__)
-            answer = _error(500, "internal", f"something went wrong; ask for it by request id {call.request_id}")
         await self._store.answer_served(call, answer.status, canonical_json(answer.body))
         return _Answer(status=answer.status, body=answer.body, headers={REPLAYED: "false"})
 
@@ -326,6 +330,13 @@ async def _body(request: Request) -> bytes:
         if len(body) > MOST_BYTES:
             raise _Refused(_error(413, "too_large", f"more than {MOST_BYTES} bytes"))
     return body
+
+
+def _refusal_in(error: Exception) -> BackendError | None:
+    """The refusal that an exception is, or a group of nothing else; of several one that is final."""
+    raised = [one for one in members(error) if not isinstance(one, asyncio.CancelledError)]
+    refusals = [one for one in raised if isinstance(one, BackendError)]
+    return min(refusals, key=lambda one: one.retryable) if refusals and len(refusals) == len(raised) else None
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -76,7 +76,7 @@ async def _fetch(lines: Upstreams, name: str, upstreams: Mapping[str, Upstream])
         reply = await client.get(url)
     try:
         document: Any = json.loads(reply.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or not str(document.get("openapi", "")).startswith("3."):  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
         msg = f"{reply.url} is no OpenAPI 3 document in JSON: say in the upstream's settings where it is (openapi)"
