@@ -119,8 +119,8 @@ def _leaves(error: BaseException, found: dict[int, list[_Leaf]], depth: int = 0)
 
 def _look_through(error: BaseException, found: dict[int, list[_Leaf]], depth: int) -> list[_Leaf]:
     if isinstance(error, BaseExceptionGroup):
-        members: tuple[BaseException, ...] = error.exceptions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        leaves = [leaf for member in members for leaf in _leaves(member, found, depth + 1)]
+        inside: tuple[BaseException, ...] = error.exceptions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        leaves = [leaf for one in inside for leaf in _leaves(one, found, depth + 1)]
         return [replace(leaf, grouped=True) for leaf in leaves]
     behind, acted_since = _behind(error)
     leaves = _leaves(behind, found, depth + 1) if behind is not None else []
