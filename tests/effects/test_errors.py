@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from handfast import Effect, Outcome, Pending, RunStatus, Tier, ToolContext, ToolError, ask, tool
+from handfast import Backoff, BackoffKind, Effect, Outcome, Pending, RunStatus, Tier, ToolContext, ToolError, ask, tool
 from handfast.contracts.results import Operation
 from handfast.contracts.tool import Tool
 from handfast.contracts.upstream import Upstream
@@ -299,7 +299,9 @@ async def test_a_poll_that_is_asked_to_come_back_later_does(shop: OpenShop) -> N
             raise ExceptionGroup("busy", [ToolError("busy", retryable=True, retry_after=1.5)])
         return "done"
 
-    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y", poll=poll)
+    soon = Backoff(kind=BackoffKind.FIXED, base=timedelta(seconds=0.1))
+
+    @tool(version="1.0.0", effect=Effect.READ, tier=Tier.READ_ONLY, scope="x:y", poll=poll, polls=soon)
     async def pay(ctx: ToolContext) -> str | Pending:
         """Pay."""
         return Pending(reference="job", deadline=timedelta(minutes=1))
