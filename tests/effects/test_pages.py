@@ -246,7 +246,7 @@ async def test_a_link_that_leads_nowhere_ends_the_list_with_a_reason(shop: OpenS
 async def test_a_service_that_ignores_the_page_is_told_from_one_that_ends(shop: OpenShop, items: list[Any]) -> None:
     result, asked = await listed(shop, lambda _: ({"items": items}, []), ByPage())
     assert "the same page twice in a row" in result["message"]
-    assert (result["code"], len(asked)) == ("unavailable", 2)
+    assert (result["code"], set(asked)) == ("unavailable", {"/l?page=1", "/l?page=2"})
 
 
 async def test_cursors_that_are_new_each_time_do_not_hide_a_circle(shop: OpenShop) -> None:
@@ -254,7 +254,7 @@ async def test_cursors_that_are_new_each_time_do_not_hide_a_circle(shop: OpenSho
         return {"items": [{"id": 1}], "next_cursor": f"{query.get('cursor', '')}x"}, []
 
     result, asked = await listed(shop, answer, ByCursor())
-    assert (result["code"], len(asked)) == ("unavailable", 2)
+    assert (result["code"], set(asked)) == ("unavailable", {"/l", "/l?cursor=x"})
 
 
 @pytest.mark.parametrize("cursor", [{"after": 2}, ["b"], True], ids=repr)

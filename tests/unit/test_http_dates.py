@@ -104,7 +104,11 @@ def test_what_is_no_date_is_none(text: str) -> None:
         ("nan", None),
         ("inf", None),
         ("Infinity", None),
-        ("1e3", None),
+        ("1e3", 1000.0),
+        ("1e9", LONGEST_WAIT),
+        ("1e9999", LONGEST_WAIT),
+        ("1e", None),
+        ("1e-3", None),
         ("1_000", None),
         ("0x10", None),
         ("+5", None),
@@ -158,7 +162,7 @@ def test_every_date_is_read_as_it_was_written(epoch: int) -> None:
     [
         (3600, 3600.0), ("3600", 3600.0), (1.5, 1.5), (0, 0.0), (-5, 0.0), ("-5", 0.0), (10**400, LONGEST_LIFETIME),
         ("9" * 400, LONGEST_LIFETIME), (float("inf"), LONGEST_LIFETIME), (float("nan"), None), (None, None), (True, None),
-        ("soon", None), ("", None), ([], None), ({}, None), ("1e5", None),
+        ("soon", None), ("", None), ([], None), ({}, None), ("1e5", LONGEST_LIFETIME),
     ],
 )  # fmt: skip
 def test_the_lifetime_of_a_token_is_bounded_and_what_is_none_is_not_known(value: object, seconds: float | None) -> None:

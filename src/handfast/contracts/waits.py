@@ -12,14 +12,14 @@ LONGEST_WAIT = 3600.0
 LONGEST_LIFETIME = 86_400.0
 """Seconds that a token is used at most, whatever its service says."""
 
-SECONDS = re.compile(r"-?\d+(\.\d*)?", re.ASCII)
+SECONDS = re.compile(r"-?\d+(\.\d*)?(e\+?\d{1,4})?", re.ASCII | re.IGNORECASE)
 
 
 def retry_after_seconds(value: str | None) -> float | None:
     """Seconds to wait, from seconds or a date (RFC 9110, sections 10.2.3 and 5.6.7).
 
-    What is in the past is 0, what is too long is cut to `LONGEST_WAIT`, and a malformed value is ignored. Fractions are understood,
-    though the grammar has none, because services send them.
+    What is in the past is 0, what is too long is cut to `LONGEST_WAIT`, and a malformed value is ignored. Fractions and
+    exponents are understood, though the grammar has none, because services send them.
     """
     if value is None:
         return None
