@@ -1,5 +1,6 @@
 """Beginning and ending the runs that calls of a run are: what the workflow starts and waits for, the ledger decides."""
 
+from functools import partial
 from typing import Any
 
 import structlog
@@ -19,6 +20,7 @@ from handfast.contracts.identity import canonical_json, child_run_id
 from handfast.contracts.names import CARRY_OUT, PLAN_RUN
 from handfast.contracts.plan import Plan, require_request
 from handfast.contracts.plan_check import plan_faults
+from handfast.contracts.provenance import marks_of
 from handfast.contracts.texts import PublicText
 from handfast.contracts.tool import Tool
 from handfast.contracts.versions import version_numbers
@@ -147,11 +149,21 @@ async def end_child(boundary: Boundary, given: ChildInput) -> CallResult:
     """Settle a call with what the ledger says of its run; if that goes on, when to look again."""
     run_id, call = run_id_of_this_activity(), given.call
     structlog.contextvars.bind_contextvars(operation_id=call.id)
+    marks = partial(_marks, boundary)
     try:
-        result = await patiently(lambda: boundary.ledger.families.end(run_id, call, unstarted=given.unstarted))
+        result = await patiently(
+            lambda: boundary.ledger.families.end(run_id, call, unstarted=given.unstarted, marks=marks)
+        )
     except LedgerConflict as error:
         raise ApplicationError(PublicText(error), type=ErrorCode.NOT_ASKED_FOR, non_retryable=True) from error
     if result is None:
         return CallResult(pending=LOOKS[min(given.look, len(LOOKS) - 1)])
     log_outcome(result)
     return result
+
+
+def _marks(boundary: Boundary, name: str, version: str, outcome: Outcome, content: Any) -> dict[str, Any]:
+    """What the contract of a call says of its result: besides what the child has read, `untrusted=` of `as_tool` counts."""
+    versions = boundary.registry.tools.get(name)
+    tool = versions.of_major(version_numbers(version)[0]) if versions is not None else None
+    return {} if tool is None else marks_of(tool, outcome, content)

@@ -1,5 +1,6 @@
 """Calls that are runs of their own: begun once, and settled with what the ledger says of that run."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +9,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from handfast.contracts.effects import Outcome, RunStatus, Verdict
 from handfast.contracts.errors import ErrorCode
 from handfast.contracts.limits import Limits, Used, part_of
-from handfast.contracts.provenance import CLEAN
+from handfast.contracts.provenance import CLEAN, Labels
 from handfast.contracts.wire import CallInput, CallResult, CloseInput
 from handfast.contracts.wire_model import Anchor
 from handfast.ledger import branches
@@ -128,7 +129,13 @@ def _refuse(connection: Connection, run_id: str, call: CallInput, limit: str) ->
     return settle(connection, run_id, call.id, "", new).result
 
 
-def end_child(connection: Connection, run_id: str, call: CallInput, *, unstarted: bool) -> CallResult | None:
+Marks = Callable[[str, str, Outcome, Any], Mapping[str, Any]]
+"""What the contract of a call says of its result; given the tool's name and version, the outcome and the content."""
+
+
+def end_child(
+    connection: Connection, run_id: str, call: CallInput, *, unstarted: bool, marks: Marks | None = None
+) -> CallResult | None:
     """Settle a call with what became of its run, and count what that has used for the parent; None as long as it goes on.
 
     `unstarted` closes a run that was never started and is not needed any more.
@@ -158,9 +165,11 @@ def end_child(connection: Connection, run_id: str, call: CallInput, *, unstarted
             calls_below=runs.c.calls_below + spent.calls,
         )
     )
-    meta: dict[str, Any] = {"child": child.run_id}
-    if (labels := read_labels(connection, child.run_id)) != CLEAN:
-        meta["labels"] = labels.within(child.agent).model_dump(exclude_defaults=True)
+    said: Mapping[str, Any] = {} if marks is None else marks(row.tool, row.version, outcome, content)
+    meta: dict[str, Any] = {**said, "child": child.run_id}
+    labels = read_labels(connection, child.run_id).within(child.agent) | Labels.model_validate(said.get("labels", {}))
+    if labels != CLEAN:
+        meta["labels"] = labels.said
     new = Settlement(outcome=outcome, content=content, meta=meta)
     result = settle(connection, run_id, call.id, row.owner, new).result
     return result.model_copy(update={"spent": spent})

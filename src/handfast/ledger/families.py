@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from handfast.contracts.results import RunSummary
 from handfast.contracts.wire import CallInput, CallResult
 from handfast.ledger import children, runs
-from handfast.ledger.children import NewChild
+from handfast.ledger.children import Marks, NewChild
 
 if TYPE_CHECKING:
     from handfast.ledger.ledger import Ledger
@@ -25,9 +25,11 @@ class Families:
         """Write down that a call is begun as a run of its own; see `children.begin_child`."""
         return await self._ledger.write(children.begin_child, call, new)
 
-    async def end(self, run_id: str, call: CallInput, *, unstarted: bool) -> CallResult | None:
+    async def end(
+        self, run_id: str, call: CallInput, *, unstarted: bool, marks: Marks | None = None
+    ) -> CallResult | None:
         """Settle a call with what became of its run; see `children.end_child`."""
-        return await self._ledger.write(children.end_child, run_id, call, unstarted=unstarted)
+        return await self._ledger.write(children.end_child, run_id, call, unstarted=unstarted, marks=marks)
 
     async def undo(self, run_id: str, call: CallInput) -> bool:
         """Settle what undoes a call that is a run of its own; see `children.undo_child`."""
