@@ -18,9 +18,15 @@ Event = dict[str, Any]
 
 def examples(default: int) -> settings:
     """Settings of a property: so many examples, unless the environment asks for another number."""
-    count = int(os.environ.get("HANDFAST_EXAMPLES", default))
+    asked = os.environ.get("HANDFAST_EXAMPLES", "")
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
-    return settings(max_examples=count, deadline=None, suppress_health_check=checks)
+    return settings(
+        max_examples=int(asked or default),
+        deadline=None,
+        derandomize=not asked,
+        print_blob=True,
+        suppress_health_check=checks,
+    )
 
 
 ANY_TEXT = st.text(st.characters(categories=("L", "N", "P", "Z", "Cs", "Cc", "S")), max_size=12)

@@ -10,7 +10,21 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, create_model, field_validator
 
-from handfast import Agent, Effect, Limits, Outcome, Plan, RunFailed, RunStatus, Script, Tier, ask, tool
+from handfast import (
+    Agent,
+    ContractError,
+    Effect,
+    Limits,
+    ModelError,
+    Outcome,
+    Plan,
+    RunFailed,
+    RunStatus,
+    Script,
+    Tier,
+    ask,
+    tool,
+)
 from handfast.contracts.errors import ErrorCode
 from handfast.contracts.messages import Message, ModelRequest, ModelResponse, Text, ToolCall, Usage
 from handfast.contracts.price import FREE, Price
@@ -277,6 +291,18 @@ async def test_arguments_that_hold_themselves_reach_the_tool(shop: OpenShop, api
     assert seen == ["b"]
 
 
+def test_an_argument_whose_name_no_provider_takes_is_a_fault_of_the_contract() -> None:
+    class Query(BaseModel):
+        top: int = Field(alias="$top")
+
+    with pytest.raises(ContractError, match=r"argument '\$top'"):
+
+        @tool(**READ)
+        async def query(args: Query) -> str:
+            """Query."""
+            return str(args.top)
+
+
 SAID: dict[str, list[Answer]] = {
     "a name with other signs": [answer(call("t1", "$look.now", "{}"))],
     "an empty name": [answer(call("t1", "", "{}"))],
@@ -518,6 +544,20 @@ EMPTY = ModelResponse.model_construct(message=NOTHING, stop_reason="end_turn")
 async def test_what_is_no_answer_fails_the_run_at_once(shop: OpenShop, given: Any) -> None:
     model = Own(given, given)
     await fails(await owned(shop, model), "model own returned")
+    assert len(model.seen) == 1
+
+
+class Failing(Own):
+    """A model of one's own that fails with a whole page, with half a character in it."""
+
+    async def respond(self, request: ModelRequest) -> ModelResponse:
+        self.seen.append(request)
+        raise ModelError("no \ud83d" + "x" * 5_000_000, ErrorCode.MODEL_REQUEST_INVALID)
+
+
+async def test_a_page_of_an_error_of_ones_own_model_ends_the_run_with_its_beginning(shop: OpenShop) -> None:
+    model = Failing()
+    await fails(await owned(shop, model), "no \ufffdxxx")
     assert len(model.seen) == 1
 
 

@@ -53,6 +53,8 @@ from handfast.llm.pricing import cost_usd
 from handfast.llm.usage import CHARACTERS_PER_TOKEN
 from handfast.telemetry import chat_span, record_response
 
+MAX_ERROR = 1000
+"""Characters of what a model's failure says."""
 RESET_SOON = timedelta(seconds=1)
 """How long an execution that is about to be ended waits with its next attempt."""
 ANSWER_NOW = (
@@ -338,6 +340,11 @@ def _request(agent: Agent, tools: Mapping[str, Tool], messages: tuple[Message, .
     )
 
 
+def _said(error: Exception) -> str:
+    """What a model's failure says, as Temporal can carry it: it may hold a whole page."""
+    return clean_text(str(error)[:MAX_ERROR])
+
+
 def _again(context: TurnContext) -> ModelResponse | None:
     """The first turn of a run that carries a failed call out again: that call, judged and gated like any other."""
     if context.again is None:
@@ -357,13 +364,13 @@ async def _respond(boundary: Boundary, agent: Agent, request: ModelRequest, turn
         log.warning("model call failed", turn=turn.turn, code=error.code, retry_after=error.retry_after)
         waited = (datetime.now(UTC) - activity.info().scheduled_time).total_seconds()
         if error.retryable and waited + (error.retry_after or 0) > turn.left > 0:
-            message = f"{error} (and the run's work time would be used up before another try)"
+            message = f"{_said(error)} (and the run's work time would be used up before another try)"
             raise ApplicationError(message, type=ErrorCode.LIMIT_REACHED, non_retryable=True) from error
         delay = timedelta(seconds=error.retry_after) if error.retry_after else None
         raise ApplicationError(
-            str(error), type=error.code, non_retryable=not error.retryable, next_retry_delay=delay
+            _said(error), type=error.code, non_retryable=not error.retryable, next_retry_delay=delay
         ) from error
     except Exception as error:
-        message = f"model {agent.model_id} raised {type(error).__name__}: {error}"
+        message = f"model {agent.model_id} raised {type(error).__name__}: {_said(error)}"
         final = activity.info().attempt >= MAX_BUGS
         raise ApplicationError(message, type=ErrorCode.INTERNAL, non_retryable=final) from error

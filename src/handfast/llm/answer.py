@@ -6,8 +6,7 @@ from typing import Any
 
 from handfast.contracts.errors import ErrorCode, ModelError
 from handfast.contracts.messages import Message, ModelRequest, ModelResponse, Part, Text, Thinking, ToolCall
-from handfast.contracts.surrogates import without_surrogates
-from handfast.contracts.texts import printable
+from handfast.contracts.texts import clean_text, printable
 from handfast.llm.arguments import ArgumentFault, usable
 from handfast.llm.unique import UniqueNames
 from handfast.llm.usage import usage_of
@@ -65,7 +64,7 @@ def _valid_parts(parts: Iterable[Part]) -> Iterable[Part]:
     for part in parts:
         match part:
             case Text():
-                yield Text(text=without_surrogates(part.text))
+                yield Text(text=clean_text(part.text))
             case Thinking():
                 yield from _thinking(part)
             case ToolCall():
@@ -87,7 +86,7 @@ def _thinking(part: Thinking) -> Iterable[Thinking]:
 
 
 def _call(call: ToolCall, identity: str) -> ToolCall:
-    raw = without_surrogates(call.raw)[:EXCERPT]
+    raw = clean_text(call.raw)[:EXCERPT]
     name = _short(call.tool, MAX_NAME)
     if call.fault:
         return ToolCall(id=identity, tool=name, arguments={}, fault=_short(call.fault, 300), raw=raw)
@@ -99,13 +98,13 @@ def _call(call: ToolCall, identity: str) -> ToolCall:
 
 def _shown(arguments: Any) -> str:
     try:
-        return without_surrogates(repr(arguments))[:EXCERPT]
+        return clean_text(repr(arguments))[:EXCERPT]
     except Exception:  # noqa: BLE001 - it is only for the record, and the values are somebody else's classes
         return ""
 
 
 def _short(text: str, limit: int) -> str:
-    return printable(without_surrogates(text[:limit])).replace("\n", "�")
+    return printable(clean_text(text[:limit])).replace("\n", "�")
 
 
 def _size(part: Part) -> int:

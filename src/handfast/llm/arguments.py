@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from handfast.contracts.surrogates import without_surrogates
+from handfast.contracts.texts import clean_text
 
 MAX_CHARACTERS = 4_000_000
 """Of the arguments of one call, as JSON."""
@@ -115,7 +115,7 @@ class _Checked:
         self._characters += len(text)
         if self._characters > MAX_CHARACTERS:
             raise ArgumentFault(_too_large(self._characters))
-        return without_surrogates(text)
+        return clean_text(text)
 
 
 NOT_FINITE = "they hold NaN or an infinite number; JSON has neither"

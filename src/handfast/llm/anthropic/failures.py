@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
 from handfast.contracts.errors import ErrorCode, ModelError
-from handfast.contracts.surrogates import without_surrogates
-from handfast.contracts.texts import printable
+from handfast.contracts.texts import clean_text, printable
 from handfast.contracts.waits import retry_after_seconds
 
 MAX_BODY = 65_536
@@ -99,7 +98,7 @@ def no_stream_failure(model: str, content_type: str, headers: Mapping[str, str],
 
 def shown(text: str) -> str:
     """What a provider says, as a message may carry it."""
-    return printable(without_surrogates(text[:MAX_MESSAGE]))
+    return printable(clean_text(text[:MAX_MESSAGE]))
 
 
 def _with_hint(said: str, code: ErrorCode) -> str:

@@ -26,7 +26,7 @@ from itertools import groupby
 from typing import Any
 
 from handfast.contracts.messages import Message, ModelRequest, Part, Text, Thinking, ToolCall, ToolResult, ToolSchema
-from handfast.contracts.surrogates import without_surrogates
+from handfast.contracts.texts import clean_text
 from handfast.llm.anthropic.schemas import as_text, input_schema, output_format
 from handfast.llm.arguments import ArgumentFault, usable
 from handfast.llm.unique import UniqueNames
@@ -74,7 +74,7 @@ def to_api(request: ModelRequest) -> dict[str, Any]:
 
 def _system(request: ModelRequest, *, as_words: bool) -> str:
     """The instructions; with the schema of the answer where nothing else asks for it."""
-    texts = [without_surrogates(request.instructions)]
+    texts = [clean_text(request.instructions)]
     if request.output_schema is not None and as_words:
         texts.append(as_text(request.output_schema))
     return "\n\n".join(text for text in texts if text.strip())
@@ -142,9 +142,7 @@ class _Conversation:
                     results[identity] = _result(identity, part)
                 else:
                     # Its call is not in the answer before: as words it is not lost.
-                    texts.append(
-                        {"type": "text", "text": f"(result of a call) {without_surrogates(part.text) or EMPTY}"}
-                    )
+                    texts.append({"type": "text", "text": f"(result of a call) {clean_text(part.text) or EMPTY}"})
             elif isinstance(part, Text) and (text := _text(part.text)):
                 texts.append(text)
         self._open = {}
@@ -168,7 +166,7 @@ def _taking_turns(messages: Sequence[Message]) -> list[tuple[str, tuple[Part, ..
 
 
 def _text(text: str) -> Block | None:
-    return {"type": "text", "text": without_surrogates(text)} if text.strip() else None
+    return {"type": "text", "text": clean_text(text)} if text.strip() else None
 
 
 def _reasoning(part: Thinking) -> Block | None:
@@ -176,14 +174,14 @@ def _reasoning(part: Thinking) -> Block | None:
     kind = part.raw.get("type")
     fields = REASONING.get(kind, ()) if isinstance(kind, str) else ()
     block = {name: part.raw.get(name) for name in fields}
-    texts = [value for value in block.values() if isinstance(value, str) and without_surrogates(value) == value]
+    texts = [value for value in block.values() if isinstance(value, str) and clean_text(value) == value]
     proof = block.get(fields[-1]) if fields else ""
     return block if proof and len(texts) == len(fields) else None
 
 
 def _result(identity: str, result: ToolResult | None = None) -> Block:
     """The result of a call; where there is none, that there is none."""
-    content = NO_RESULT if result is None else without_surrogates(result.text)
+    content = NO_RESULT if result is None else clean_text(result.text)
     failed = result is None or result.failed
     return {
         "type": "tool_result",
@@ -207,7 +205,7 @@ def _fitting(name: str, limit: int, otherwise: str) -> str:
 def _tool(tool: ToolSchema, names: UniqueNames) -> Block:
     block: Block = {
         "name": names.take(_fitting(tool.name, MAX_NAME, "unnamed")),
-        "description": without_surrogates(tool.description),
+        "description": clean_text(tool.description),
         "input_schema": input_schema(tool.parameters),
     }
     if tool.examples:
@@ -220,6 +218,6 @@ def _valid_text(value: Block) -> Block:
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        valid: Block = json.loads(without_surrogates(json.dumps(value, ensure_ascii=False)))
+        valid: Block = json.loads(clean_text(json.dumps(value, ensure_ascii=False)))
         return valid
     return value
