@@ -161,6 +161,22 @@ async def test_a_call_whose_arguments_are_no_json_object_is_denied_and_the_answe
     assert (kept["raw"], kept["arguments"]) == (raw[:4000], {})
 
 
+async def test_a_call_that_needs_no_arguments_is_denied_too_if_those_it_has_are_not_whole(
+    shop: OpenShop, api: Api
+) -> None:
+    acted: list[int] = []
+
+    @tool(**ONCE)
+    async def act(amount: int = 1) -> str:
+        """Act."""
+        acted.append(amount)
+        return "acted"
+
+    api.answers = [answer(call("t1", "act", '{"amount": 10'))]
+    result = await ends(await claude(shop, api, act))
+    assert (acted, result.operations[0].result["code"]) == ([], ErrorCode.INVALID_ARGUMENTS)
+
+
 async def test_arguments_that_come_with_the_beginning_of_a_call_count(shop: OpenShop, api: Api, bank: Bank) -> None:
     given = {"type": "tool_use", "id": "t1", "name": "pay", "input": {"amount": 3}}
     twice = {"type": "input_json_delta", "partial_json": '{"amount": 4}'}
