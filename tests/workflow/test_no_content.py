@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -46,6 +47,8 @@ READ: dict[str, Any] = {
 }  # fmt: skip
 KEYED: dict[str, Any] = {**READ, "effect": Effect.KEYED, "tier": Tier.REVERSIBLE, "scope": "x:w"}
 ONCE: dict[str, Any] = {**KEYED, "effect": Effect.ONCE}
+RECONCILED: dict[str, Any] = {**KEYED, "effect": Effect.RECONCILED}
+IRREVERSIBLE: dict[str, Any] = {**ONCE, "tier": Tier.IRREVERSIBLE}
 
 
 def mark(name: str) -> str:
@@ -178,7 +181,7 @@ async def test_what_looking_and_polling_raise_stays_out_of_temporal(shop: OpenSh
     async def poll(args: Any, reference: str, ctx: ToolContext) -> Any:
         raised(how)
 
-    @tool(**{**KEYED, "effect": Effect.RECONCILED}, reconcile=find)
+    @tool(**RECONCILED, reconcile=find)
     async def pay(amount: str) -> str:
         """Pay."""
         raise ToolError(mark("lost"), happened="unknown", retryable=True)
@@ -284,7 +287,11 @@ def said_by_a_model(raw: str, stop: str = "tool_use") -> Any:
 
 def refused(status: int) -> Any:
     told = {"type": "error", "error": {"type": "invalid_request_error", "message": mark("provider")}}
-    return lambda handler: answer_json(handler, status, told)
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        answer_json(handler, status, told)
+
+    return reply
 
 
 def broken_off() -> Any:
@@ -435,7 +442,7 @@ def member_tool() -> Any:
 
 
 async def test_a_word_that_is_no_decision_is_refused_without_being_repeated(shop: OpenShop) -> None:
-    @tool(**{**ONCE, "tier": Tier.IRREVERSIBLE})
+    @tool(**IRREVERSIBLE)
     async def send(to: str) -> str:
         """Send."""
         return to

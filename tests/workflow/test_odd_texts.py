@@ -46,6 +46,7 @@ ODD = f"{HALF}, {PAIR}, nul \x00."
 CLEAN = "half �, whole 😀, nul �."
 READ: dict[str, Any] = {"version": "1.0.0", "effect": Effect.READ, "tier": Tier.READ_ONLY, "scope": "x:r"}
 KEYED: dict[str, Any] = {**READ, "effect": Effect.KEYED, "tier": Tier.REVERSIBLE, "scope": "x:w"}
+IRREVERSIBLE: dict[str, Any] = {**KEYED, "tier": Tier.IRREVERSIBLE}
 KEY = "sk-ant-a1B2c3D4e5F6g7H8i9J0k1L2m3"
 
 
@@ -74,7 +75,7 @@ def ledger_url(request: pytest.FixtureRequest) -> str:
 
 
 async def test_what_people_say_is_cleaned_before_it_is_written_down(shop: OpenShop, api: Api, ledger_url: str) -> None:
-    @tool(**{**KEYED, "tier": Tier.IRREVERSIBLE})
+    @tool(**IRREVERSIBLE)
     async def send(to: str) -> str:
         """Send."""
         return to

@@ -2,7 +2,8 @@
 
 import json
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json
@@ -55,10 +56,9 @@ def plain_json(adapter: TypeAdapter[Any], value: Any, *, round_trip: bool = Fals
     """
     try:
         written = adapter.dump_json(value, by_alias=True, round_trip=round_trip, warnings="error")
-        broken = LOSSY in written
     except (PydanticSerializationError, UnicodeEncodeError):
-        broken = True
-    if broken:
+        written = LOSSY
+    if LOSSY in written:
         # What else is wrong with it than its texts is raised again.
         clean = _with_clean_names(value)
         told = adapter.dump_python(clean, mode="json", by_alias=True, round_trip=round_trip, warnings="error")
@@ -75,11 +75,14 @@ def _with_clean_names(value: Any, levels: int = MAX_DEPTH) -> Any:
         msg = f"it is nested deeper than {MAX_DEPTH} levels"
         raise ValueError(msg)
     if isinstance(value, BaseModel):
-        fields = {name: _with_clean_names(inner, levels - 1) for name, inner in value}
-        return value.model_copy(update=fields)
+        return value.model_copy(update={name: _with_clean_names(inner, levels - 1) for name, inner in value})
     if type(value) is dict:
-        named = ((clean_text(name) if isinstance(name, str) else name, inner) for name, inner in value.items())
-        return {name: _with_clean_names(inner, levels - 1) for name, inner in named}
+        fields = cast("Mapping[Any, Any]", value)
+        return {_clean_name(name): _with_clean_names(inner, levels - 1) for name, inner in fields.items()}
     if type(value) in {list, tuple}:
         return type(value)(_with_clean_names(inner, levels - 1) for inner in value)
     return value
+
+
+def _clean_name(name: Any) -> Any:
+    return clean_text(name) if isinstance(name, str) else name

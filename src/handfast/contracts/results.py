@@ -78,8 +78,8 @@ class Event(Frozen):
     sequence: int
     kind: str
     """`requested`, `opened`, `turn`, `repeated`, `said`, `held`, `granted`, `decided`, `refused`, `withdrawn`, `unheld`, `reserved`,
-    `released`, `checkpoint`, `pending`, `child`, `settled`, `resolved`, `late`, `branch`, `undo`, `undone`, `blocked`, `unblocked`,
-    `closed` or `erased`."""
+    `released`, `failed`, `checkpoint`, `pending`, `child`, `settled`, `resolved`, `late`, `branch`, `undo`, `undone`, `blocked`,
+    `unblocked`, `closed` or `erased`."""
     at: datetime
     reference: str
     data: dict[str, Any]

@@ -85,6 +85,10 @@ class Story:
         tool = self._asked.get(event.reference.split("#")[0], ("?",))[0]
         return [Text.assemble(("  again  ", "yellow"), f"{tool}, attempt {attempt}")]
 
+    def _failed(self, event: Event) -> list[Text]:
+        told = f"{event.data['activity']}, attempt {event.data['attempt']}: {_content(event).get('message', event.data['code'])}"
+        return [Text.assemble(("  error  ", "red"), short(told, 300))]
+
     def _pending(self, event: Event) -> list[Text]:
         reference = _content(event).get("reference", "")
         until = datetime.fromtimestamp(event.data["deadline"] / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
