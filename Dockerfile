@@ -8,7 +8,7 @@ COPY src ./src
 # The lock pins by hash what the extras need; the dev server's wheel and the tests' tools stay out.
 # Bytecode is compiled here: the user of the image may not write it, so each start would compile everything again.
 RUN /opt/handfast/bin/uv pip install --no-cache --compile-bytecode --python /opt/handfast/bin/python \
-        --constraint requirements.lock ".[postgres,otlp,backend,gateway,demo]" \
+        --constraint requirements.lock ".[postgres,otlp,plans,inputs,scrub,backend,gateway,demo]" \
     && /opt/handfast/bin/uv pip uninstall --python /opt/handfast/bin/python pip uv
 
 FROM python:3.11-slim

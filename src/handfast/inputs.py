@@ -11,15 +11,16 @@ class Args(BaseModel):
 """
 
 import contextlib
+import importlib
 import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler
+from pydantic import AfterValidator, BaseModel, BeforeValidator, GetCoreSchemaHandler
 from pydantic_core import core_schema
 from typing_extensions import override
 
@@ -36,6 +37,9 @@ NO_URL = frozenset(" \\<>\"'`{}|^")
 
 class Checked(ABC):
     """Something more that must be true of a value, once it has its type."""
+
+    package: ClassVar[str] = ""
+    """An optional package that it needs."""
 
     @abstractmethod
     def check(self, value: Any) -> Any:
@@ -206,6 +210,8 @@ class SelectOnly(Checked):
         literals: Whether values may stand in the statement.
     """
 
+    package = "sqlglot"
+
     def __init__(self, *, tables: Collection[str] = (), dialect: str = "", literals: bool = False) -> None:
         self._tables = tables
         self._dialect = dialect or None
@@ -276,7 +282,8 @@ def _clean(value: Any) -> Any:
     )
 
 
-CleanHtml = Annotated[str, BeforeValidator(_clean)]
+CLEANING = BeforeValidator(_clean)
+CleanHtml = Annotated[str, CLEANING]
 """A text that is shown as HTML: cleaned of scripts, handlers, styles and everything but a few tags. Needs the extra `inputs` (nh3)."""
 
 
@@ -332,3 +339,33 @@ def _name(text: str) -> str:
 
 SafeName = Annotated[str, AfterValidator(_name)]
 """The type of a name that can be a part of a path, a URL or a shell word without meaning anything there."""
+
+
+def missing_packages(model: type[BaseModel]) -> list[str]:
+    """The optional packages that the types of this module need somewhere in a model, and that are not installed here."""
+    found: set[str] = set()
+    seen: set[Any] = set()
+
+    def look(kind: Any, metadata: Iterable[Any] = ()) -> None:
+        for one in metadata:
+            found.update({one.package} if isinstance(one, Checked) else {"nh3"} if one is CLEANING else ())
+        look_at(getattr(kind, "__metadata__", ()), get_args(kind))
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in seen:
+            seen.add(kind)
+            for field in kind.model_fields.values():
+                look(field.annotation, field.metadata)
+
+    def look_at(metadata: Iterable[Any], inner: Iterable[Any]) -> None:
+        for number, kind in enumerate(inner):
+            look(kind, metadata if number == 0 else ())
+
+    look(model)
+    return sorted(package for package in found if package and not _is_there(package))
+
+
+def _is_there(package: str) -> bool:
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        return False
+    return True

@@ -12,6 +12,7 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from handfast.activities.condition_process import ConditionProcess
 from handfast.activities.one_attempt import OneAttempt
 from handfast.activities.permission import Permission
 from handfast.activities.plans import Plans
@@ -67,6 +68,8 @@ class Boundary:
     """A file that says who may approve, in the ledger's place."""
     transcripts: Transcripts = field(default_factory=Transcripts)
     plans: Plans = field(default_factory=Plans)
+    conditions: ConditionProcess = field(default_factory=ConditionProcess)
+    """What decides the conditions of plans."""
     one_attempt: OneAttempt = field(default_factory=OneAttempt)
     waiting_for_budgets: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = field(
         default_factory=WeakValueDictionary[tuple[str, ...], asyncio.Lock]
@@ -128,6 +131,7 @@ class Boundary:
             await self.http.close()
         if "credentials" in self.__dict__:
             await self.credentials.close()
+        await self.conditions.close()
         await self.models.close()
 
 

@@ -1,7 +1,7 @@
 """The calls that one turn of a plan asks for: its steps, given what they need, and judged like what a model asks for."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -9,13 +9,15 @@ from handfast.activities.gate import Gate, serves
 from handfast.activities.plans import Planned
 from handfast.contracts.agent import Agent
 from handfast.contracts.arguments import StoredArguments, same_request
-from handfast.contracts.conditions import ConditionFailed, holds
+from handfast.contracts.conditions import BudgetExceeded, ConditionFailed
 from handfast.contracts.effects import Effect, Verdict
 from handfast.contracts.messages import Message, Text, ToolCall
 from handfast.contracts.plan import Step
+from handfast.contracts.plan_check import result_schema
 from handfast.contracts.plan_steps import PlanTurnInput, StepAsk, StepAsked
 from handfast.contracts.policy import Policy, Provenance
 from handfast.contracts.references import Reference, Unbound, fill_in, follow
+from handfast.contracts.schema_paths import declared
 from handfast.contracts.wire import TurnResult
 from handfast.ledger import AskedCall, NewTurn, PlanContext, StepResults
 from handfast.ledger.plans import KEPT, call_id
@@ -33,6 +35,8 @@ class PlanCalls:
     calls: list[ToolCall] = field(default_factory=list[ToolCall])
     asked: list[AskedCall] = field(default_factory=list[AskedCall])
     notes: list[str] = field(default_factory=list[str])
+    decided: dict[str, bool | ConditionFailed] = field(default_factory=dict[str, "bool | ConditionFailed"])
+    """By step that begins: what its condition is, or why it can't be decided."""
 
     def __post_init__(self) -> None:
         self.known = self.planned.of(self.agent)
@@ -47,6 +51,23 @@ class PlanCalls:
             provenance=self.provenance,
         )
         self.done = list(self.context.done)
+
+    async def decide(self, turn: PlanTurnInput, holds: Callable[[str, Mapping[str, Any]], Awaitable[bool]]) -> None:
+        """Find out which of the steps that begin with a turn are skipped; before `settlement`."""
+        exceeded: BudgetExceeded | None = None
+        for ask in turn.asks:
+            step = self.plan.steps[ask.step]
+            if not _begins(ask) or not step.when:
+                continue
+            if exceeded is not None:
+                # One budget for the turn: a plan of hundreds of such conditions would use up the time of its activity.
+                self.decided[ask.step] = exceeded
+                continue
+            try:
+                self.decided[ask.step] = await holds(step.when, self._speaks_of(step))
+            except ConditionFailed as error:
+                self.decided[ask.step] = error
+                exceeded = error if isinstance(error, BudgetExceeded) else None
 
     def settlement(self, turn: PlanTurnInput) -> NewTurn:
         """The turn, ready to be settled."""
@@ -73,10 +94,10 @@ class PlanCalls:
         )
 
     def _ask(self, ask: StepAsk) -> StepAsked:
-        step, begins = self.plan.steps[ask.step], ask.first == 0 and ask.retry == 0
+        step = self.plan.steps[ask.step]
         asked = StepAsked(step=ask.step, first=ask.first, count=ask.count, retry=ask.retry)
         try:
-            if begins and step.when and not holds(step.when, self._speaks_of(step)):
+            if _begins(ask) and step.when and not self._is_wanted(ask.step):
                 self.notes.append(f"step {ask.step} is skipped: {step.when}")
                 return asked.model_copy(update={"skipped": True})
             items = self._items(step)
@@ -91,6 +112,12 @@ class PlanCalls:
             self.notes.append(f"step {ask.step} can't be asked for: {error}")
             return asked.model_copy(update={"fault": "it can't be asked for"})
         return asked.model_copy(update={"heads": len(self.asked) - before, "total": last})
+
+    def _is_wanted(self, step_id: str) -> bool:
+        found = self.decided[step_id]
+        if isinstance(found, ConditionFailed):
+            raise found
+        return found
 
     def _call(self, ask: StepAsk, place: int, item: Any) -> None:
         """One call for each way of a step. What can't be bound is found before any of them is judged."""
@@ -157,12 +184,14 @@ class PlanCalls:
     def _speaks_of(self, step: Step) -> Mapping[str, Any]:
         """What a condition is decided by."""
         steps = {name: self._state_of(name) for name in step.mentions}
-        return {"request": self.request, "steps": steps}
+        return {"request": declared(self.request, self.plan.request_schema), "steps": steps}
 
     def _state_of(self, step_id: str) -> dict[str, Any]:
         found = self.context.results.get(step_id, StepResults())
         try:
-            return {"status": "succeeded", "result": self._result_of(step_id)}
+            schema = result_schema(self.plan, self.known.tools, step_id)
+            result = self._result_of(step_id)
+            return {"status": "succeeded", "result": result if schema is None else declared(result, schema)}
         except _NoResult:
             return {"status": "failed" if found.asked else "skipped", "result": None}
 
@@ -174,6 +203,10 @@ class PlanCalls:
                 return None
 
         return fill_in(self.plan.output, look_up)
+
+
+def _begins(ask: StepAsk) -> bool:
+    return ask.first == 0 and ask.retry == 0
 
 
 class _NoResult(Exception):

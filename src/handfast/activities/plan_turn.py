@@ -100,7 +100,9 @@ async def settlement(
     """A turn, ready to be settled."""
     provenance = await _provenance(boundary, agent, planned, context.run, turn)
     policies, version = await boundary.permission.policies(), boundary.permission.version
-    return replace(PlanCalls(agent, planned, context, policies, provenance).settlement(turn), policy=version)
+    calls = PlanCalls(agent, planned, context, policies, provenance)
+    await calls.decide(turn, boundary.conditions.holds)
+    return replace(calls.settlement(turn), policy=version)
 
 
 def taken(boundary: Boundary, run: RunRow, new: NewTurn, settled: SettledTurn) -> TurnResult:

@@ -27,7 +27,7 @@ from handfast.contracts.errors import (
 from handfast.contracts.grants import SigningKey, Verb, read_grant
 from handfast.contracts.messages import Usage
 from handfast.contracts.policy import Condition
-from handfast.contracts.results import Event, Operation, RunResult, RunSummary, Undo
+from handfast.contracts.results import Event, Operation, RunResult, RunSummary, Stalled, Undo
 from handfast.contracts.starting import MAX_TEXT
 from handfast.contracts.texts import clean_text, clean_value
 from handfast.contracts.wire import RunState
@@ -86,6 +86,18 @@ class Run:
         waiting = (one.model_copy(update={"reason": waits.get(one.operation) or one.reason}) for one in state.waiting)
         blocked = (one.model_copy(update={"reason": stuck.get(one.operation) or one.reason}) for one in state.blocked)
         return state.model_copy(update={"waiting": tuple(waiting), "blocked": tuple(blocked)})
+
+    async def stalled(self) -> tuple[Stalled, ...]:
+        """What keeps failing at the moment, as Temporal shows it; nothing where its workflow is over, or not known."""
+        try:
+            description = await self.handle.describe()
+        except RPCError:
+            return ()
+        return tuple(
+            Stalled(activity=one.activity_type.name, attempts=one.attempt - 1, reason=one.last_failure.message[:300])
+            for one in description.raw_description.pending_activities
+            if one.attempt > 1 and one.HasField("last_failure")
+        )
 
     async def events(self, *, after: int = 0) -> AsyncIterator[Event]:
         """Its ledger entries as they are written, until it is closed.

@@ -12,6 +12,8 @@ from handfast.contracts.messages import Frozen
 from handfast.contracts.references import steps_in
 
 STEP_ID = re.compile(r"^[a-z][a-z0-9_]{0,47}$")
+MENTION = re.compile(r"""\bsteps\s*(?:\.\s*([a-z][a-z0-9_]*)|\[\s*["']([a-z][a-z0-9_]*)["']\s*\])""")
+"""A step in a condition: `steps.x` or `steps["x"]`."""
 MOST_STEPS = 500
 MOST_AT_ONCE = 200
 
@@ -95,12 +97,17 @@ class Step(Frozen):
     @cached_property
     def refers_to(self) -> frozenset[str]:
         """The steps whose results its arguments, its list and its condition need."""
-        return steps_in([self.for_each, *(way.arguments for way in self.ways)]) | self.mentions
+        return self.needs | self.mentions
+
+    @cached_property
+    def needs(self) -> frozenset[str]:
+        """The steps without whose results it is skipped."""
+        return steps_in([self.for_each, *(way.arguments for way in self.ways)])
 
     @cached_property
     def mentions(self) -> frozenset[str]:
         """The steps that its condition looks at: they may have no result."""
-        return frozenset(re.findall(r"\bsteps\.([a-z][a-z0-9_]*)", self.when))
+        return frozenset(by_dot or by_place for by_dot, by_place in MENTION.findall(self.when))
 
     @cached_property
     def after(self) -> frozenset[str]:

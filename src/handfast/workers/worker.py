@@ -54,6 +54,7 @@ from handfast.ledger import Ledger
 from handfast.llm.pricing import require_price
 from handfast.llm.resolve import Models
 from handfast.settings import Settings
+from handfast.workers.extras import require_extras
 from handfast.workflows.agent_run import AgentRun
 from handfast.workflows.plan_run import PlanRun
 from handfast.workflows.rollback_run import RollbackRun
@@ -68,6 +69,7 @@ def make_boundary(agents: Iterable[Agent], ledger: Ledger, settings: Settings) -
 
     Raises:
         ContractError: The agents don't fit together, or the cost of a model can't be counted.
+        SettingsError: An extra that they need is not installed.
     """
     registry = Registry(agents)
     models = Models(anthropic_api_key=settings.anthropic_api_key, anthropic_base_url=settings.anthropic_base_url)
@@ -76,11 +78,13 @@ def make_boundary(agents: Iterable[Agent], ledger: Ledger, settings: Settings) -
         _require_hideable(agent)
         # Made now: importing a provider's SDK in the first turn would stop the event loop, and every heartbeat with it.
         models.of(agent)
+    upstreams = {**_upstreams_of(registry), **settings.upstreams}
+    require_extras(registry.agents, upstreams)
     boundary = Boundary(
         ledger=ledger,
         registry=registry,
         models=models,
-        upstreams={**_upstreams_of(registry), **settings.upstreams},
+        upstreams=upstreams,
         heartbeat_seconds=settings.heartbeat_seconds,
         gateway_url=settings.gateway_url,
         secrets=settings.secrets,

@@ -1,11 +1,13 @@
 """One workflow runs every agent. It reads no registry and runs no user code: what decides arrives in activity results."""
 
+import asyncio
 from typing import Any
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
 from handfast.workflows import options
+from handfast.workflows.bookkeeping import book, locally
 from handfast.workflows.ending import Ending, bug, ending_of
 from handfast.workflows.steered import Steered, read_request
 from handfast.workflows.story import tell
@@ -37,7 +39,7 @@ class AgentRun(Steered):
         self._branch = carried.branch
         self._resting = carried.resting
         """The model has answered, and is asked again when there is news of its jobs."""
-        self._thinking: workflow.ActivityHandle[TurnResult] | None = None
+        self._thinking: asyncio.Task[TurnResult] | None = None
         self._counted = self._clock.own - carried.worked
         """Seconds of own work that the ledger has heard of."""
         self._near = ""
@@ -73,9 +75,7 @@ class AgentRun(Steered):
         self._require_startable(self._fault)
         show_begun(self._request.agent, self._request.tenant)
         given = OpenInput(request=self._request, execution=workflow.info().first_execution_run_id)
-        self._opened = await workflow.execute_local_activity(
-            names.OPEN_RUN, given, result_type=Opened, **options.booking()
-        )
+        self._opened = await book(names.OPEN_RUN, given, Opened)
 
     async def _take_turn(self) -> Ending | None:
         """One turn with its calls; how the run ends after it, or None if it goes on."""
@@ -139,12 +139,13 @@ class AgentRun(Steered):
         """Seconds of own work that the ledger has not heard of."""
         return round(max(self._clock.own - self._counted, 0.0), 3)
 
-    def _ask_model(self, turn: TurnInput) -> workflow.ActivityHandle[TurnResult]:
+    def _ask_model(self, turn: TurnInput) -> "asyncio.Task[TurnResult]":
         if self._opened.model_lane is Lane.FAST:
-            return workflow.start_local_activity(names.MODEL_TURN, turn, result_type=TurnResult, **options.booking())
-        return workflow.start_activity(
+            return locally(names.MODEL_TURN, turn, TurnResult, options.booking(), options.booking_in_sight())
+        handle: workflow.ActivityHandle[TurnResult] = workflow.start_activity(
             names.MODEL_TURN, turn, result_type=TurnResult, **options.model_turn(self._opened)
         )
+        return handle
 
     def _ending(self, turn: TurnResult | None) -> Ending | None:
         """How the run ends after this turn, or None if it goes on."""

@@ -6,6 +6,7 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 from handfast.workflows import options
+from handfast.workflows.bookkeeping import book
 from handfast.workflows.people import People
 from handfast.workflows.words import refusal
 
@@ -111,10 +112,7 @@ class Asking:
         return self.reviews != seen and not self._gives_up(head) and not self._moving()
 
     async def _review(self, call: CallInput) -> CallResult:
-        handle: workflow.ActivityHandle[CallResult] = workflow.start_local_activity(
-            REVIEW_CALL, call, result_type=CallResult, **options.booking()
-        )
-        return await handle
+        return await book(REVIEW_CALL, call, CallResult)
 
     async def _person(self, head: Head, *, unknown: bool, seen: int | None = None) -> Decision | Resolution | None:
         """A person's word on a call; None if it is not waited for any longer, or the policy has changed since `seen`."""
@@ -134,9 +132,9 @@ class Asking:
 
     async def _record(self, word: Decision | Resolution) -> CallResult:
         record = RecordDecision(decision=word) if isinstance(word, Decision) else RecordDecision(resolution=word)
-        handle: workflow.ActivityHandle[CallResult]
-        if workflow.patched(WORDS_BEFORE_LEDGER):
-            handle = workflow.start_activity(RECORD_DECISION, record, result_type=CallResult, **options.word())
-        else:
-            handle = workflow.start_local_activity(RECORD_DECISION, record, result_type=CallResult, **options.booking())
+        if not workflow.patched(WORDS_BEFORE_LEDGER):
+            return await book(RECORD_DECISION, record, CallResult)
+        handle: workflow.ActivityHandle[CallResult] = workflow.start_activity(
+            RECORD_DECISION, record, result_type=CallResult, **options.word()
+        )
         return await handle

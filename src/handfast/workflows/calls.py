@@ -14,6 +14,7 @@ from temporalio.exceptions import FailureError
 
 from handfast.workflows import options
 from handfast.workflows.asking import Asking
+from handfast.workflows.bookkeeping import book, locally
 from handfast.workflows.children import ChildHandle, Children
 from handfast.workflows.clock import WorkClock
 from handfast.workflows.jobs import Jobs
@@ -294,15 +295,12 @@ class Calls:
     async def _execute(self, head: Head, call: CallInput, opened: Opened) -> CallResult:
         if head.child:
             return await self._children.carry_out(head, call, self._under_way, lambda: self._gives_up(head))
-        handle: workflow.ActivityHandle[Any]
+        handle: asyncio.Task[CallResult]
+        standard = options.call_on_standard_lane(head, opened)
         if head.lane is Lane.FAST:
-            handle = workflow.start_local_activity(
-                head.tool, call, result_type=CallResult, **options.call_on_fast_lane(head)
-            )
+            handle = locally(head.tool, call, CallResult, options.call_on_fast_lane(head), standard)
         else:
-            handle = workflow.start_activity(
-                head.tool, call, result_type=CallResult, **options.call_on_standard_lane(head, opened)
-            )
+            handle = workflow.start_activity(head.tool, call, result_type=CallResult, **standard)
         self._under_way[head.id] = handle
         try:
             with self._clock.working():
@@ -317,11 +315,7 @@ class Calls:
             del self._under_way[head.id]
 
     async def _fence(self, head: Head, reason: str) -> CallResult:
-        fence = FenceInput(id=head.id, reason=reason[:300])
-        handle: workflow.ActivityHandle[CallResult] = workflow.start_local_activity(
-            FENCE, fence, result_type=CallResult, **options.booking()
-        )
-        return await handle
+        return await book(FENCE, FenceInput(id=head.id, reason=reason[:300]), CallResult)
 
 
 def stages(heads: Sequence[Head]) -> list[list[tuple[int, Head]]]:

@@ -10,6 +10,7 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
 
 from handfast.workflows import options
+from handfast.workflows.bookkeeping import book
 from handfast.workflows.visibility import begun
 
 with workflow.unsafe.imports_passed_through():
@@ -52,9 +53,7 @@ class Children:
     ) -> CallResult:
         """One call, until its run has ended and the ledger has said how. It is among `under_way` as long as it can be stopped."""
         given = ChildInput(call=call, left=round(self._left(), 1))
-        child: ChildBegun = await workflow.execute_local_activity(
-            names.BEGIN_CHILD, given, result_type=ChildBegun, **options.booking()
-        )
+        child = await book(names.BEGIN_CHILD, given, ChildBegun)
         if child.result is not None:
             self._count(child.result)
             return child.result
@@ -106,9 +105,7 @@ class Children:
         """Look until it has ended in the ledger, too. Mostly it has by now."""
         asked_to_end = False
         while True:
-            result: CallResult = await workflow.execute_local_activity(
-                names.END_CHILD, given, result_type=CallResult, **options.booking()
-            )
+            result = await book(names.END_CHILD, given, CallResult)
             if not result.pending:
                 return result
             if gives_up() and not asked_to_end:

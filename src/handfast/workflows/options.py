@@ -38,11 +38,30 @@ is frozen. A frozen worker's five open polls take the next five attempts and run
 Attempts are counted by reservations in the ledger, not here."""
 
 RETRY_BOOKING = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5))
-"""For ledger transactions, which can be repeated for ever."""
+"""For ledger transactions in sight, which can be repeated for ever."""
+
+MAX_LOCAL_TRIES = 4
+LOCAL_TIME = timedelta(seconds=10)
+"""All tries of a local activity together. No other worker can take them, and the workflow's step does not end before them."""
+RETRY_LOCALLY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200),
+    maximum_interval=timedelta(seconds=1),
+    maximum_attempts=MAX_LOCAL_TRIES,
+)
+"""For ledger transactions within a step of the workflow: enough for a connection that was lost, see `book`."""
 
 
 def booking() -> dict[str, Any]:
-    """For `open_run`, `fence`, `close_run`: short, repeatable, invisible in the cost of a turn."""
+    """For `open_run`, `fence`, `close_run` as local activities: short, repeatable, invisible in the cost of a turn."""
+    return {
+        "start_to_close_timeout": BOOK_TIME,
+        "schedule_to_close_timeout": LOCAL_TIME,
+        "retry_policy": RETRY_LOCALLY,
+    }
+
+
+def booking_in_sight() -> dict[str, Any]:
+    """For the same as activities of their own, after they have failed as local ones."""
     return {"start_to_close_timeout": BOOK_TIME, "retry_policy": RETRY_BOOKING}
 
 
@@ -51,7 +70,7 @@ def word() -> dict[str, Any]:
 
     A local one runs before that. If the worker then dies, the ledger has the word, and Temporal may forget it.
     """
-    return booking()
+    return booking_in_sight()
 
 
 def model_turn(opened: Opened) -> dict[str, Any]:
@@ -117,9 +136,11 @@ def rollback(step: UndoStep) -> dict[str, Any]:
 
 
 def call_on_fast_lane(head: Head) -> dict[str, Any]:
-    """For a tool that surely ends within 2 s and may be run again after a crash."""
+    """For a tool that surely ends within 2 s and may be run again after a crash. What keeps failing goes to the standard lane."""
+    longest = timedelta(seconds=head.timeout) + BOOK_TIME
     return {
-        "start_to_close_timeout": timedelta(seconds=head.timeout) + BOOK_TIME,
-        "retry_policy": RETRY_BOOKING,
+        "start_to_close_timeout": longest,
+        "schedule_to_close_timeout": 2 * longest,
+        "retry_policy": RETRY_LOCALLY,
         "cancellation_type": workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     }

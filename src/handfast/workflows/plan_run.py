@@ -8,7 +8,7 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import FailureError
 
-from handfast.workflows import options
+from handfast.workflows.bookkeeping import book
 from handfast.workflows.ending import Ending, bug, ending_of
 from handfast.workflows.steered import Steered, read_request
 from handfast.workflows.story import tell
@@ -110,9 +110,7 @@ class PlanRun(Steered):
             agent=asked.agent, text=asked.text, user=asked.user, tenant=asked.tenant, by_reference=asked.by_reference
         )
         given = OpenInput(request=request, execution=workflow.info().first_execution_run_id)
-        opened: OpenedPlan = await workflow.execute_local_activity(
-            names.OPEN_PLAN, given, result_type=OpenedPlan, **options.booking()
-        )
+        opened = await book(names.OPEN_PLAN, given, OpenedPlan)
         self._opened, self._steps = opened.opened, opened.steps
         self._foreseen = None if opened.first is None else (1, opened.first)
         self._board = Board(self._steps)
@@ -183,12 +181,8 @@ class PlanRun(Steered):
             self._asking = True
             try:
                 with self._clock.working():
-                    result = await workflow.execute_local_activity(
-                        names.PLAN_TURN,
-                        PlanTurnInput(turn=self._turn, asks=asks, closes=closes),
-                        result_type=TurnResult,
-                        **options.booking(),
-                    )
+                    turn = PlanTurnInput(turn=self._turn, asks=asks, closes=closes)
+                    result = await book(names.PLAN_TURN, turn, TurnResult)
             finally:
                 self._asking = False
         self._spent = self._spent.model_copy(

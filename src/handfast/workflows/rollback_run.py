@@ -3,7 +3,7 @@
 from temporalio import workflow
 from temporalio.exceptions import FailureError
 
-from handfast.workflows import options
+from handfast.workflows.bookkeeping import book
 from handfast.workflows.saga import LONGEST_WAIT, Saga
 from handfast.workflows.story import tell
 from handfast.workflows.undoable import Undoable
@@ -23,6 +23,7 @@ class RollbackRun(Undoable):
     @workflow.init
     def __init__(self, request: RollbackRequest) -> None:
         self._saga = Saga(show_blocked)
+        self.stalled = {}
 
     @workflow.run
     async def run(self, request: RollbackRequest) -> RunClosed:
@@ -38,9 +39,7 @@ class RollbackRun(Undoable):
         close = CloseInput(
             status=RunStatus.CANCELLED, reason="its workflow was ended from outside, and it was rolled back"
         )
-        closed: RunClosed = await workflow.execute_local_activity(
-            names.CLOSE_RUN, close, result_type=RunClosed, **options.booking()
-        )
+        closed = await book(names.CLOSE_RUN, close, RunClosed)
         show_status(closed.status)
         return closed
 
@@ -61,4 +60,4 @@ class RollbackRun(Undoable):
     @workflow.query(name=names.STATE)
     def state(self) -> RunState:
         """What is stuck."""
-        return RunState(blocked=self._saga.blocked)
+        return RunState(blocked=self._saga.blocked, stalled=self.stalled)

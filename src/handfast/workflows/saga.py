@@ -10,6 +10,7 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
 from handfast.workflows import options
+from handfast.workflows.bookkeeping import book
 from handfast.workflows.words import JUDGED_AT_ONCE, refusal
 
 with workflow.unsafe.imports_passed_through():
@@ -55,10 +56,7 @@ class Saga:
             await self._carry_out(plan)
 
     async def _begin(self, given: UndoInput) -> UndoPlan:
-        plan: UndoPlan = await workflow.execute_local_activity(
-            BEGIN_UNDO, given, result_type=UndoPlan, **options.booking()
-        )
-        return plan
+        return await book(BEGIN_UNDO, given, UndoPlan)
 
     async def _carry_out(self, plan: UndoPlan) -> None:
         self._under_way.update(step.undoes for step in plan.steps)

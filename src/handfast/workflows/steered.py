@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
-from handfast.workflows import options
+from handfast.workflows.bookkeeping import book
 from handfast.workflows.calls import Calls
 from handfast.workflows.children import Children
 from handfast.workflows.clock import WorkClock
@@ -52,6 +52,7 @@ class Steered(Undoable):
 
     def _set_up(self, carried: Carried, continue_after_turns: int) -> None:
         """Take up what an earlier execution left. Called where the workflow is made, before any handler runs."""
+        self.stalled = {}
         self._opened = carried.opened or Opened(model="")
         self._turn: int = carried.turn
         self._spent = carried.used
@@ -114,10 +115,7 @@ class Steered(Undoable):
             work_seconds=self._clock.seconds,
             answered_by=ending.answered_by,
         )
-        closed: RunClosed = await workflow.execute_local_activity(
-            names.CLOSE_RUN, close, result_type=RunClosed, **options.booking()
-        )
-        return closed
+        return await book(names.CLOSE_RUN, close, RunClosed)
 
     async def _roll_back(self, head: Head) -> None:
         """Undo what was done since the savepoint that a call of the model names."""
@@ -287,6 +285,7 @@ class Steered(Undoable):
             paused=self._paused,
             waiting=self._people.waiting,
             blocked=self._saga.blocked,
+            stalled=self.stalled,
         )
 
     def _refuse_when_closing(self) -> None:

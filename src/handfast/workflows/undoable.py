@@ -14,6 +14,8 @@ class Undoable:
     """A workflow with a saga."""
 
     _saga: Saga
+    stalled: dict[str, str]
+    """What it can't get done at the moment, see `book`."""
 
     @workflow.update(name=names.UNBLOCK)
     async def unblock(self, word: UndoWord) -> None:

@@ -17,6 +17,8 @@ BLOCKED = "compensation_blocked"
 """The same, while something it did can't be undone."""
 COMPENSATING = "compensating"
 """The same, while it is undone after its end."""
+STALLED = "stalled"
+"""The same, while a transaction of the engine fails on every worker that tries it: Temporal shows it as a pending activity."""
 
 
 def begun(agent: str, tenant: str) -> TypedSearchAttributes:

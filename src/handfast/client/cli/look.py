@@ -11,7 +11,7 @@ from handfast.client.cli.story import Story
 from handfast.client.client import Client
 from handfast.contracts.called_from import NOWHERE
 from handfast.contracts.effects import Outcome
-from handfast.contracts.results import Event, Operation, RunSummary, Undo
+from handfast.contracts.results import Event, Operation, RunSummary, Stalled, Undo
 from handfast.contracts.texts import printable
 
 
@@ -110,19 +110,21 @@ def _orphans(limit: int, *, json: bool) -> None:
 def show(run_id: RunId, json: Json = False) -> None:
     """Tell the story of a run from the ledger: what was asked, said, done, decided; and what waits."""
 
-    async def go() -> tuple[RunSummary, list[Event], tuple[Operation, ...], tuple[Undo, ...], str]:
+    async def go() -> tuple[RunSummary, list[Event], tuple[Operation, ...], tuple[Undo, ...], tuple[Stalled, ...], str]:
         async with await Client.connect() as client:
             run = client.run(run_id)
             summary = await run.summary()
             events, link = await client.ledger.read_events(run_id), client.engine.link(run_id)
-            return summary, events, await run.operations(), await run.undo(), link
+            stalled = () if summary.status.closed else await run.stalled()
+            return summary, events, await run.operations(), await run.undo(), stalled, link
 
-    summary, events, operations, undo, link = run_async(go())
+    summary, events, operations, undo, stalled, link = run_async(go())
     if json:
         print_json(
             {
                 **summary.model_dump(mode="json"),
                 "link": link,
+                "stalled": [one.model_dump(mode="json") for one in stalled],
                 "operations": [operation.model_dump(mode="json") for operation in operations],
                 "undo": [one.model_dump(mode="json") for one in undo],
                 "events": [event.model_dump(mode="json") for event in events],
@@ -142,6 +144,9 @@ def show(run_id: RunId, json: Json = False) -> None:
         console.print(f"begun by run {printable(summary.parent)}", style="dim")
     if link:
         console.print(link, style="dim")
+    for failing in stalled:
+        told = f"{failing.activity} has failed {failing.attempts} times and is tried again: {printable(failing.reason)}"
+        console.print(Text(f"stalled: {told}", style="bold red"))
     console.print()
     story = Story()
     for event in events:
