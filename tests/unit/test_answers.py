@@ -11,6 +11,7 @@ import pytest
 from handfast import ToolError
 from handfast.contracts.results import Notice
 from handfast.contracts.upstream import Upstream
+from handfast.tools.answers import MAX_DETAIL
 from handfast.tools.http import Upstreams
 from handfast.tools.notices import sunset_notice
 from handfast.tools.sends import Sends
@@ -60,15 +61,15 @@ def service() -> Iterator[Refusing]:
         ({"error": {"message": "card declined", "code": 7}}, "card declined"),
         ({"error": {"code": 7}, "message": "card declined"}, "card declined"),
         ({"error": "invalid_grant", "error_description": "too old"}, "invalid_grant"),
-        ({"detail": "x" * 10_000}, "x" * 500),
+        ({"detail": "x" * 20_000}, "x" * MAX_DETAIL),
         ({"oops": 1}, '{"oops": 1}'),
         (["a", "list"], '["a", "list"]'),
         (None, "null"),
         (b"", "No Luck"),
         (b"<html>Bad Gateway</html>", "<html>Bad Gateway</html>"),
         (b"\xff\xfe\x00", "\ufffd\ufffd\x00"),
-        (b"[" * 100_000, "[" * 200),
-        (b"9" * 10_000, "9" * 200),
+        (b"[" * 100_000, "[" * MAX_DETAIL),
+        (b"9" * 20_000, "9" * MAX_DETAIL),
     ],
     ids=lambda value: repr(value)[:40],
 )
