@@ -9,7 +9,7 @@ from handfast.contracts.errors import EngineUnavailable
 from handfast.engine import versions
 from handfast.engine.connect import Engine, connect
 from handfast.engine.embedded import find_binary
-from handfast.engine.versions import require_server_version, server_of
+from handfast.engine.versions import require_server_version
 from handfast.settings import Settings
 
 
@@ -32,7 +32,7 @@ def test_an_older_binary_on_the_path_is_not_taken_before_that_of_the_wheel(
     monkeypatch.setenv("PATH", str(old.parent), prepend=":")
     found = find_binary()
     assert found != str(old)
-    assert (server_of(found) or (0, 0)) >= versions.MIN_SERVER
+    assert versions.is_adequate(found)
     new = temporal_of(tmp_path / "new", NEW)
     monkeypatch.setenv("PATH", str(new.parent), prepend=":")
     assert find_binary() == str(new)
