@@ -22,21 +22,23 @@ def same_value(one: Any, other: Any, *, as_json: bool = False) -> bool:
         other: What was read back.
         as_json: Part of the type is `Any`, so `other` may have as JSON what `one` has as an object.
     """
-    if isinstance(one, BaseModel) and type(one) is type(other):
+    if isinstance(one, BaseModel) and isinstance(other, type(one)) and type(one) is type(other):
         return _same_models(one, other, as_json)
     if isinstance(one, str) and isinstance(other, str):
         # Texts are stored without what no database can hold.
         return clean_text(one) == clean_text(other)
+    kind: type[Any] = type(one)  # pyright: ignore[reportUnknownVariableType] - it may be anything
+    same_kind = kind is type(other)
     if isinstance(one, dict) and isinstance(other, dict):
         left, right = _clean_names(cast("Mapping[Any, Any]", one)), _clean_names(cast("Mapping[Any, Any]", other))
         return left.keys() == right.keys() and all(same_value(left[key], right[key], as_json=as_json) for key in left)
-    if isinstance(one, (list, tuple)) and type(one) is type(other):
+    if same_kind and isinstance(one, (list, tuple)):
         first, second = cast("Sequence[Any]", one), cast("Sequence[Any]", other)
         return len(first) == len(second) and all(
             same_value(left, right, as_json=as_json) for left, right in zip(first, second, strict=True)
         )
-    if type(one) is type(other):
-        return bool(one == other) or "__eq__" not in _methods(type(one))
+    if same_kind:
+        return bool(one == other) or "__eq__" not in _methods(kind)
     if isinstance(one, PLAIN) and isinstance(other, PLAIN) and one == other:
         # An `int` where a `float` is declared, a member of an enumeration of texts where a text is.
         return True

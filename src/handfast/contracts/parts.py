@@ -86,7 +86,7 @@ def alike(value: Any, stored: Any) -> Any:
             return _decimal(value)
         case datetime() if value.tzinfo is not None:
             return value.astimezone(UTC).isoformat()
-        case float() if value == 0:
+        case float() if not value:
             return 0.0
         case _:
             return _each_part(value, stored, alike)
@@ -107,5 +107,5 @@ def _each_part(value: Any, stored: Any, change: Any) -> Any:
     if isinstance(stored, dict):
         named = cast("dict[str, Any]", stored)
         return {name: change(parts[name], inner) if name in parts else inner for name, inner in named.items()}
-    items = cast("Sequence[Any]", stored)
-    return [change(parts[place], inner) for place, inner in enumerate(items)] if len(parts) == len(items) else stored
+    items = [*cast("Sequence[Any]", stored)]
+    return [change(parts[place], inner) for place, inner in enumerate(items)] if len(parts) == len(items) else items

@@ -123,7 +123,7 @@ def storage_faults(adapter: TypeAdapter[Any]) -> list[str]:
     """Why values of a type can't be stored as JSON and read back, as far as the type shows it; one sentence each."""
     faults: dict[str, None] = {}
     for node in _nodes(adapter.core_schema):
-        config = node.get("config") or {}
+        config: Mapping[str, Any] = node.get("config") or {}
         written, read = config.get("ser_json_bytes", "utf8"), config.get("val_json_bytes", "utf8")
         if written != read:
             faults[
@@ -139,7 +139,7 @@ def storage_faults(adapter: TypeAdapter[Any]) -> list[str]:
 
 
 def _makes_secret(node: dict[str, Any]) -> bool:
-    function = (node.get("function") or {}).get("function") if node["type"] == "function-after" else None
+    function: Any = node["function"]["function"] if node["type"] == "function-after" else None
     return isinstance(function, type) and issubclass(function, (SecretStr, SecretBytes))
 
 

@@ -1,6 +1,7 @@
 """What stands in the ledger about a call when an attempt of it looks."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -11,7 +12,7 @@ from handfast.contracts.arguments import StoredArguments
 from handfast.contracts.called_from import NOWHERE, CalledFrom
 from handfast.contracts.effects import Outcome, Verdict
 from handfast.contracts.errors import LedgerConflict
-from handfast.contracts.parts import FieldPath
+from handfast.contracts.parts import FieldPath, Step
 from handfast.contracts.wire import CallInput, CallResult
 from handfast.ledger.entries import anchor_at, entry_at, find
 from handfast.ledger.runs import labels_of_text
@@ -183,7 +184,8 @@ def arguments_of(body: str | None, index: int) -> StoredArguments:
     turn = json.loads(body)
     changed = index in turn.get("changed", ())
     if (written := turn.get("arguments", {}).get(str(index))) is not None:
-        return StoredArguments(written["stored"], tuple(map(tuple, written.get("defaulted", ()))), changed)
+        paths: Sequence[Sequence[Step]] = written.get("defaulted", ())
+        return StoredArguments(written["stored"], tuple(tuple(path) for path in paths), changed)
     parts = turn["message"]["parts"]
     calls = [part for part in parts if part["kind"] == "tool_call"]
     return StoredArguments(dict(calls[index]["arguments"]), changed=changed)
