@@ -263,6 +263,17 @@ async def test_a_model_that_always_stops_for_an_unknown_reason_is_told_once_then
     assert (await desk.client.run(run_id).summary()).turns == 2
 
 
+async def test_a_model_whose_calls_can_never_be_read_is_told_once_then_the_run_fails(
+    shop: OpenShop, api: Api, bank: Bank
+) -> None:
+    api.reply = answer(call("t1", "pay", '{"amount": 1, "to": "PRIVATE-4711",, }'))
+    desk = await claude(shop, api, bank.tool)
+    run_id = await fails(desk, "no JSON object, twice in a row")
+    assert (len(api.seen), bank.paid) == (2, [])
+    history = await desk.client.temporal.get_workflow_handle(run_id).fetch_history()
+    assert "PRIVATE-4711" not in history.to_json()
+
+
 async def test_a_typed_answer_is_taken_only_from_a_complete_answer(shop: OpenShop, api: Api) -> None:
     class Verdict(BaseModel):
         amount: int = Field(ge=0)

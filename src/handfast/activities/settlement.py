@@ -28,6 +28,10 @@ NO_CALL = StopRule(
     note="(from the engine) You stopped to call a tool, but no call arrived. Call it again, or give your final answer.",
     failure="the model stopped to call a tool twice in a row, and called none",
 )
+UNREADABLE = StopRule(
+    note="(from the engine) None of your calls could be read: give the arguments of each as one JSON object, or answer.",
+    failure="the arguments of all its calls were no JSON object, twice in a row",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,7 @@ class Judgement:
     def settlement(self, response: ModelResponse, *, work_ms: int) -> NewTurn:
         """The turn, ready to be settled."""
         asked = response.message.calls
-        rule = NO_CALL if response.stop_reason == "tool_use" and not asked else stop_rule(response.stop_reason)
+        rule = _rule(response)
         failed = self._failure(rule, len(asked))
         calls = () if len(asked) > MAX_CALLS else self._calls(rule, response)
         note, output = (rule.note, None)
@@ -116,6 +120,13 @@ class Judgement:
             provenance=self.provenance,
         )
         return tuple(gate.judge(call) for call in response.message.calls)
+
+
+def _rule(response: ModelResponse) -> StopRule:
+    rule, calls = stop_rule(response.stop_reason), response.message.calls
+    if rule.completes and calls and all(call.fault for call in calls):
+        return UNREADABLE
+    return NO_CALL if response.stop_reason == "tool_use" and not calls else rule
 
 
 def _reading(agent: Agent, response: ModelResponse) -> tuple[str, Any]:
