@@ -129,7 +129,7 @@ async def test_a_request_that_is_edited_in_the_ledger_or_taken_from_another_run_
     values = {"old": old["signed"], "new": new["signed"], "run": edited.id}
     await desk.ledger.database.write(lambda connection: connection.execute(text(change), values))
     async with desk.another_worker(agent([ask("pay", to="eve"), "done"] * 2, paying(paid))):
-        await waiting(edited)
+        await waiting(desk.client.run(edited.id))
         assert "the signature is forged or damaged" in await reason_of(desk, edited)
         await edited.cancel()
         assert outcomes((await ended(desk.client.run(other.id))).operations) == [("pay", "SUCCEEDED")]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handfast.contracts.texts import clean_value
 from handfast.llm.arguments import MAX_CHARACTERS, MAX_DEPTH, MAX_DIGITS, ArgumentFault, read_arguments, usable
 
 FAULTS: dict[str, tuple[str, str]] = {
@@ -89,7 +90,7 @@ JSON = st.recursive(
 @given(st.dictionaries(st.text(max_size=8), JSON, max_size=5))
 def test_an_object_is_read_as_it_was_written(value: dict[str, Any]) -> None:
     text = json.dumps(value)
-    assert read_arguments(text) == usable(value) == json.loads(text)
+    assert read_arguments(text) == usable(value) == clean_value(json.loads(text))
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), JSON, min_size=1, max_size=5), st.data())

@@ -46,7 +46,14 @@ async def poll_once(tool: Tool, arguments: BaseModel, reference: str, context: E
     if poll is None:
         return None
     result = await _guarded(tool, context, lambda: poll(arguments, reference, context))
-    return result if result is None or isinstance(result, Failed) else _stored(tool, result)
+    if result is None or isinstance(result, Failed):
+        return result
+    found = _stored(tool, result)
+    if isinstance(found, Failed) or not found.lost.startswith(RESULT_LOST):
+        return found
+    # What is no result, such as False for "not yet", does not say that the work has ended: it is asked again.
+    message = f"{tool.name}: poll returned a {type(result).__name__}, which is no result of the tool"
+    return Failed(code=ErrorCode.RESULT_NOT_SERIALISABLE, message=message, retryable=True)
 
 
 async def _guarded(tool: Tool, context: EngineContext, call: Callable[[], Awaitable[Any]]) -> Any:

@@ -7,7 +7,8 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from handfast.contracts.errors import ErrorCode, LedgerSchemaError, LedgerUnavailable
+from handfast.contracts.errors import ErrorCode, LedgerSchemaError, LedgerUnavailable, SettingsError
+from handfast.contracts.texts import PublicText
 
 MAX_BUGS = 3
 """Attempts of an activity of the engine that may raise something unforeseen."""
@@ -30,8 +31,11 @@ def bounded(what: str) -> Generator[None]:
         yield
     except WAITED_FOR:
         raise
+    except SettingsError as error:
+        # This worker lacks something, such as an extra: another one may have it.
+        raise ApplicationError(PublicText(error), type=ErrorCode.UNAVAILABLE) from None
     except Exception as error:
         attempt = activity.info().attempt
         log.exception("an activity raised what nobody foresaw", what=what, attempt=attempt)
-        message = f"{what} failed with {type(error).__name__}; the worker's log says more"
+        message = PublicText(f"{what} failed with {type(error).__name__}; the worker's log says more")
         raise ApplicationError(message, type=ErrorCode.INTERNAL, non_retryable=attempt >= MAX_BUGS) from None
