@@ -86,17 +86,12 @@ async def test_a_healthy_worker_takes_what_another_one_cannot_do(engine: Engine,
             "tool 'select' of agent 'sql' takes arguments that need sqlglot: install handfast[inputs]",
         ),
         ("with_html", "nh3", "tool 'publish' of agent 'html' takes arguments that need nh3: install handfast[inputs]"),
-        ("oauth", "authlib", "upstream(s) shop sign in with OAuth 2.0: install handfast[oauth]"),
     ],
 )
 async def test_a_worker_that_lacks_what_its_agents_need_does_not_start(
     engine: Engine, tmp_path: Path, agents: str, lacking: str, told: str
 ) -> None:
     _, env = await prepared(engine, tmp_path, LACKING=lacking)
-    if agents == "oauth":
-        auth = '{"kind": "oauth2", "token_url": "http://127.0.0.1:1/", "client_id": "c", "secret": "s"}'
-        env["HANDFAST_UPSTREAMS"] = f'{{"shop": {{"base_url": "http://127.0.0.1:1", "auth": {auth}}}}}'
-        agents = "desk"
     ended = await run_module(CLI, "worker", f"tests.plans.lacking:{agents}", env=env, cwd=Path.cwd())
     assert (ended.returncode, told in ended.stderr.replace("\n", " ")) == (4, True), ended.stderr
 

@@ -45,7 +45,7 @@ class ApiKey(Frozen):
 
 
 class OAuth2(Frozen):
-    """OAuth 2.0 client credentials (RFC 6749, 4.4). Needs `handfast[oauth]`."""
+    """OAuth 2.0 client credentials (RFC 6749, 4.4)."""
 
     kind: Literal["oauth2"] = "oauth2"
     token_url: str

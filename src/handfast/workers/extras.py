@@ -1,6 +1,5 @@
 """Finds out at a worker's start which optional packages its agents need, and refuses to start without them."""
 
-import importlib
 from collections.abc import Iterator, Mapping
 
 import structlog
@@ -9,13 +8,12 @@ from handfast.contracts.agent import Agent
 from handfast.contracts.conditions import is_cel_there
 from handfast.contracts.errors import SettingsError
 from handfast.contracts.tool import Tool
-from handfast.contracts.upstream import OAuth2, Upstream
 from handfast.inputs import missing_packages
 
 log = structlog.get_logger()
 
 
-def require_extras(agents: Mapping[str, Agent], upstreams: Mapping[str, Upstream]) -> None:
+def require_extras(agents: Mapping[str, Agent]) -> None:
     """Refuse to serve what would fail in every call, or for ever, for the lack of an extra.
 
     Raises:
@@ -26,9 +24,6 @@ def require_extras(agents: Mapping[str, Agent], upstreams: Mapping[str, Upstream
         faults.append(
             f"the models of agents {', '.join(planners)} make plans, with conditions: install handfast[plans]"
         )
-    oauth = [name for name, one in upstreams.items() if isinstance(one.auth, OAuth2)]
-    if oauth and not _can_sign_in():
-        faults.append(f"upstream(s) {', '.join(sorted(oauth))} sign in with OAuth 2.0: install handfast[oauth]")
     if faults:
         msg = f"this worker lacks what its agents need, and serves nothing: {'; '.join(dict.fromkeys(faults))}"
         raise SettingsError(msg)
@@ -36,14 +31,6 @@ def require_extras(agents: Mapping[str, Agent], upstreams: Mapping[str, Upstream
         log.warning(
             "plans with conditions (when:) can't be carried out here, and wait for a worker that can: install handfast[plans]"
         )
-
-
-def _can_sign_in() -> bool:
-    try:
-        importlib.import_module("authlib.integrations.httpx_client")
-    except ImportError:
-        return False
-    return True
 
 
 def _missing(agent: Agent, tool: Tool) -> Iterator[str]:

@@ -79,7 +79,7 @@ def make_boundary(agents: Iterable[Agent], ledger: Ledger, settings: Settings) -
         # Made now: importing a provider's SDK in the first turn would stop the event loop, and every heartbeat with it.
         models.of(agent)
     upstreams = {**_upstreams_of(registry), **settings.upstreams}
-    require_extras(registry.agents, upstreams)
+    require_extras(registry.agents)
     boundary = Boundary(
         ledger=ledger,
         registry=registry,
