@@ -70,7 +70,7 @@ async def _guarded(tool: Tool, context: EngineContext, call: Callable[[], Awaita
 async def _call(tool: Tool, arguments: BaseModel, context: EngineContext) -> Any:
     given = tool.signature.bind(arguments, context)
     if tool.signature.threaded:
-        returned = await asyncio.to_thread(tool.function, **given)
+        returned = await asyncio.to_thread(_call_plain, tool, given)
     else:
         with busy_with(tool.name):
             returned = await tool.function(**given)
@@ -82,6 +82,15 @@ async def _call(tool: Tool, arguments: BaseModel, context: EngineContext) -> Any
         message = f"{tool.name} returned a generator, of which nothing has run: it must return its whole result"
         raise ToolError(message, hint="its author must correct it", happened="unknown")
     return returned
+
+
+def _call_plain(tool: Tool, given: dict[str, Any]) -> Any:
+    """Call a plain `def`. No future can hold a `StopIteration`: whoever waits for its thread would wait for ever."""
+    try:
+        return tool.function(**given)
+    except StopIteration as error:
+        msg = "the function raised StopIteration"
+        raise RuntimeError(msg) from error
 
 
 def _stored(tool: Tool, result: Any) -> Done | Failed:

@@ -15,7 +15,7 @@ from handfast.contracts.causes import cause_of
 from handfast.contracts.effects import Effect, Outcome
 from handfast.contracts.errors import ErrorCode, ToolError
 from handfast.contracts.provenance import marks_of
-from handfast.contracts.texts import PublicText, clean_text
+from handfast.contracts.texts import PublicText, clean_text, message_of
 from handfast.contracts.tool import Tool
 from handfast.contracts.wire import CallInput, CallResult
 from handfast.ledger import Ledger, Looked, Settlement
@@ -88,11 +88,12 @@ async def _reconcile(
     except ToolError as error:
         if error.retryable and activity.info().attempt <= looked.attempts + RECONCILE_TRIES:
             wait = None if error.retry_after is None else timedelta(seconds=error.retry_after)
-            message = _told(context, f"reconcile: {error}")
+            message = _told(context, f"reconcile: {message_of(error)}")
             raise ApplicationError(message, type=str(error.code), next_retry_delay=wait) from error
-        return await _unsure(ledger, tool, run_id, call, _told(context, str(error)))
+        return await _unsure(ledger, tool, run_id, call, _told(context, message_of(error)))
     except Exception as error:  # noqa: BLE001 - the author's code may raise anything, and then is not sure
-        return await _unsure(ledger, tool, run_id, call, _told(context, f"{type(error).__name__}: {error}"))
+        why = _told(context, f"{type(error).__name__}: {message_of(error)}")
+        return await _unsure(ledger, tool, run_id, call, why)
     if found is not None:
         meta = {"reconciled": True, **marks_of(tool, Outcome.SUCCEEDED, found)}
         new = Settlement(outcome=Outcome.SUCCEEDED, content=found, meta=meta)

@@ -13,7 +13,7 @@ from handfast.activities.context import EngineContext
 from handfast.activities.transcripts import telling_of
 from handfast.contracts.causes import Cause, cause_of, only_cancelled
 from handfast.contracts.errors import RETRYABLE, ErrorCode, LedgerError, ToolError
-from handfast.contracts.texts import clean_text
+from handfast.contracts.texts import clean_text, message_of
 from handfast.contracts.tool import Tool
 from handfast.logs import trace_of
 from handfast.tools.hiding import shown, without_values
@@ -122,7 +122,7 @@ def _explained(tool: Tool, error: ToolError, cause: Cause, context: EngineContex
         context.misread()
     return Failed(
         code=clean_text(str(error.code))[:MAX_CODE],
-        message=said_of(tool, context, str(error)),
+        message=said_of(tool, context, message_of(error)),
         hint=said_of(tool, context, error.hint),
         fields=_fields(tool, context, error.fields or {}),
         retryable=error.retryable,
@@ -140,7 +140,7 @@ def _bug(tool: Tool, raised: BaseException, cause: Cause, context: EngineContext
     told = without_values("".join(traceback.format_exception(raised)), context.seen)
     context.log.warning("tool raised", error=type(error).__name__, exception=trace_of(raised))
     context.log.debug("tool raised", error=type(error).__name__, exception=told)
-    message = said_of(tool, context, f"{tool.name} failed: {type(error).__name__}: {error}")
+    message = said_of(tool, context, f"{tool.name} failed: {type(error).__name__}: {message_of(error)}")
     return replace(_unexplained(ErrorCode.TOOL_FAILED, message, context), retry_after=cause.retry_after)
 
 

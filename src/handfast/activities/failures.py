@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from handfast.contracts.errors import LedgerError, RunNotFound
 from handfast.contracts.names import ROLLBACK_PREFIX, ROLLBACK_RUN
-from handfast.contracts.texts import PublicText, clean_text
+from handfast.contracts.texts import PublicText, clean_text, message_of
 from handfast.engine.failures import code_of
 from handfast.ledger import Failure, Ledger
 from handfast.tools.hiding import shown
@@ -75,7 +75,7 @@ async def _write_down(ledger: Ledger, error: Exception, code: str) -> int:
     if isinstance(error, LedgerError) or not info.workflow_id or (seldom and not final):
         return 0
     run_id = info.workflow_id.removeprefix(ROLLBACK_PREFIX) if info.workflow_type == ROLLBACK_RUN else info.workflow_id
-    said = error.message if isinstance(error, ApplicationError) else f"{type(error).__name__}: {error}"
+    said = error.message if isinstance(error, ApplicationError) else f"{type(error).__name__}: {message_of(error)}"
     failure = Failure(
         ref=f"{(info.workflow_run_id or '')[:36]}#{info.activity_id[:16]}#{info.attempt}"[:64],
         activity=info.activity_type,

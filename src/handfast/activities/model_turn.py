@@ -43,7 +43,7 @@ from handfast.contracts.names import CARRY_OUT, READ_RESULT, ROLL_BACK, SAVEPOIN
 from handfast.contracts.policy.budgets import Spending
 from handfast.contracts.provenance import CLEAN, UNSIGNED, Labels
 from handfast.contracts.registry import Registry
-from handfast.contracts.texts import PublicText, clean_text
+from handfast.contracts.texts import PublicText, clean_text, message_of
 from handfast.contracts.tool import Tool
 from handfast.contracts.versions import version_numbers
 from handfast.contracts.wire import TurnInput, TurnResult
@@ -167,7 +167,7 @@ async def _unsettled(
         turn=turn.turn,
         branches=context.run.branches,
         error=type(error).__name__,
-        detail=repr(error)[:2000],
+        detail=f"{type(error).__name__}: {message_of(error)}"[:2000],
         answer=StoredAnswer(response=response.model_dump(mode="json"), near=allowed.near),
         spent=_spent(agent, response),
         budgets=allowed.keys,
@@ -342,7 +342,7 @@ def _request(agent: Agent, tools: Mapping[str, Tool], messages: tuple[Message, .
 
 def _said(error: Exception) -> str:
     """What a model's failure says, as Temporal can carry it: it may hold a whole page."""
-    return clean_text(str(error)[:MAX_ERROR])
+    return clean_text(message_of(error)[:MAX_ERROR])
 
 
 def _again(context: TurnContext) -> ModelResponse | None:

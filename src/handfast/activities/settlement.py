@@ -1,6 +1,7 @@
 """Judging a model's answer: which of its calls may be executed, and what follows from the rest."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from handfast.contracts.messages import ModelResponse, Usage
 from handfast.contracts.policy import Policy, Provenance
 from handfast.contracts.stop_reasons import StopRule, stop_rule
 from handfast.contracts.storage import JsonAdapter
+from handfast.contracts.texts import message_of
 from handfast.contracts.tool import Tool
 from handfast.contracts.wire import TurnInput, TurnResult
 from handfast.ledger import AskedCall, NewTurn, TurnContext
@@ -23,6 +25,8 @@ from handfast.llm.pricing import cost_usd
 MAX_CALLS = 1000
 """Tool calls in one turn. Their heads travel in one payload, which Temporal refuses above 2 MB."""
 MISFIT = "(from the engine) Your answer does not fit the required JSON schema: {faults}. Give the whole answer again."
+FENCED = re.compile(r"\s*```(?:json)?[ \t]*\r?\n(.*)\n[ \t]*```\s*", re.DOTALL | re.IGNORECASE)
+"""A whole answer inside the fence of a Markdown code block, as models write JSON that they are asked for in words."""
 NO_CALLS_NOW = "this run was asked for its final answer; no more calls are possible"
 NO_CALL = StopRule(
     note="(from the engine) You stopped to call a tool, but no call arrived. Call it again, or give your final answer.",
@@ -133,8 +137,11 @@ def _reading(agent: Agent, response: ModelResponse) -> tuple[str, Any]:
     """What the model is told if its words are no answer yet, and the answer as data if its type is declared."""
     if agent.output is None:
         return "", None
+    text = response.message.text
+    if fenced := FENCED.fullmatch(text):
+        text = fenced[1]
     try:
-        answer = JsonAdapter(agent.output).store(agent.output.model_validate_json(response.message.text))
+        answer = JsonAdapter(agent.output).store(agent.output.model_validate_json(text))
         return "", usable({"answer": answer})["answer"]
     except ValidationError as error:
         faults = json.loads(error.json(include_url=False, include_context=False, include_input=False))
@@ -143,4 +150,4 @@ def _reading(agent: Agent, response: ModelResponse) -> tuple[str, Any]:
     except ArgumentFault as fault:
         return MISFIT.format(faults=f"its values: {fault}"), None
     except Exception as error:  # noqa: BLE001 - a validator may raise anything, and the answer is paid for
-        return MISFIT.format(faults=f"its check failed with {type(error).__name__}: {str(error)[:300]}"), None
+        return MISFIT.format(faults=f"its check failed with {type(error).__name__}: {message_of(error)[:300]}"), None

@@ -11,6 +11,7 @@ from handfast.contracts.equality import same_value
 from handfast.contracts.identity import canonical_json
 from handfast.contracts.parts import FieldPath, Step, alike, sort_sets, unset, unset_in, without
 from handfast.contracts.storage import stored_names
+from handfast.contracts.texts import message_of
 from handfast.contracts.tool import Tool
 
 NOT_STORABLE = (
@@ -114,7 +115,7 @@ def _validated(tool: Tool, given: Mapping[str, Any]) -> BaseModel | dict[str, st
     except ValidationError as error:
         return {".".join(str(step) for step in fault["loc"]) or "arguments": fault["msg"] for fault in error.errors()}
     except Exception as error:  # noqa: BLE001 - validators of authors may raise anything
-        return {"arguments": f"they can't be read: {type(error).__name__}: {error}"[:MAX_FAULT_CHARACTERS]}
+        return {"arguments": f"they can't be read: {type(error).__name__}: {message_of(error)}"[:MAX_FAULT_CHARACTERS]}
 
 
 def _dumped(value: BaseModel) -> dict[str, Any]:

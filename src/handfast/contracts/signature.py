@@ -1,6 +1,7 @@
 """What a tool function takes and gives: its argument model, whether it wants a context, whether it runs in a thread."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
@@ -95,6 +96,8 @@ def _parameter_faults(
             yield f"parameter {name!r} has no type: annotate it"
         elif name.startswith("_") and name != context:
             yield f"parameter {name!r}: the name of an argument can't begin with an underscore"
+        elif name.startswith("model_") and hasattr(BaseModel, name) and name != context:
+            yield f"parameter {name!r}: pydantic's models have an attribute of that name, which would be given: choose another"
 
 
 def _without_pending(result: Any) -> Any:
@@ -113,6 +116,9 @@ def _model_of(
         for name, parameter in parameters.items()
     }
     try:
-        return create_model(f"{function.__name__}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
+        with warnings.catch_warnings():
+            # Old methods of pydantic's models, such as `schema` and `copy`, which nothing here calls.
+            warnings.filterwarnings("ignore", 'Field name ".*" in ".*" shadows an attribute in parent "BaseModel"')
+            return create_model(f"{function.__name__}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
     except (PydanticUserError, NameError, UserWarning) as error:
         raise ContractError(f"function {function.__name__!r}", [f"no schema for its parameters: {error}"]) from error

@@ -59,6 +59,14 @@ def _clean_value(value: object, levels: int) -> object:
     return [_clean_value(inner, levels - 1) for inner in items]
 
 
+def message_of(error: BaseException) -> str:
+    """What an exception says. Where its author's `__str__` raises, that its message can't be read."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the author's code may raise anything, and what became of a call must not depend on it
+        return "(its message can't be read)"
+
+
 def printable(text: str) -> str:
     """Text without control characters, so that nobody's content can steer a terminal or turn what stands beside it around."""
     return "".join(c if c.isprintable() or c == "\n" else REPLACEMENT for c in text)

@@ -7,7 +7,7 @@ from handfast.contracts.errors import ErrorCode, ModelError
 from handfast.contracts.messages import Message, ModelRequest, ModelResponse, Part, Text, Thinking, ToolCall
 from handfast.llm.answer import MAX_CHARACTERS, TOO_LARGE
 from handfast.llm.arguments import RECORDED, ArgumentFault, read_arguments
-from handfast.llm.usage import usage_of
+from handfast.llm.usage import token_count, usage_of
 
 Kind = Literal["text", "call", "thinking", "other"]
 DAMAGED = "damaged_stream"
@@ -50,7 +50,7 @@ class AnswerStream:
 
     model: str = ""
     request_id: str = ""
-    counts: dict[str, Any] = field(default_factory=dict[str, Any])
+    counts: dict[str, int] = field(default_factory=dict[str, int])
     """The usage as the provider has stated it, by the names of `Usage`."""
     damage: str = ""
     """What was in disorder first."""
@@ -133,8 +133,10 @@ class AnswerStream:
         self._reason = reason
 
     def count(self, counts: dict[str, Any]) -> None:
-        """The usage so far: each number replaces the one before."""
-        self.counts.update({name: value for name, value in counts.items() if value is not None})
+        """The usage so far. What was used does not become less: proxies state 0 at the end for what they stated at the beginning."""
+        for name, value in counts.items():
+            if (count := token_count(value)) is not None:
+                self.counts[name] = max(count, self.counts.get(name, 0))
 
     def end(self) -> None:
         """The answer is over; what follows is not read."""

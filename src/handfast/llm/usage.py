@@ -33,13 +33,13 @@ def usage_of(counts: Mapping[str, Any], request: ModelRequest, answer: Message) 
         request: What the model was asked.
         answer: What it answered.
     """
-    known = {name: count for name in Usage.model_fields if (count := _count(counts.get(name))) is not None}
+    known = {name: count for name in Usage.model_fields if (count := token_count(counts.get(name))) is not None}
     if "input_tokens" in known and "output_tokens" in known:
         return Usage(**known)
     return estimated_usage(request, answer).model_copy(update=known)
 
 
-def _count(value: Any) -> int | None:
+def token_count(value: Any) -> int | None:
     """A number of tokens, or None if it is none. A fraction is rounded up."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None

@@ -15,7 +15,7 @@ from handfast.contracts.policy.model import Policy
 from handfast.contracts.policy.proposed import Caller, ProposedCall, proposed
 from handfast.contracts.policy.ruling import STRICTNESS, Ruling, judge, judge_all
 from handfast.contracts.provenance import UNTRUSTED, Labels, Sources, hold, is_held
-from handfast.contracts.texts import clean_text
+from handfast.contracts.texts import clean_text, message_of
 from handfast.contracts.tool import Tool
 
 
@@ -140,7 +140,7 @@ def _ask(hook: Hook, call: ProposedCall) -> tuple[HookWord | None, str]:
         if word.arguments is not None:
             word = replace(word, arguments=to_jsonable_python(dict(word.arguments), by_alias=True))
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - the author's code may raise anything
-        return None, f"it raised {type(error).__name__}: {error}"[:200]
+        return None, f"it raised {type(error).__name__}: {message_of(error)}"[:200]
     return word, ""
 
 
