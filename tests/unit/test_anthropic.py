@@ -228,7 +228,8 @@ async def test_every_status_is_mapped_once(
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"), [("7", 7.0), ("999999999", 3600.0), ("1e9", None), ("-3", 0.0), ("soon", None), ("nan", None)]
+    ("value", "seconds"),
+    [("7", 7.0), ("999999999", 3600.0), ("1e9", 3600.0), ("-3", 0.0), ("soon", None), ("nan", None)],
 )
 async def test_retry_after_is_understood_and_clamped(
     api: Api, model: AnthropicModel, value: str, seconds: float | None
