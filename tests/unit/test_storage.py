@@ -98,7 +98,7 @@ def test_computed_fields_are_stored_where_they_can_be_passed_over(extra: Any, st
     assert JsonAdapter(Price).store(Price(net=1), read_back=True) == stored
 
 
-@pytest.mark.parametrize("value", [{1: object()}, object()])
+@pytest.mark.parametrize("value", [{1: object()}, object(), {1: "a", "1": "b"}])
 def test_what_is_no_json_can_not_be_stored(value: Any) -> None:
     with pytest.raises(NotStorable):
         JsonAdapter(Any).store(value)

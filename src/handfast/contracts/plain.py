@@ -52,7 +52,7 @@ def plain_json(adapter: TypeAdapter[Any], value: Any, *, round_trip: bool = Fals
     Raises:
         PydanticSerializationError: It is no JSON, or not of the type.
         TooLarge: It is longer than `MAX_CHARACTERS`.
-        ValueError: It is nested too deep.
+        ValueError: It is nested too deep, or two names of a mapping are one as JSON.
     """
     try:
         written = adapter.dump_json(value, by_alias=True, round_trip=round_trip, warnings="error")
@@ -66,7 +66,15 @@ def plain_json(adapter: TypeAdapter[Any], value: Any, *, round_trip: bool = Fals
     if len(written) > MAX_CHARACTERS:
         msg = f"it has {len(written)} characters as JSON, allowed are {MAX_CHARACTERS}: keep it in a file, and return where"
         raise TooLarge(msg)
-    return clean_value(json.loads(written))
+    return clean_value(json.loads(written, object_pairs_hook=_distinct))
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        msg = "two names of a mapping are one as JSON, such as 1 and '1'"
+        raise ValueError(msg)
+    return found
 
 
 def _with_clean_names(value: Any, levels: int = MAX_DEPTH) -> Any:
