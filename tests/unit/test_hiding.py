@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handfast.activities.excerpt import excerpt
-from handfast.tools.hiding import LONGEST_SECRET, OVERLAP, WINDOW, shown, without_personal, without_secrets
+from handfast.tools.hiding import MAX_SECRET, OVERLAP, WINDOW, shown, without_personal, without_secrets
 
 MARKER = re.compile(r"\[[\w ()./-]+: hidden\]")
 KINDS = ("mail", "phone", "card", "iban")
@@ -81,7 +81,7 @@ def test_every_place_of_a_cut_is_the_same(secret: str) -> None:
 @pytest.mark.parametrize("at", [0, WINDOW - OVERLAP - 3, WINDOW - 3, WINDOW, 2 * WINDOW - OVERLAP - 10])
 @pytest.mark.parametrize("secret", SECRETS)
 def test_the_ends_of_the_windows_that_are_searched_hide_everything_too(secret: str, at: int) -> None:
-    text = "." * at + " " + secret + " " + "." * LONGEST_SECRET
+    text = "." * at + " " + secret + " " + "." * MAX_SECRET
     assert not [part for part in parts_of(secret) if part in shown(text, KINDS)]
 
 

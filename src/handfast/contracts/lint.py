@@ -88,7 +88,7 @@ def _messages(tool: Tool) -> Iterator[str]:
         yield "nothing protects a repeat: a key (KEYED) or a look (RECONCILED) would spare people every doubt"
     if tool.fields.key_may_be_empty:
         yield (
-            f"every field of its key is optional ({', '.join(tool.key)}): a call that leaves them out goes by the operation's id, "
+            f"every field of its key is optional ({', '.join(tool.key)}): a call that leaves them out uses the operation's id, "
             "and a second one is done again; let one be required"
         )
     if tool.effect is not Effect.READ and not tool.limited:

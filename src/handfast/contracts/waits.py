@@ -9,7 +9,7 @@ from handfast.contracts.http_dates import parse_http_date
 
 LONGEST_WAIT = 3600.0
 """Seconds; a hostile or mistaken value is cut to this."""
-LONGEST_LIFETIME = 86_400.0
+MAX_LIFETIME = 86_400.0
 """Seconds that a token is used at most, whatever its service says."""
 
 SECONDS = re.compile(r"-?\d+(\.\d*)?(e\+?\d{1,4})?", re.ASCII | re.IGNORECASE)
@@ -59,7 +59,7 @@ def rate_limit_reset_seconds(values: Sequence[str]) -> float | None:
 def lifetime_seconds(value: object) -> float | None:
     """How long a token is valid, from `expires_in` (RFC 6749, section 5.1) or the like; None if that can't be told.
 
-    A number or a text with one counts. What is over already is 0, and what is too long is cut to `LONGEST_LIFETIME`.
+    A number or a text with one counts. What is over already is 0, and what is too long is cut to `MAX_LIFETIME`.
     """
     if isinstance(value, str) and SECONDS.fullmatch(value.strip()):
         value = float(value)
@@ -69,4 +69,4 @@ def lifetime_seconds(value: object) -> float | None:
         or (isinstance(value, float) and math.isnan(value))
     ):
         return None
-    return float(min(max(value, 0), LONGEST_LIFETIME))
+    return float(min(max(value, 0), MAX_LIFETIME))

@@ -19,7 +19,7 @@ OWN_SECRETS = (
 """What it is, a word that each of them holds, and its form."""
 WINDOW, OVERLAP = 1000, 300
 """Characters that are searched together, and of which the next window sees the last ones again."""
-LONGEST_SECRET = 4000
+MAX_SECRET = 4000
 """Characters: one that begins in a window is followed so far."""
 OVER_FIRING = frozenset(
     {"IPPublicDetector", "CloudantDetector", "SoftlayerDetector", "IbmCosHmacDetector", "ArtifactoryDetector"}
@@ -60,7 +60,7 @@ def shown(text: str, kinds: tuple[str, ...], start: int = 0, end: int | None = N
         text: The whole.
         kinds: Of personal data, by the name that contracts use.
         start: Where the part begins, in characters.
-        end: Where it ends; at the end of the text unless said.
+        end: Where it ends. Default: at the end of the text.
     """
     end = len(text) if end is None else min(end, len(text))
     return _replaced(text, [*_secrets(text, start, end), *_personal(text, kinds, start, end)], start, end)
@@ -107,13 +107,13 @@ def _in_windows(patterns: Sequence[tuple[str, re.Pattern[str]]], text: str, star
         for name, pattern in patterns:
             for found in pattern.finditer(text, begin, until):
                 if found.end() == until < len(text):
-                    found = pattern.match(text, found.start(), found.start() + LONGEST_SECRET) or found
+                    found = pattern.match(text, found.start(), found.start() + MAX_SECRET) or found
                 yield Hidden(*found.span(), name)
 
 
 def _windows(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     step = WINDOW - OVERLAP
-    first = max(start - LONGEST_SECRET - WINDOW, 0) // step * step
+    first = max(start - MAX_SECRET - WINDOW, 0) // step * step
     for begin in range(first, end, step):
         yield begin, min(begin + WINDOW, len(text))
 
