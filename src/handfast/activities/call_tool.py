@@ -102,7 +102,7 @@ def _serving(versions: ToolVersions, looked: Looked) -> Tool:
     numbers = version_numbers(looked.version)
     tool = versions.of_major(numbers[0]) if looked.tool == versions.newest.name else None
     older = tool is not None and version_numbers(tool.version) < numbers
-    if tool is None or (older and isinstance(load_arguments(tool, looked.arguments), dict)):
+    if tool is None or (older and isinstance(load_arguments(tool, looked.arguments, looked.defaulted), dict)):
         message = (
             f"the call is for {looked.tool} {looked.version}, this worker has {versions.newest.name} {versions.told()}"
         )

@@ -85,12 +85,16 @@ def load_arguments(
 ) -> Arguments | dict[str, str]:
     """Stored arguments as an attempt gets them; or what is wrong with them, by field, if the contract has changed since.
 
-    What defaults had filled in counts as not set again, as in `model_dump(exclude_unset=True)`.
+    What defaults had filled in counts as not set again, as in `model_dump(exclude_unset=True)`. An older minor version leaves
+    out the fields that it does not know, if only a default had filled them in.
     """
-    value = _unknown(tool, stored) or _validated(tool, stored)
+    paths = tuple(tuple(path) for path in defaulted)
+    left_out = {path[0] for path in paths if len(path) == 1} & _unknown(tool, stored).keys()
+    known = {name: value for name, value in stored.items() if name not in left_out}
+    value = _unknown(tool, known) or _validated(tool, known)
     if isinstance(value, dict):
         return value
-    return _restored(value, dict(stored), tuple(tuple(path) for path in defaulted))
+    return _restored(value, known, paths)
 
 
 def _restored(value: BaseModel, stored: dict[str, Any], defaulted: tuple[FieldPath, ...]) -> Arguments:
